@@ -1,0 +1,122 @@
+/*
+ * Traits: what a statement may do, kept for each shape of statement.
+ *
+ *      text --lex--> shape --cache--> traits            (a hit: under a microsecond)
+ *                          `-- miss: parse, walk -------^
+ *
+ * A `struct traits_cache` belongs to one worker thread and takes no lock. A text that cannot be
+ * understood, for whatever reason, has the traits "may do anything", which lead to the primary.
+ */
+#ifndef WEIR_SQL_TRAITS_H
+#define WEIR_SQL_TRAITS_H
+
+#include "core/bytes.h"
+
+/* Facts about a statement, or about all statements of one text together. */
+enum traits_flag {
+    /* Where it may run */
+    TRAITS_NEEDS_PRIMARY = 1 << 0, /* some part has to run on the primary; `why` says which */
+    TRAITS_MAY_WRITE = 1 << 1,     /* its answer may make new data visible: raises the floor */
+    TRAITS_KNOWN_WRITE = 1 << 2,   /* nothing, not even a hint, may send it to a replica */
+    TRAITS_ANYTHING = 1 << 3,      /* not understood; comes with the two first */
+    TRAITS_HINT_PRIMARY = 1 << 4,  /* a comment says weir:primary */
+    TRAITS_HINT_REPLICA = 1 << 5,  /* a comment says weir:replica */
+    /* Transactions */
+    TRAITS_BEGINS = 1 << 6,
+    TRAITS_READ_ONLY = 1 << 7,    /* BEGIN or SET TRANSACTION with READ ONLY */
+    TRAITS_READ_WRITE = 1 << 8,   /* the same with READ WRITE, or transaction_read_only = off */
+    TRAITS_SERIALIZABLE = 1 << 9, /* the same with ISOLATION LEVEL SERIALIZABLE */
+    TRAITS_ENDS = 1 << 10,        /* COMMIT, ROLLBACK, PREPARE TRANSACTION */
+    /* The session */
+    TRAITS_SETS = 1 << 11,       /* a parameter, role or authorization beyond the transaction */
+    TRAITS_SETS_LOCAL = 1 << 12, /* only to the end of the transaction */
+    TRAITS_RESETS_ALL = 1 << 13, /* RESET ALL or DISCARD ALL */
+    TRAITS_DISCARDS_ALL = 1 << 14,
+    TRAITS_PREPARES = 1 << 15, /* SQL PREPARE, */
+    TRAITS_EXECUTES = 1 << 16, /* EXECUTE */
+    TRAITS_DEALLOCATES = 1 << 17,
+    TRAITS_LISTENS = 1 << 18,
+    TRAITS_TEMPORARY = 1 << 19,      /* creates a temporary thing */
+    TRAITS_HOLDS_CURSOR = 1 << 20,   /* DECLARE ... WITH HOLD */
+    TRAITS_SESSION_LOCK = 1 << 21,   /* a session's advisory lock */
+    TRAITS_SESSION_MEMORY = 1 << 22, /* LOAD, currval, setseed and the like */
+    /* Others */
+    TRAITS_COPIES_IN = 1 << 23,
+    TRAITS_COPIES_OUT = 1 << 24,
+    TRAITS_CHANGES_SCHEMA = 1 << 25, /* DDL */
+    TRAITS_EMPTY = 1 << 26,          /* no statement at all: blanks, comments, `;` */
+    TRAITS_MANY = 1 << 27            /* more than one statement */
+};
+
+#define TRAITS_WHY_SIZE 64
+
+struct traits {
+    uint32_t flags; /* enum traits_flag */
+    /* Why it needs the primary ("INSERT", "function nextval", "too long to parse now"), or what
+     * state of the session it changes; empty for a plain read. NUL-terminated. */
+    char why[TRAITS_WHY_SIZE];
+    /* The lower-case name of the one parameter that it sets or resets ("timezone", "role",
+     * "session_authorization"); empty with several or none. NUL-terminated. */
+    char parameter[TRAITS_WHY_SIZE];
+    /* The names of all functions and relations that it uses, for catalog facts: each is a kind
+     * byte ('f' or 'r'), the name as written after folding ("public.t"), and a NUL. Owned by the
+     * cache entry; may be cut, then names_complete is false. */
+    struct bytes names;
+    bool names_complete;
+};
+
+/* The settings of the session that decide how its text is read, as the server will see them. */
+struct traits_context {
+    const char *client_encoding; /* any spelling PostgreSQL takes; NULL is UTF8 */
+    bool standard_conforming_strings;
+    bool safe_backslash_quote; /* backslash_quote = safe_encoding, the default */
+};
+
+struct traits_cache;
+
+/* One text whose parse is too long for the worker's own thread. `text` and `shape` are owned by
+ * the job; it passes to whoever runs it and comes back through traits_job_finish. */
+struct traits_job;
+
+/* Where the long parses of a cache go. `post` takes ownership of the job and returns true, or
+ * returns false if its queue is full. It must not call back into the cache. */
+struct traits_job_sink {
+    bool (*post)(void *owner, struct traits_job *job);
+    void *owner;
+};
+
+/* A cache of at most `shapes_max` shapes; texts of up to `inline_tokens` tokens are parsed at
+ * once, longer ones through `sink` (NULL: never, they may do anything). */
+struct traits_cache *traits_cache_new(size_t shapes_max, unsigned inline_tokens,
+                                      const struct traits_job_sink *sink);
+void traits_cache_free(struct traits_cache **cache);
+
+/* The traits of `text` (one simple Query's or one Parse's text, without its NUL). The result is
+ * valid until the next call with the same cache. Never fails. `now_us` serves only to limit how
+ * many misses a second one cache pays for. */
+const struct traits *traits_of(struct traits_cache *cache, struct bytes text,
+                               const struct traits_context *context, uint64_t now_us);
+
+/* A replica answered that a statement of this text may not run there: its shape needs the
+ * primary from now on. */
+void traits_correct(struct traits_cache *cache, struct bytes text,
+                    const struct traits_context *context);
+
+/* Runs a job; any thread with TRAITS_JOB_STACK_BYTES of stack. */
+#define TRAITS_JOB_STACK_BYTES (64u * 1024 * 1024)
+void traits_job_run(struct traits_job *job);
+
+/* Brings a job that ran back into its cache (on the cache's thread) and frees it. */
+void traits_job_finish(struct traits_cache *cache, struct traits_job **job);
+
+/* Frees a job whose cache is gone. */
+void traits_job_free(struct traits_job **job);
+
+/* What a cache holds and did, for metrics. */
+struct traits_cache_stats {
+    uint64_t hits, misses, parsed_inline, parsed_later, refused;
+    size_t shapes;
+};
+struct traits_cache_stats traits_cache_stats(const struct traits_cache *cache);
+
+#endif
