@@ -1,0 +1,66 @@
+/*
+ * Where connections come from and go to: listening sockets, name resolution, dialling.
+ *
+ * Hosts are written as in PostgreSQL: a name, an IPv4 or IPv6 address, or a directory ("/run/x")
+ * that holds the Unix socket .s.PGSQL.PORT ("@x" is an abstract one).
+ */
+#ifndef WEIR_NET_ENDPOINT_H
+#define WEIR_NET_ENDPOINT_H
+
+#include "core/bytes.h"
+
+struct loop;
+
+#define ENDPOINT_TEXT_SIZE 160
+
+/* What to set on a TCP connection; seconds, counts, milliseconds; 0 leaves the system's value. */
+struct endpoint_options {
+    bool keepalive;
+    int keepalive_count;
+    int keepalive_idle_s;
+    int keepalive_interval_s;
+    int user_timeout_ms;
+};
+
+/* One attempt to connect. `done` is called once, never from within endpoint_dial: with a
+ * connected descriptor (error NULL) which the callee owns, or with -1 and what went wrong; `error`
+ * starts with "server DNS lookup failed" or "connect failed". */
+struct endpoint_dial;
+struct endpoint_dial *endpoint_dial(struct loop *loop, const char *host, unsigned port,
+                                    const struct endpoint_options *options,
+                                    void (*done)(void *owner, int fd, const char *error),
+                                    void *owner);
+
+/* Gives up an attempt whose `done` was not called; *dial becomes NULL. Idempotent. */
+void endpoint_dial_close(struct endpoint_dial **dial);
+
+/* A question for the addresses of a host. `done` is called once, never from within the call, with
+ * the first numeric address (NUL-terminated, borrowed), or with NULL and what went wrong. */
+struct endpoint_lookup;
+struct endpoint_lookup *
+endpoint_lookup(struct loop *loop, const char *host,
+                void (*done)(void *owner, const char *address, const char *error), void *owner);
+void endpoint_lookup_close(struct endpoint_lookup **lookup);
+
+/* A listening socket; `on_accept` owns each descriptor. NULL, with a reason in `error`, if the
+ * address cannot be had. A stale Unix socket file is replaced, one that answers is not. */
+struct endpoint_listener;
+struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const char *address, unsigned port,
+                                              int backlog, char error[ENDPOINT_TEXT_SIZE]);
+struct endpoint_listener *endpoint_listen_unix(struct loop *loop, const char *path, unsigned mode,
+                                               int backlog, char error[ENDPOINT_TEXT_SIZE]);
+void endpoint_listener_start(struct endpoint_listener *listener,
+                             void (*on_accept)(void *owner, int fd), void *owner);
+/* Stops listening; a Unix socket's file is removed. *listener becomes NULL. */
+void endpoint_listener_close(struct endpoint_listener **listener);
+
+/* Sets the options on a TCP descriptor; does nothing on a Unix one. */
+void endpoint_apply_options(int fd, const struct endpoint_options *options);
+
+/* The peer's or this side's address as "127.0.0.1", "::1" or "unix", and its port (0 for Unix). */
+void endpoint_describe(int fd, bool is_peer, char address[ENDPOINT_TEXT_SIZE], unsigned *port);
+
+/* True for a Unix socket; `peer_uid` and `peer_pid` are then the other process's. */
+bool endpoint_is_unix(int fd, unsigned *peer_uid, int *peer_pid);
+
+#endif

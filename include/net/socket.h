@@ -1,0 +1,58 @@
+/*
+ * A connected, non-blocking socket under a poll handle: the transport below a stream.
+ *
+ * Reading and writing go straight to the descriptor, or through TLS, where each direction may
+ * have to wait for the other's readiness and where bytes may be at hand that no event will
+ * announce. Whoever reads or writes must therefore be ready for every answer below. The session
+ * tests replace this file by one that plays all of these moods from a seed.
+ */
+#ifndef WEIR_NET_SOCKET_H
+#define WEIR_NET_SOCKET_H
+
+#include "core/bytes.h"
+
+#include <sys/types.h>
+
+struct loop;
+struct socket;
+
+enum socket_event {
+    SOCKET_READABLE = 1,
+    SOCKET_WRITABLE = 2,
+    SOCKET_GONE = 4 /* the peer closed its side; armed only where reading is not */
+};
+
+/* Answers of socket_read and socket_write besides a count of bytes; 0 from socket_read is the
+ * orderly end. */
+#define SOCKET_WANTS_READ  (-1) /* come again when it is readable */
+#define SOCKET_WANTS_WRITE (-2) /* come again when it is writable */
+#define SOCKET_FAILED      (-3) /* broken; errno tells */
+
+/* Takes the descriptor `fd`, which it makes non-blocking. `on_event` is called with a set of
+ * enum socket_event; after an error it is called with all that are wanted. */
+struct socket *socket_new(struct loop *loop, int fd, void (*on_event)(void *owner, int events),
+                          void *owner);
+
+/* Sets the wanted events; costs nothing if they are the present ones. */
+void socket_want(struct socket *socket, int events);
+
+/* Reads at most `size` bytes. */
+ssize_t socket_read(struct socket *socket, char *at, size_t size);
+
+/* Writes from `parts` (at most SOCKET_PARTS_MAX), returns how many bytes went. A refused write
+ * must be repeated with at least the same bytes in front. */
+#define SOCKET_PARTS_MAX 64
+ssize_t socket_write(struct socket *socket, const struct bytes *parts, size_t count);
+
+/* True if a read would give bytes that no event announces. */
+bool socket_has_pending(const struct socket *socket);
+
+/* Closes the descriptor; the handle is freed by the loop later. *socket becomes NULL. */
+void socket_close(struct socket **socket);
+
+/* Gives the descriptor back, for another loop; false while TLS is on it or bytes are pending. */
+bool socket_detach(struct socket **socket, int *fd);
+
+int socket_descriptor(const struct socket *socket);
+
+#endif
