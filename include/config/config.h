@@ -1,0 +1,102 @@
+/*
+ * struct config: everything that was set, as one snapshot that never changes.
+ *
+ * A snapshot is read from a file, from a text in memory or from a connection URL; SET and RELOAD
+ * make another one from it. Its reference count is atomic, so that every worker holds the one it
+ * works with, and its content is constant, so that reading needs no lock. Look entries up by
+ * name in the snapshot at hand; a pointer into a snapshot lives as long as the snapshot.
+ *
+ * Names end in _us where the value is a time in microseconds. "0 = never" and "0 = no limit" are
+ * kept as 0. The rows in setting.c say for each member what it means, its limits and whether a
+ * change takes effect while running. Files are read on one thread only: the ini library's
+ * switches belong to the whole process.
+ */
+#ifndef WEIR_CONFIG_CONFIG_H
+#define WEIR_CONFIG_CONFIG_H
+
+#include "config/entry.h"
+
+struct config {
+    _Atomic unsigned references;
+    /* PgBouncer's */
+    struct setting_list admin_users;
+    bool application_name_add_host;
+    char *auth_file;
+    enum auth_type auth_type;
+    uint64_t cancel_wait_timeout_us;
+    uint64_t client_idle_timeout_us;
+    uint64_t client_login_timeout_us;
+    enum sslmode client_tls_sslmode;
+    char *conffile; /* empty: made from a URL or a text */
+    int default_pool_size;
+    uint64_t dns_max_ttl_us;
+    uint64_t idle_transaction_timeout_us;
+    struct setting_list ignore_startup_parameters;
+    char *job_name;
+    struct setting_list listen_addr;
+    int listen_backlog;
+    int listen_port;
+    bool log_connections;
+    bool log_disconnections;
+    bool log_pooler_errors;
+    bool log_stats;
+    char *logfile;
+    int max_client_conn;
+    int max_packet_size;
+    int max_prepared_statements;
+    char *pidfile;
+    int pkt_buf;
+    enum pool_mode pool_mode;
+    uint64_t query_timeout_us;
+    uint64_t query_wait_timeout_us;
+    int sbuf_loopcnt;
+    uint64_t server_connect_timeout_us;
+    uint64_t server_idle_timeout_us;
+    uint64_t server_lifetime_us;
+    uint64_t server_login_retry_us;
+    char *server_reset_query;
+    bool server_reset_query_always;
+    bool server_round_robin;
+    enum sslmode server_tls_sslmode;
+    int stats_period; /* seconds */
+    struct setting_list stats_users;
+    bool tcp_keepalive;
+    int tcp_keepcnt;
+    int tcp_keepidle;
+    int tcp_keepintvl;
+    int tcp_user_timeout; /* milliseconds */
+    struct setting_list track_extra_parameters;
+    char *unix_socket_dir;
+    int unix_socket_mode;
+    int verbose;
+    /* Weir's own */
+    int alert_active_servers;
+    uint64_t alert_for_us;
+    int gather_bytes;
+    char *http_listen; /* HOST:PORT, [ADDRESS]:PORT, or empty: off */
+    int parse_inline_tokens;
+    uint64_t primary_wait_timeout_us;
+    int probe_fall;
+    uint64_t probe_interval_us;
+    char *probe_password;
+    int probe_rise;
+    uint64_t probe_timeout_us;
+    char *probe_user; /* empty: the database entry's user */
+    enum read_consistency read_consistency;
+    bool replica_fallback;
+    uint64_t replica_wait_us;
+    enum routing routing;
+    int shapes_max;
+    int workers;
+    /* The other sections; [0] is not used */
+    struct config_entries entries[SETTING_SCOPE_COUNT];
+};
+
+/* One more holder of a snapshot; returns it. Any thread may call this. */
+struct config *config_ref(struct config *config);
+
+/* Gives one hold back and sets the pointer to NULL; the last one frees the snapshot and wipes
+ * its secrets. Any thread may call this; a pointer to NULL is legal. */
+void config_unref(struct config **config);
+
+#endif

@@ -1,0 +1,95 @@
+/*
+ * The words that settings may be, and the entries of [databases], [users] and [nodes].
+ *
+ * What each member means stands in its row in setting.c; setting.h says how one that was left
+ * out looks. Entries belong to a snapshot (config/config.h) and never change.
+ */
+#ifndef WEIR_CONFIG_ENTRY_H
+#define WEIR_CONFIG_ENTRY_H
+
+#include "config/setting.h"
+#include "core/map.h"
+
+#define CONFIG_HOSTS_MAX 32
+
+enum pool_mode { POOL_MODE_UNSET, POOL_MODE_SESSION, POOL_MODE_TRANSACTION };
+enum auth_type { AUTH_TYPE_TRUST, AUTH_TYPE_PLAIN, AUTH_TYPE_MD5, AUTH_TYPE_SCRAM_SHA_256 };
+enum sslmode { SSLMODE_DISABLE, SSLMODE_ALLOW, SSLMODE_PREFER };
+enum routing { ROUTING_UNSET, ROUTING_OFF, ROUTING_READ_WRITE, ROUTING_PRIMARY, ROUTING_REPLICA };
+enum read_consistency {
+    READ_CONSISTENCY_UNSET,
+    READ_CONSISTENCY_DATABASE,
+    READ_CONSISTENCY_SESSION,
+    READ_CONSISTENCY_EVENTUAL
+};
+enum load_balance_hosts {
+    LOAD_BALANCE_HOSTS_UNSET,
+    LOAD_BALANCE_HOSTS_ROUND_ROBIN,
+    LOAD_BALANCE_HOSTS_DISABLE
+};
+
+/* What entries of [databases], [users] and [nodes] have in common. */
+struct config_entry {
+    struct map_node node;
+    char *name;
+    char *where; /* "FILE:LINE", for messages */
+};
+
+struct config_entries {
+    struct map by_name;
+    struct config_entry **at; /* in the file's order */
+    size_t count;
+};
+
+/* Where servers of a database are: a name or address, a directory ("/run/postgresql") or an
+ * abstract socket ("@name"). A node's name is the host, or HOST:PORT where one host occurs with
+ * several ports. */
+struct config_host {
+    char *name;
+    int port;
+};
+
+struct config_database {
+    struct config_entry entry;
+    char *dbname; /* NULL: the name that the client gave; see config_dbname */
+    struct setting_list host;
+    struct setting_list port;
+    char *user; /* forced login, or NULL */
+    char *password;
+    int pool_size;
+    enum pool_mode pool_mode;
+    uint64_t query_wait_timeout_us;
+    uint64_t server_lifetime_us;
+    enum load_balance_hosts load_balance_hosts;
+    char *client_encoding;
+    char *datestyle;
+    char *timezone;
+    char *application_name;
+    enum routing routing;
+    enum read_consistency read_consistency;
+    int alert_active_servers;
+    char *probe_user;
+    char *probe_password;
+    /* Made from host, port and unix_socket_dir; never empty in a finished snapshot. */
+    struct config_host hosts[CONFIG_HOSTS_MAX];
+    size_t hosts_count;
+};
+
+struct config_user {
+    struct config_entry entry;
+    char *secret; /* what this user logs in with; only the user of a URL has one, else NULL */
+    int pool_size;
+    enum pool_mode pool_mode;
+    uint64_t query_wait_timeout_us;
+    uint64_t query_timeout_us;
+    uint64_t idle_transaction_timeout_us;
+    uint64_t client_idle_timeout_us;
+};
+
+struct config_node {
+    struct config_entry entry;
+    int weight;
+    char *zone; /* NULL: none */
+};
+
+#endif
