@@ -19,7 +19,8 @@ struct socket;
 enum socket_event {
     SOCKET_READABLE = 1,
     SOCKET_WRITABLE = 2,
-    SOCKET_GONE = 4 /* the peer closed its side; armed only where reading is not */
+    SOCKET_GONE = 4,  /* the peer closed its side; armed only where reading is not */
+    SOCKET_BROKEN = 8 /* an error: no event will follow, read until errno or the end */
 };
 
 /* Answers of socket_read and socket_write besides a count of bytes; 0 from socket_read is the
@@ -29,7 +30,7 @@ enum socket_event {
 #define SOCKET_FAILED      (-3) /* broken; errno tells */
 
 /* Takes the descriptor `fd`, which it makes non-blocking. `on_event` is called with a set of
- * enum socket_event; after an error it is called with all that are wanted. */
+ * enum socket_event; never from within another call. */
 struct socket *socket_new(struct loop *loop, int fd, void (*on_event)(void *owner, int events),
                           void *owner);
 

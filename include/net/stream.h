@@ -40,9 +40,11 @@ struct stream {
     bool is_reading;
     bool is_ended;
     bool is_over_low; /* on_drained is owed */
+    bool is_broken;   /* no event will announce the bytes that are left */
+    bool is_hung_up;  /* on_hangup was called */
+    bool write_failed;
     bool read_wants_write;
     bool write_wants_read;
-    bool is_in_callback;
 };
 
 /* Takes the connected descriptor and starts reading. */

@@ -1,0 +1,460 @@
+/*
+ * Listening, resolving and dialling; see net/endpoint.h.
+ *
+ * A dial goes through at most three steps, each of which may be left at any time:
+ *
+ *      name  --lookup-->  address  --connect-->  writable  --SO_ERROR-->  done
+ *
+ * Results that are known at once (a Unix socket, a refused address) are told at the end of the
+ * turn, so that no caller is called back before its own call has returned.
+ */
+#include "net/endpoint.h"
+
+#include "core/check.h"
+#include "core/memory.h"
+#include "net/loop.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <uv.h>
+
+union any_address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    struct sockaddr_un local;
+    struct sockaddr_storage room;
+};
+
+/* ---- addresses */
+
+static bool host_is_unix(const char *host) {
+    return host[0] == '/' || host[0] == '@';
+}
+
+/* Fills in the address of DIR/.s.PGSQL.PORT; 0 if it does not fit. */
+static socklen_t unix_address(union any_address *address, const char *path) {
+    *address = (union any_address){.local = {.sun_family = AF_UNIX}};
+    size_t len = strlen(path);
+    if (len >= sizeof address->local.sun_path) return 0;
+    memcpy(address->local.sun_path, path, len);
+    if (path[0] == '@') address->local.sun_path[0] = '\0';
+    size_t size = offsetof(struct sockaddr_un, sun_path) + len + (path[0] == '@' ? 0 : 1);
+    return (socklen_t)size;
+}
+
+/* Fills in a numeric IPv4 or IPv6 address; 0 if it is neither. */
+static socklen_t numeric_address(union any_address *address, const char *host, unsigned port) {
+    *address = (union any_address){0};
+    if (inet_pton(AF_INET, host, &address->v4.sin_addr) == 1) {
+        address->v4.sin_family = AF_INET;
+        address->v4.sin_port = htons((uint16_t)port);
+        return sizeof address->v4;
+    }
+    if (inet_pton(AF_INET6, host, &address->v6.sin6_addr) == 1) {
+        address->v6.sin6_family = AF_INET6;
+        address->v6.sin6_port = htons((uint16_t)port);
+        return sizeof address->v6;
+    }
+    return 0;
+}
+
+void endpoint_describe(int fd, bool is_peer, char address[ENDPOINT_TEXT_SIZE], unsigned *port) {
+    union any_address a = {0};
+    socklen_t size = sizeof a;
+    int result = is_peer ? getpeername(fd, &a.any, &size) : getsockname(fd, &a.any, &size);
+    *port = 0;
+    (void)snprintf(address, ENDPOINT_TEXT_SIZE, "unix");
+    if (result != 0) return;
+    if (a.any.sa_family == AF_INET) {
+        (void)inet_ntop(AF_INET, &a.v4.sin_addr, address, ENDPOINT_TEXT_SIZE);
+        *port = ntohs(a.v4.sin_port);
+    } else if (a.any.sa_family == AF_INET6) {
+        (void)inet_ntop(AF_INET6, &a.v6.sin6_addr, address, ENDPOINT_TEXT_SIZE);
+        *port = ntohs(a.v6.sin6_port);
+    }
+}
+
+bool endpoint_is_unix(int fd, unsigned *peer_uid, int *peer_pid) {
+    union any_address a = {0};
+    socklen_t size = sizeof a;
+    if (getsockname(fd, &a.any, &size) != 0 || a.any.sa_family != AF_UNIX) return false;
+    struct ucred who;
+    socklen_t who_size = sizeof who;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &who_size) != 0) return false;
+    *peer_uid = who.uid;
+    *peer_pid = who.pid;
+    return true;
+}
+
+static void set_option(int fd, int level, int option, int value) {
+    if (value > 0) (void)setsockopt(fd, level, option, &value, sizeof value);
+}
+
+void endpoint_apply_options(int fd, const struct endpoint_options *options) {
+    union any_address a = {0};
+    socklen_t size = sizeof a;
+    if (getsockname(fd, &a.any, &size) != 0 || a.any.sa_family == AF_UNIX) return;
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (options == NULL) return;
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, options->keepalive);
+    if (options->keepalive) {
+        set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, options->keepalive_count);
+        set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, options->keepalive_idle_s);
+        set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, options->keepalive_interval_s);
+    }
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, options->user_timeout_ms);
+}
+
+/* ---- lookups */
+
+struct endpoint_lookup {
+    uv_getaddrinfo_t request;
+    struct loop_hook hook; /* tells a result that needed no question */
+    struct loop *loop;
+    void (*done)(void *owner, const char *address, const char *error); /* NULL: given up */
+    void *owner;
+    char host[ENDPOINT_TEXT_SIZE];
+    bool is_asking;
+};
+
+static void lookup_tell(struct endpoint_lookup *lookup, const char *address, const char *error) {
+    void (*done)(void *, const char *, const char *) = lookup->done;
+    lookup->done = NULL;
+    done(lookup->owner, address, error);
+    memory_free(lookup);
+}
+
+static void on_answer(uv_getaddrinfo_t *request, int status, struct addrinfo *answer) {
+    struct endpoint_lookup *lookup = (struct endpoint_lookup *)(void *)request;
+    if (lookup->done == NULL) {
+        uv_freeaddrinfo(answer);
+        memory_free(lookup);
+        return;
+    }
+    char text[ENDPOINT_TEXT_SIZE * 2];
+    if (status == 0 && answer != NULL) {
+        CHECK(getnameinfo(answer->ai_addr, answer->ai_addrlen, text, sizeof text, NULL, 0,
+                          NI_NUMERICHOST) == 0);
+        uv_freeaddrinfo(answer);
+        lookup_tell(lookup, text, NULL);
+        return;
+    }
+    uv_freeaddrinfo(answer);
+    (void)snprintf(text, sizeof text, "server DNS lookup failed: %s: %s", lookup->host,
+                   status == 0 ? "no address" : uv_strerror(status));
+    lookup_tell(lookup, NULL, text);
+}
+
+static void lookup_is_numeric(struct loop_hook *hook) {
+    struct endpoint_lookup *lookup = LIST_OWNER(hook, struct endpoint_lookup, hook);
+    lookup_tell(lookup, lookup->host, NULL);
+}
+
+static void lookup_is_broken(struct loop_hook *hook) {
+    struct endpoint_lookup *lookup = LIST_OWNER(hook, struct endpoint_lookup, hook);
+    lookup_tell(lookup, NULL, "server DNS lookup failed: the resolver could not be asked");
+}
+
+struct endpoint_lookup *
+endpoint_lookup(struct loop *loop, const char *host,
+                void (*done)(void *owner, const char *address, const char *error), void *owner) {
+    struct endpoint_lookup *lookup = memory_new(sizeof *lookup);
+    lookup->loop = loop;
+    lookup->done = done;
+    lookup->owner = owner;
+    (void)snprintf(lookup->host, sizeof lookup->host, "%s", host);
+    union any_address address;
+    if (host_is_unix(host) || numeric_address(&address, host, 0) != 0) {
+        lookup->hook.run = lookup_is_numeric;
+        loop_at_end(loop, &lookup->hook);
+        return lookup;
+    }
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    if (uv_getaddrinfo(loop_uv(loop), &lookup->request, on_answer, lookup->host, NULL, &hints) !=
+        0) {
+        lookup->hook.run = lookup_is_broken;
+        loop_at_end(loop, &lookup->hook);
+        return lookup;
+    }
+    lookup->is_asking = true;
+    return lookup;
+}
+
+void endpoint_lookup_close(struct endpoint_lookup **lookup_at) {
+    struct endpoint_lookup *lookup = *lookup_at;
+    if (lookup == NULL) return;
+    *lookup_at = NULL;
+    lookup->done = NULL;
+    if (lookup->is_asking) {
+        /* freed in on_answer, which comes in any case */
+        (void)uv_cancel((uv_req_t *)&lookup->request);
+        return;
+    }
+    loop_not_at_end(lookup->loop, &lookup->hook);
+    memory_free(lookup);
+}
+
+/* ---- dialling */
+
+struct endpoint_dial {
+    uv_poll_t poll;
+    struct loop_hook hook;
+    struct loop *loop;
+    struct endpoint_lookup *lookup;
+    struct endpoint_options options;
+    unsigned port;
+    int fd;
+    bool has_poll;
+    char error[ENDPOINT_TEXT_SIZE];
+    void (*done)(void *owner, int fd, const char *error);
+    void *owner;
+};
+
+static void on_dial_closed(uv_handle_t *handle) {
+    memory_free(handle);
+}
+
+static void dial_free(struct endpoint_dial *dial) {
+    loop_not_at_end(dial->loop, &dial->hook);
+    endpoint_lookup_close(&dial->lookup);
+    if (dial->has_poll) {
+        uv_close((uv_handle_t *)&dial->poll, on_dial_closed);
+    } else {
+        memory_free(dial);
+    }
+}
+
+static void dial_tell(struct loop_hook *hook) {
+    struct endpoint_dial *dial = LIST_OWNER(hook, struct endpoint_dial, hook);
+    int fd = dial->fd;
+    dial->fd = -1;
+    char error[ENDPOINT_TEXT_SIZE];
+    (void)snprintf(error, sizeof error, "%s", dial->error);
+    void (*done)(void *, int, const char *) = dial->done;
+    void *owner = dial->owner;
+    dial_free(dial);
+    done(owner, fd, error[0] == '\0' ? NULL : error);
+}
+
+static void dial_fail(struct endpoint_dial *dial, const char *what, int error) {
+    (void)snprintf(dial->error, sizeof dial->error, "connect failed: %s%s", what, strerror(error));
+    if (dial->fd >= 0) (void)close(dial->fd);
+    dial->fd = -1;
+    loop_at_end(dial->loop, &dial->hook);
+}
+
+static void on_dial_event(uv_poll_t *poll, int status, int events) {
+    struct endpoint_dial *dial = (struct endpoint_dial *)(void *)poll;
+    (void)status;
+    (void)events;
+    CHECK(uv_poll_stop(poll) == 0);
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (getsockopt(dial->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
+    if (error != 0) {
+        dial_fail(dial, "", error);
+        return;
+    }
+    loop_at_end(dial->loop, &dial->hook);
+}
+
+static void dial_connect(struct endpoint_dial *dial, const union any_address *address,
+                         socklen_t size) {
+    dial->fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (dial->fd < 0) {
+        dial_fail(dial, "socket: ", errno);
+        return;
+    }
+    endpoint_apply_options(dial->fd, &dial->options);
+    if (connect(dial->fd, &address->any, size) == 0) {
+        loop_at_end(dial->loop, &dial->hook);
+        return;
+    }
+    if (errno != EINPROGRESS) {
+        dial_fail(dial, "", errno);
+        return;
+    }
+    CHECK(uv_poll_init(loop_uv(dial->loop), &dial->poll, dial->fd) == 0);
+    dial->has_poll = true;
+    CHECK(uv_poll_start(&dial->poll, UV_WRITABLE, on_dial_event) == 0);
+}
+
+static void on_dial_lookup(void *owner, const char *text, const char *error) {
+    struct endpoint_dial *dial = owner;
+    dial->lookup = NULL;
+    if (text == NULL) {
+        (void)snprintf(dial->error, sizeof dial->error, "%s", error);
+        loop_at_end(dial->loop, &dial->hook);
+        return;
+    }
+    union any_address address;
+    socklen_t size = numeric_address(&address, text, dial->port);
+    if (size == 0) {
+        dial_fail(dial, "unusable address: ", EAFNOSUPPORT);
+        return;
+    }
+    dial_connect(dial, &address, size);
+}
+
+struct endpoint_dial *endpoint_dial(struct loop *loop, const char *host, unsigned port,
+                                    const struct endpoint_options *options,
+                                    void (*done)(void *owner, int fd, const char *error),
+                                    void *owner) {
+    struct endpoint_dial *dial = memory_new(sizeof *dial);
+    dial->loop = loop;
+    dial->hook.run = dial_tell;
+    dial->port = port;
+    dial->fd = -1;
+    dial->done = done;
+    dial->owner = owner;
+    if (options != NULL) dial->options = *options;
+    if (!host_is_unix(host)) {
+        dial->lookup = endpoint_lookup(loop, host, on_dial_lookup, dial);
+        return dial;
+    }
+    char path[ENDPOINT_TEXT_SIZE * 2];
+    (void)snprintf(path, sizeof path, "%s/.s.PGSQL.%u", host, port);
+    union any_address address;
+    socklen_t size = unix_address(&address, path);
+    if (size == 0) {
+        dial_fail(dial, "", ENAMETOOLONG);
+    } else {
+        dial_connect(dial, &address, size);
+    }
+    return dial;
+}
+
+void endpoint_dial_close(struct endpoint_dial **dial_at) {
+    struct endpoint_dial *dial = *dial_at;
+    if (dial == NULL) return;
+    *dial_at = NULL;
+    if (dial->has_poll && dial->fd >= 0) CHECK(uv_poll_stop(&dial->poll) == 0);
+    if (dial->fd >= 0) (void)close(dial->fd);
+    dial_free(dial);
+}
+
+/* ---- listening */
+
+struct endpoint_listener {
+    uv_poll_t poll;
+    struct loop *loop;
+    int fd;
+    char path[ENDPOINT_TEXT_SIZE];
+    void (*on_accept)(void *owner, int fd);
+    void *owner;
+};
+
+/* So many connections are taken in one turn, so that a flood of logins does not starve others. */
+#define ACCEPTS_PER_TURN 64
+
+static void on_listener_event(uv_poll_t *poll, int status, int events) {
+    struct endpoint_listener *listener = (struct endpoint_listener *)(void *)poll;
+    (void)status;
+    (void)events;
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) return; /* nothing left, or no descriptors: it stays in the backlog */
+        listener->on_accept(listener->owner, fd);
+    }
+}
+
+static struct endpoint_listener *listen_on(struct loop *loop, const union any_address *address,
+                                           socklen_t size, int backlog, int *error) {
+    int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        *error = errno;
+        return NULL;
+    }
+    if (address->any.sa_family != AF_UNIX) set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (address->any.sa_family == AF_INET6) set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    if (bind(fd, &address->any, size) != 0 || listen(fd, backlog) != 0) {
+        *error = errno;
+        (void)close(fd);
+        return NULL;
+    }
+    struct endpoint_listener *listener = memory_new(sizeof *listener);
+    listener->loop = loop;
+    listener->fd = fd;
+    CHECK(uv_poll_init(loop_uv(loop), &listener->poll, fd) == 0);
+    return listener;
+}
+
+struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const char *host, unsigned port,
+                                              int backlog, char error[ENDPOINT_TEXT_SIZE]) {
+    union any_address address;
+    const char *numeric = strcmp(host, "*") == 0           ? "0.0.0.0"
+                          : strcmp(host, "localhost") == 0 ? "127.0.0.1"
+                                                           : host;
+    socklen_t size = numeric_address(&address, numeric, port);
+    int number = EAFNOSUPPORT;
+    struct endpoint_listener *listener =
+        size == 0 ? NULL : listen_on(loop, &address, size, backlog, &number);
+    if (listener == NULL)
+        (void)snprintf(error, ENDPOINT_TEXT_SIZE, "cannot listen on %s:%u: %s", host, port,
+                       strerror(number));
+    return listener;
+}
+
+/* True if somebody answers on the Unix socket. */
+static bool unix_is_alive(const union any_address *address, socklen_t size) {
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return false;
+    bool is_alive = connect(fd, &address->any, size) == 0;
+    (void)close(fd);
+    return is_alive;
+}
+
+struct endpoint_listener *endpoint_listen_unix(struct loop *loop, const char *path, unsigned mode,
+                                               int backlog, char error[ENDPOINT_TEXT_SIZE]) {
+    union any_address address;
+    socklen_t size = unix_address(&address, path);
+    if (size != 0 && unix_is_alive(&address, size)) {
+        (void)snprintf(error, ENDPOINT_TEXT_SIZE, "unix socket is in use, cannot continue");
+        return NULL;
+    }
+    if (size != 0 && path[0] == '/') (void)unlink(path);
+    int number = ENAMETOOLONG;
+    struct endpoint_listener *listener =
+        size == 0 ? NULL : listen_on(loop, &address, size, backlog, &number);
+    if (listener == NULL) {
+        (void)snprintf(error, ENDPOINT_TEXT_SIZE, "cannot listen on unix:%.100s: %s", path,
+                       strerror(number));
+        return NULL;
+    }
+    if (path[0] == '/') {
+        (void)chmod(path, (mode_t)mode);
+        (void)snprintf(listener->path, sizeof listener->path, "%s", path);
+    }
+    return listener;
+}
+
+void endpoint_listener_start(struct endpoint_listener *listener,
+                             void (*on_accept)(void *owner, int fd), void *owner) {
+    listener->on_accept = on_accept;
+    listener->owner = owner;
+    CHECK(uv_poll_start(&listener->poll, UV_READABLE, on_listener_event) == 0);
+}
+
+static void on_listener_closed(uv_handle_t *handle) {
+    memory_free(handle);
+}
+
+void endpoint_listener_close(struct endpoint_listener **listener_at) {
+    struct endpoint_listener *listener = *listener_at;
+    if (listener == NULL) return;
+    *listener_at = NULL;
+    CHECK(uv_poll_stop(&listener->poll) == 0);
+    (void)close(listener->fd);
+    if (listener->path[0] != '\0') (void)unlink(listener->path);
+    uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
+}

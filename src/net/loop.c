@@ -1,0 +1,191 @@
+/*
+ * The event loop; see net/loop.h.
+ *
+ * All work that must not happen inside a callback (freeing, serving waiters, reading again) hangs
+ * on hooks, which the prepare handle runs just before the thread sleeps. The same place puts out
+ * the log and forgets the clock reading, so that the next callback reads the clock anew.
+ *
+ * The mailbox is a stack of messages with one atomic head: posting is one exchange and one wake,
+ * the receiver takes the whole stack and reverses it.
+ */
+#include "net/loop.h"
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/memory.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <uv.h>
+
+#define HOOK_ROUNDS_MAX 1000u
+#define SIGNALS_MAX     8u
+
+struct loop_signal {
+    uv_signal_t handle;
+    void (*run)(void *context, int signal);
+};
+
+struct loop {
+    uv_loop_t uv;
+    uv_prepare_t prepare;
+    uv_async_t wake;
+    _Atomic(struct loop_mail *) mail;
+    void *context;
+    uint64_t now_us; /* 0: not read in this turn */
+    struct list hooks;
+    struct loop_signal signals[SIGNALS_MAX];
+    unsigned signals_count;
+    char read_buffer[LOOP_READ_BYTES];
+};
+
+static void run_hooks(struct loop *loop) {
+    for (unsigned round = 0; round < HOOK_ROUNDS_MAX && loop->hooks.count > 0; round++) {
+        size_t left = loop->hooks.count;
+        while (left-- > 0) {
+            struct link *l = list_pop(&loop->hooks);
+            if (l == NULL) break;
+            struct loop_hook *hook = LIST_OWNER(l, struct loop_hook, link);
+            hook->run(hook);
+        }
+    }
+    CHECK(loop->hooks.count == 0);
+}
+
+static void on_prepare(uv_prepare_t *prepare) {
+    struct loop *loop = prepare->data;
+    run_hooks(loop);
+    log_flush();
+    loop->now_us = 0;
+}
+
+static void on_wake(uv_async_t *wake) {
+    struct loop *loop = wake->data;
+    struct loop_mail *newest = atomic_exchange_explicit(&loop->mail, NULL, memory_order_acquire);
+    struct loop_mail *oldest = NULL;
+    while (newest != NULL) {
+        struct loop_mail *next = newest->next;
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (oldest != NULL) {
+        struct loop_mail *mail = oldest;
+        oldest = mail->next;
+        mail->next = NULL;
+        mail->run(mail, loop->context);
+    }
+}
+
+struct loop *loop_new(void) {
+    struct loop *loop = memory_new(sizeof *loop);
+    list_init(&loop->hooks);
+    CHECK(uv_loop_init(&loop->uv) == 0);
+    loop->uv.data = loop;
+    loop->prepare.data = loop;
+    loop->wake.data = loop;
+    CHECK(uv_prepare_init(&loop->uv, &loop->prepare) == 0);
+    CHECK(uv_prepare_start(&loop->prepare, on_prepare) == 0);
+    CHECK(uv_async_init(&loop->uv, &loop->wake, on_wake) == 0);
+    return loop;
+}
+
+static void close_handle(uv_handle_t *handle, void *context) {
+    (void)context;
+    if (!uv_is_closing(handle)) uv_close(handle, NULL);
+}
+
+void loop_free(struct loop **loop_at) {
+    struct loop *loop = *loop_at;
+    if (loop == NULL) return;
+    *loop_at = NULL;
+    run_hooks(loop);
+    uv_walk(&loop->uv, close_handle, NULL);
+    while (uv_run(&loop->uv, UV_RUN_DEFAULT) != 0) continue;
+    CHECK(uv_loop_close(&loop->uv) == 0);
+    memory_free(loop);
+}
+
+void loop_run(struct loop *loop) {
+    (void)uv_run(&loop->uv, UV_RUN_DEFAULT);
+}
+
+void loop_stop(struct loop *loop) {
+    uv_stop(&loop->uv);
+}
+
+struct uv_loop_s *loop_uv(struct loop *loop) {
+    return &loop->uv;
+}
+
+uint64_t loop_now_us(struct loop *loop) {
+    if (loop->now_us == 0) loop->now_us = clock_monotonic_us();
+    return loop->now_us;
+}
+
+char *loop_read_buffer(struct loop *loop) {
+    return loop->read_buffer;
+}
+
+void loop_at_end(struct loop *loop, struct loop_hook *hook) {
+    if (!link_is_listed(&hook->link)) list_append(&loop->hooks, &hook->link);
+}
+
+void loop_not_at_end(struct loop *loop, struct loop_hook *hook) {
+    if (link_is_listed(&hook->link)) list_remove(&loop->hooks, &hook->link);
+}
+
+static void on_timer(uv_timer_t *handle) {
+    struct loop_timer *timer = handle->data;
+    timer->run(timer);
+}
+
+static void on_timer_closed(uv_handle_t *handle) {
+    memory_free(handle);
+}
+
+void loop_timer_start(struct loop *loop, struct loop_timer *timer, uint64_t first_ms,
+                      uint64_t repeat_ms) {
+    uv_timer_t *handle = timer->handle;
+    if (handle == NULL) {
+        handle = memory_new(sizeof *handle);
+        CHECK(uv_timer_init(&loop->uv, handle) == 0);
+        handle->data = timer;
+        timer->handle = handle;
+    }
+    CHECK(uv_timer_start(handle, on_timer, first_ms, repeat_ms) == 0);
+}
+
+void loop_timer_stop(struct loop_timer *timer) {
+    if (timer->handle == NULL) return;
+    uv_close(timer->handle, on_timer_closed);
+    timer->handle = NULL;
+}
+
+void loop_post(struct loop *loop, struct loop_mail *mail) {
+    struct loop_mail *head = atomic_load_explicit(&loop->mail, memory_order_relaxed);
+    do {
+        mail->next = head;
+    } while (!atomic_compare_exchange_weak_explicit(&loop->mail, &head, mail, memory_order_release,
+                                                    memory_order_relaxed));
+    (void)uv_async_send(&loop->wake);
+}
+
+void loop_set_context(struct loop *loop, void *context) {
+    loop->context = context;
+}
+
+static void on_signal(uv_signal_t *handle, int number) {
+    struct loop_signal *entry = (struct loop_signal *)(void *)handle;
+    struct loop *loop = handle->data;
+    entry->run(loop->context, number);
+}
+
+void loop_on_signal(struct loop *loop, int signal_number, void (*run)(void *context, int signal)) {
+    CHECK(loop->signals_count < SIGNALS_MAX);
+    struct loop_signal *entry = &loop->signals[loop->signals_count++];
+    entry->run = run;
+    CHECK(uv_signal_init(&loop->uv, &entry->handle) == 0);
+    entry->handle.data = loop;
+    CHECK(uv_signal_start(&entry->handle, on_signal, signal_number) == 0);
+}

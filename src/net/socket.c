@@ -1,0 +1,118 @@
+/*
+ * A plain socket under uv_poll_t; see net/socket.h.
+ *
+ * The poll handle is a small object of its own: the socket's owner may be gone before libuv has
+ * closed it, so it is freed in its close callback and never points to anything freed. libuv stops
+ * a handle by itself when the kernel reports EPOLLERR, and gives no errno; all wanted events are
+ * then reported and the owner reads until the descriptor itself tells what happened.
+ */
+#include "net/socket.h"
+
+#include "core/check.h"
+#include "core/memory.h"
+#include "net/loop.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include <uv.h>
+
+struct socket {
+    uv_poll_t poll;
+    int fd;
+    int wanted; /* enum socket_event as given to libuv */
+    void (*on_event)(void *owner, int events);
+    void *owner;
+};
+
+static void on_poll(uv_poll_t *poll, int status, int events) {
+    struct socket *socket = (struct socket *)(void *)poll;
+    if (status < 0) {
+        int wanted = socket->wanted;
+        socket->wanted = 0;
+        socket->on_event(socket->owner, wanted | SOCKET_BROKEN);
+        return;
+    }
+    int happened = 0;
+    if (events & UV_READABLE) happened |= SOCKET_READABLE;
+    if (events & UV_WRITABLE) happened |= SOCKET_WRITABLE;
+    if (events & UV_DISCONNECT) happened |= SOCKET_GONE;
+    socket->on_event(socket->owner, happened);
+}
+
+struct socket *socket_new(struct loop *loop, int fd, void (*on_event)(void *owner, int events),
+                          void *owner) {
+    struct socket *socket = memory_new(sizeof *socket);
+    CHECK(uv_poll_init(loop_uv(loop), &socket->poll, fd) == 0);
+    socket->fd = fd;
+    socket->on_event = on_event;
+    socket->owner = owner;
+    return socket;
+}
+
+void socket_want(struct socket *socket, int events) {
+    if (socket->wanted == events) return;
+    socket->wanted = events;
+    int uv_events = 0;
+    if (events & SOCKET_READABLE) uv_events |= UV_READABLE;
+    if (events & SOCKET_WRITABLE) uv_events |= UV_WRITABLE;
+    if (events & SOCKET_GONE) uv_events |= UV_DISCONNECT;
+    if (uv_events == 0) {
+        CHECK(uv_poll_stop(&socket->poll) == 0);
+    } else {
+        CHECK(uv_poll_start(&socket->poll, uv_events, on_poll) == 0);
+    }
+}
+
+static ssize_t judge(ssize_t n, ssize_t answer_again) {
+    if (n >= 0) return n;
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return answer_again;
+    return SOCKET_FAILED;
+}
+
+ssize_t socket_read(struct socket *socket, char *at, size_t size) {
+    return judge(recv(socket->fd, at, size, 0), SOCKET_WANTS_READ);
+}
+
+ssize_t socket_write(struct socket *socket, const struct bytes *parts, size_t count) {
+    CHECK(count > 0 && count <= SOCKET_PARTS_MAX);
+    if (count == 1)
+        return judge(send(socket->fd, parts[0].at, parts[0].len, MSG_NOSIGNAL), SOCKET_WANTS_WRITE);
+    struct iovec iov[SOCKET_PARTS_MAX];
+    for (size_t i = 0; i < count; i++) {
+        iov[i].iov_base = (void *)(uintptr_t)parts[i].at;
+        iov[i].iov_len = parts[i].len;
+    }
+    struct msghdr message = {.msg_iov = iov, .msg_iovlen = count};
+    return judge(sendmsg(socket->fd, &message, MSG_NOSIGNAL), SOCKET_WANTS_WRITE);
+}
+
+bool socket_has_pending(const struct socket *socket) {
+    (void)socket; /* a plain socket announces every byte */
+    return false;
+}
+
+static void on_closed(uv_handle_t *handle) {
+    memory_free(handle);
+}
+
+bool socket_detach(struct socket **socket_at, int *fd) {
+    struct socket *socket = *socket_at;
+    *socket_at = NULL;
+    *fd = socket->fd;
+    CHECK(uv_poll_stop(&socket->poll) == 0);
+    uv_close((uv_handle_t *)&socket->poll, on_closed);
+    return true;
+}
+
+void socket_close(struct socket **socket_at) {
+    if (*socket_at == NULL) return;
+    int fd;
+    (void)socket_detach(socket_at, &fd);
+    (void)close(fd);
+}
+
+int socket_descriptor(const struct socket *socket) {
+    return socket->fd;
+}
