@@ -19,6 +19,7 @@
  *      STRING   char *           anything; owned; never NULL where the row has a default
  *      LIST     setting_list     items divided by commas, blanks around them dropped
  *      ENUM     an enum          one of the row's choices, in any case
+ *      ADDRESS  char *           HOST:PORT, [IPV6]:PORT or nothing; owned, never NULL
  *
  * Outside the pooler's scope a setting may be left out; it then is SETTING_UNSET (INT, BYTES),
  * SETTING_UNSET_US (TIME), NULL (STRING), an empty list, or the enum's first value, which is
@@ -48,7 +49,8 @@ enum setting_type {
     SETTING_TYPE_TIME,
     SETTING_TYPE_STRING,
     SETTING_TYPE_LIST,
-    SETTING_TYPE_ENUM
+    SETTING_TYPE_ENUM,
+    SETTING_TYPE_ADDRESS
 };
 
 enum setting_flag {
@@ -80,7 +82,7 @@ struct setting {
     uint32_t size;            /* and its size */
     uint32_t flags;           /* enum setting_flag */
     const char *default_text; /* NULL: may be left out, see above */
-    int64_t minimum;          /* INT and BYTES: the number; TIME: whole seconds */
+    int64_t minimum;          /* INT and BYTES: the number; TIME: microseconds */
     int64_t maximum;
     const struct setting_choice *choices; /* ENUM only */
     const char *help;                     /* whole sentences */
@@ -108,6 +110,9 @@ const char *setting_nearest(enum setting_scope scope, struct bytes name);
  * text does not fit the row: the member then is unchanged and what would be right was appended
  * to `why` ("expected a whole number from 0 to 65535"), without the value itself. */
 bool setting_set(const struct setting *setting, void *object, struct bytes text, struct buf *why);
+
+/* Divides HOST:PORT or [IPV6]:PORT; false if the text is not such or the port not 1 to 65535. */
+bool setting_split_address(struct bytes text, struct bytes *host, int *port);
 
 /* The first digits of a text, which is what PgBouncer takes for a number in a pair: "20;" is
  * "20". Empty if the text does not begin with one. */

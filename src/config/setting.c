@@ -1,0 +1,461 @@
+/*
+ * The table of settings; see config/setting.h. Values are read and shown in value.c.
+ *
+ * PgBouncer's settings come first, in the order of its own SHOW CONFIG, then Weir's own. What
+ * PgBouncer has and this version of Weir has not stands in tables of its own: such a setting is
+ * refused by name, never passed over in silence, unless its value asks for nothing.
+ */
+#include "config/config.h"
+#include "core/check.h"
+#include "core/clock.h"
+
+#include <limits.h>
+
+#define TIME_MAX        ((int64_t)INT_MAX * US_PER_S)
+#define HOUR            ((int64_t)3600 * US_PER_S)
+#define PROBE_MIN       ((int64_t)10 * US_PER_MS)
+#define POOL_SIZE_MAX   1000000
+#define NAME_BYTES_MAX  64
+#define DISTANCE_MAX(n) ((n) < 6 ? 2u : 3u)
+
+#define POOLER(member) offsetof(struct config, member), sizeof(((struct config *)NULL)->member)
+#define DATABASE(member)                                                                           \
+    offsetof(struct config_database, member), sizeof(((struct config_database *)NULL)->member)
+#define USER(member)                                                                               \
+    offsetof(struct config_user, member), sizeof(((struct config_user *)NULL)->member)
+#define NODE(member)                                                                               \
+    offsetof(struct config_node, member), sizeof(((struct config_node *)NULL)->member)
+
+#define NONE      0
+#define LIVE      SETTING_FLAG_LIVE
+#define OWN       SETTING_FLAG_OWN
+#define SECRET    SETTING_FLAG_SECRET
+#define RECONNECT SETTING_FLAG_RECONNECT
+#define COMPAT    SETTING_FLAG_COMPAT
+
+#define BOOL    SETTING_TYPE_BOOL
+#define INT     SETTING_TYPE_INT
+#define BYTES   SETTING_TYPE_BYTES
+#define TIME    SETTING_TYPE_TIME
+#define STRING  SETTING_TYPE_STRING
+#define LIST    SETTING_TYPE_LIST
+#define ENUM    SETTING_TYPE_ENUM
+#define ADDRESS SETTING_TYPE_ADDRESS
+
+static const struct setting_choice auth_types[] = {
+    {"trust", AUTH_TYPE_TRUST},
+    {"plain", AUTH_TYPE_PLAIN},
+    {"md5", AUTH_TYPE_MD5},
+    {"scram-sha-256", AUTH_TYPE_SCRAM_SHA_256},
+    {"any", -1},
+    {"cert", -1},
+    {"hba", -1},
+    {"pam", -1},
+    {"ldap", -1},
+    {NULL, 0},
+};
+
+static const struct setting_choice pool_modes[] = {
+    {"session", POOL_MODE_SESSION},
+    {"transaction", POOL_MODE_TRANSACTION},
+    {"statement", -1},
+    {NULL, 0},
+};
+
+static const struct setting_choice client_sslmodes[] = {
+    {"disable", SSLMODE_DISABLE}, {"allow", -1}, {"prefer", -1}, {"require", -1}, {"verify-ca", -1},
+    {"verify-full", -1},          {NULL, 0},
+};
+
+static const struct setting_choice server_sslmodes[] = {
+    {"disable", SSLMODE_DISABLE},
+    {"allow", SSLMODE_ALLOW},
+    {"prefer", SSLMODE_PREFER},
+    {"require", -1},
+    {"verify-ca", -1},
+    {"verify-full", -1},
+    {NULL, 0},
+};
+
+static const struct setting_choice routings[] = {
+    {"off", ROUTING_OFF},
+    {"read_write", ROUTING_READ_WRITE},
+    {"primary", ROUTING_PRIMARY},
+    {"replica", ROUTING_REPLICA},
+    {"shadow", -1},
+    {NULL, 0},
+};
+
+static const struct setting_choice read_consistencies[] = {
+    {"database", READ_CONSISTENCY_DATABASE},
+    {"session", READ_CONSISTENCY_SESSION},
+    {"eventual", READ_CONSISTENCY_EVENTUAL},
+    {"cluster", -1},
+    {NULL, 0},
+};
+
+static const struct setting_choice load_balances[] = {
+    {"round-robin", LOAD_BALANCE_HOSTS_ROUND_ROBIN},
+    {"disable", LOAD_BALANCE_HOSTS_DISABLE},
+    {NULL, 0},
+};
+
+static const struct setting pooler_settings[] = {
+    {"admin_users", LIST, POOLER(admin_users), LIVE, "", 0, 0, NULL,
+     "Users who may run every command of the console."},
+    {"application_name_add_host", BOOL, POOLER(application_name_add_host), LIVE, "0", 0, 0, NULL,
+     "Adds the client's address to the application_name that the server sees."},
+    {"auth_file", STRING, POOLER(auth_file), LIVE, "", 0, 0, NULL,
+     "File with the users and their secrets, one \"user\" \"secret\" on each line."},
+    {"auth_type", ENUM, POOLER(auth_type), LIVE, "md5", 0, 0, auth_types,
+     "How clients log in. With md5 a client is asked for SCRAM, whatever kind of secret is "
+     "stored; MD5 itself is not supported by this version."},
+    {"cancel_wait_timeout", TIME, POOLER(cancel_wait_timeout_us), LIVE, "10", 0, TIME_MAX, NULL,
+     "How long a cancel request may wait to be sent; 0 = without end."},
+    {"client_idle_timeout", TIME, POOLER(client_idle_timeout_us), LIVE, "0", 0, TIME_MAX, NULL,
+     "Closes a client that has no server and has asked nothing for so long; 0 = never."},
+    {"client_login_timeout", TIME, POOLER(client_login_timeout_us), LIVE, "60", 0, TIME_MAX, NULL,
+     "How long a client may take to log in; 0 = without end."},
+    {"client_tls_sslmode", ENUM, POOLER(client_tls_sslmode), LIVE, "disable", 0, 0, client_sslmodes,
+     "Whether clients may use TLS."},
+    {"conffile", STRING, POOLER(conffile), LIVE, "", 0, 0, NULL,
+     "The file that the next RELOAD reads; at first the one given at start."},
+    {"default_pool_size", INT, POOLER(default_pool_size), LIVE, "20", 0, POOL_SIZE_MAX, NULL,
+     "Server connections of one pool, which serves one user of one database, on each node; "
+     "0 = no limit."},
+    {"dns_max_ttl", TIME, POOLER(dns_max_ttl_us), LIVE, "15", 0, TIME_MAX, NULL,
+     "How long the address of a host name is used before it is looked up again."},
+    {"idle_transaction_timeout", TIME, POOLER(idle_transaction_timeout_us), LIVE, "0", 0, TIME_MAX,
+     NULL, "Closes a client that rests in a transaction for so long; 0 = never."},
+    {"ignore_startup_parameters", LIST, POOLER(ignore_startup_parameters), LIVE, "", 0, 0, NULL,
+     "Parameters that clients may name at login and that are then dropped."},
+    {"job_name", STRING, POOLER(job_name), COMPAT, "pgbouncer", 0, 0, NULL,
+     "Accepted for old files, without effect."},
+    {"listen_addr", LIST, POOLER(listen_addr), NONE, "", 0, 0, NULL,
+     "Addresses on which clients are taken over TCP; * = all, empty = none."},
+    {"listen_backlog", INT, POOLER(listen_backlog), NONE, "128", 1, 65535, NULL,
+     "Connections that the kernel keeps until they are accepted."},
+    {"listen_port", INT, POOLER(listen_port), NONE, "6432", 1, 65535, NULL,
+     "The TCP port, which is also part of the Unix socket's name."},
+    {"log_connections", BOOL, POOLER(log_connections), LIVE, "1", 0, 0, NULL,
+     "Logs successful logins."},
+    {"log_disconnections", BOOL, POOLER(log_disconnections), LIVE, "1", 0, 0, NULL,
+     "Logs the end of each connection with the reason."},
+    {"log_pooler_errors", BOOL, POOLER(log_pooler_errors), LIVE, "1", 0, 0, NULL,
+     "Logs the errors that clients are told."},
+    {"log_stats", BOOL, POOLER(log_stats), LIVE, "1", 0, 0, NULL,
+     "Logs a line of totals in each stats_period."},
+    {"logfile", STRING, POOLER(logfile), LIVE, "", 0, 0, NULL,
+     "File to which the log is appended; empty = standard error."},
+    {"max_client_conn", INT, POOLER(max_client_conn), LIVE, "100", 0, INT_MAX, NULL,
+     "Clients that may be connected at one time."},
+    {"max_packet_size", BYTES, POOLER(max_packet_size), LIVE, "2147483647", 1, INT_MAX, NULL,
+     "The largest message of the protocol that is let through, in bytes."},
+    {"max_prepared_statements", INT, POOLER(max_prepared_statements), LIVE, "200", 0, 1000000, NULL,
+     "Prepared statements kept on each server connection; 0 = names are passed on as they are."},
+    {"pidfile", STRING, POOLER(pidfile), NONE, "", 0, 0, NULL,
+     "File that holds the process id while the process runs; empty = none."},
+    {"pkt_buf", INT, POOLER(pkt_buf), COMPAT, "4096", 1, INT_MAX, NULL,
+     "Accepted for old files, without effect: buffers need no tuning."},
+    {"pool_mode", ENUM, POOLER(pool_mode), LIVE, "session", 0, 0, pool_modes,
+     "When a server goes back to its pool: when the client leaves, or after each transaction."},
+    {"query_timeout", TIME, POOLER(query_timeout_us), LIVE, "0", 0, TIME_MAX, NULL,
+     "Closes a client whose query takes longer; 0 = never."},
+    {"query_wait_timeout", TIME, POOLER(query_wait_timeout_us), LIVE, "120", 0, TIME_MAX, NULL,
+     "Closes a client that has waited so long for a server; 0 = never."},
+    {"sbuf_loopcnt", INT, POOLER(sbuf_loopcnt), LIVE | COMPAT, "5", 0, INT_MAX, NULL,
+     "Accepted for old files, without effect: reads are bounded by their size."},
+    {"server_connect_timeout", TIME, POOLER(server_connect_timeout_us), LIVE, "15", 0, TIME_MAX,
+     NULL, "How long connecting and logging in to a server may take together; 0 = without end."},
+    {"server_idle_timeout", TIME, POOLER(server_idle_timeout_us), LIVE, "600", 0, TIME_MAX, NULL,
+     "Closes a server connection that was not used for so long; 0 = never."},
+    {"server_lifetime", TIME, POOLER(server_lifetime_us), LIVE, "3600", 0, TIME_MAX, NULL,
+     "Closes a server connection of that age when it is free; 0 = after one use."},
+    {"server_login_retry", TIME, POOLER(server_login_retry_us), LIVE, "15", 0, TIME_MAX, NULL,
+     "After a failed connect or login, how long to wait before the next."},
+    {"server_reset_query", STRING, POOLER(server_reset_query), LIVE, "DISCARD ALL", 0, 0, NULL,
+     "Sent in session mode before a server goes to another client; empty = nothing."},
+    {"server_reset_query_always", BOOL, POOLER(server_reset_query_always), LIVE, "0", 0, 0, NULL,
+     "Sends it in every pool mode."},
+    {"server_round_robin", BOOL, POOLER(server_round_robin), LIVE, "0", 0, 0, NULL,
+     "Lends the server that rested longest instead of the one used last."},
+    {"server_tls_sslmode", ENUM, POOLER(server_tls_sslmode), LIVE, "prefer", 0, 0, server_sslmodes,
+     "Whether servers are reached over TLS. This version always connects without, which "
+     "disable, allow and prefer permit."},
+    {"stats_period", INT, POOLER(stats_period), LIVE, "60", 1, INT_MAX, NULL,
+     "Seconds over which averages are taken."},
+    {"stats_users", LIST, POOLER(stats_users), LIVE, "", 0, 0, NULL,
+     "Users who may look at everything in the console and change nothing."},
+    {"tcp_keepalive", BOOL, POOLER(tcp_keepalive), LIVE, "1", 0, 0, NULL,
+     "Lets the kernel ask silent peers whether they are still there."},
+    {"tcp_keepcnt", INT, POOLER(tcp_keepcnt), LIVE, "0", 0, 127, NULL,
+     "Unanswered questions after which a connection is lost; 0 = the system's default."},
+    {"tcp_keepidle", INT, POOLER(tcp_keepidle), LIVE, "0", 0, 32767, NULL,
+     "Seconds of silence before the first question; 0 = the system's default."},
+    {"tcp_keepintvl", INT, POOLER(tcp_keepintvl), LIVE, "0", 0, 32767, NULL,
+     "Seconds between two questions; 0 = the system's default."},
+    {"tcp_user_timeout", INT, POOLER(tcp_user_timeout), LIVE, "0", 0, INT_MAX, NULL,
+     "Milliseconds for which sent data may stay unacknowledged; 0 = the system's default."},
+    {"track_extra_parameters", LIST, POOLER(track_extra_parameters), NONE, "IntervalStyle", 0, 0,
+     NULL, "Further parameters that follow a client from server to server."},
+    {"unix_socket_dir", STRING, POOLER(unix_socket_dir), NONE, "/tmp", 0, 0, NULL,
+     "Directory of the Unix socket, @NAME for an abstract one, empty for none; servers without "
+     "a host are sought there too."},
+    {"unix_socket_mode", INT, POOLER(unix_socket_mode), NONE, "0777", 0, 0777, NULL,
+     "Permissions of the Unix socket."},
+    {"verbose", INT, POOLER(verbose), LIVE, "0", 0, 10, NULL, "1 and more: logs details."},
+
+    {"alert_active_servers", INT, POOLER(alert_active_servers), LIVE | OWN, "45", 0, POOL_SIZE_MAX,
+     NULL, "More server connections in use than this count as saturation; 0 = no alert."},
+    {"alert_for", TIME, POOLER(alert_for_us), LIVE | OWN, "60", 0, TIME_MAX, NULL,
+     "How long saturation must last before the alert starts."},
+    {"gather_bytes", BYTES, POOLER(gather_bytes), LIVE | OWN, "16384", 0, 1 << 20, NULL,
+     "A group of messages up to this size is looked at as a whole to find its node; larger ones "
+     "go to the primary."},
+    {"http_listen", ADDRESS, POOLER(http_listen), OWN, "", 0, 0, NULL,
+     "HOST:PORT for metrics, health and the live page; empty = off."},
+    {"parse_inline_tokens", INT, POOLER(parse_inline_tokens), LIVE | OWN, "200", 0, 8000, NULL,
+     "Statements up to so many tokens are parsed at once, longer ones beside the work."},
+    {"primary_wait_timeout", TIME, POOLER(primary_wait_timeout_us), LIVE | OWN, "30", 0, TIME_MAX,
+     NULL, "How long a client that needs the primary waits when there is none."},
+    {"probe_fall", INT, POOLER(probe_fall), LIVE | OWN, "2", 1, 1000, NULL,
+     "Failed probes after which a node counts as down."},
+    {"probe_interval", TIME, POOLER(probe_interval_us), LIVE | OWN, "1.0", PROBE_MIN, HOUR, NULL,
+     "Time from one probe of a node to the next."},
+    {"probe_password", STRING, POOLER(probe_password), LIVE | OWN | SECRET, "", 0, 0, NULL,
+     "Password of probe_user."},
+    {"probe_rise", INT, POOLER(probe_rise), LIVE | OWN, "2", 1, 1000, NULL,
+     "Good probes after which a node that was down counts as up."},
+    {"probe_timeout", TIME, POOLER(probe_timeout_us), LIVE | OWN, "3", PROBE_MIN, HOUR, NULL,
+     "How long the answer to a probe may take."},
+    {"probe_user", STRING, POOLER(probe_user), LIVE | OWN, "", 0, 0, NULL,
+     "User who asks the nodes for their role and progress; empty = the user of the database "
+     "entry."},
+    {"read_consistency", ENUM, POOLER(read_consistency), LIVE | OWN, "database", 0, 0,
+     read_consistencies,
+     "What a read on a replica must see: every write acknowledged to anyone (database), the "
+     "client's own writes (session), or whatever is there (eventual)."},
+    {"replica_fallback", BOOL, POOLER(replica_fallback), LIVE | OWN, "1", 0, 0, NULL,
+     "Lets the primary serve reads when no replica can."},
+    {"replica_wait", TIME, POOLER(replica_wait_us), LIVE | OWN, "0", 0, TIME_MAX, NULL,
+     "How long a read waits for a replica that is fresh enough before the primary serves it."},
+    {"routing", ENUM, POOLER(routing), LIVE | OWN, "off", 0, 0, routings,
+     "Which node runs a statement: the next host of the list (off), replicas for reads and the "
+     "primary for the rest (read_write), always the primary, or always a replica."},
+    {"shapes_max", INT, POOLER(shapes_max), OWN, "5000", 16, 1000000, NULL,
+     "Statement shapes whose meaning each worker remembers."},
+    {"workers", INT, POOLER(workers), OWN, "1", 1, 64, NULL, "Threads that serve clients."},
+};
+
+static const struct setting database_settings[] = {
+    {"dbname", STRING, DATABASE(dbname), LIVE | RECONNECT, NULL, 0, 0, NULL,
+     "Name of the database on the server; without it the entry's own name."},
+    {"host", LIST, DATABASE(host), LIVE | RECONNECT, NULL, 0, 0, NULL,
+     "Host names, addresses or socket directories, divided by commas; without it the Unix socket "
+     "in unix_socket_dir."},
+    {"port", LIST, DATABASE(port), LIVE | RECONNECT, NULL, 0, 0, NULL,
+     "One port for all hosts, 5432 without it, or one for each."},
+    {"user", STRING, DATABASE(user), LIVE | RECONNECT, NULL, 0, 0, NULL,
+     "All clients of this entry share one pool that logs in as this user."},
+    {"password", STRING, DATABASE(password), LIVE | SECRET, NULL, 0, 0, NULL,
+     "Password of that user."},
+    {"pool_size", INT, DATABASE(pool_size), LIVE, NULL, 0, POOL_SIZE_MAX, NULL,
+     "Instead of default_pool_size."},
+    {"pool_mode", ENUM, DATABASE(pool_mode), LIVE, NULL, 0, 0, pool_modes,
+     "Instead of the global pool_mode."},
+    {"query_wait_timeout", TIME, DATABASE(query_wait_timeout_us), LIVE, NULL, 0, TIME_MAX, NULL,
+     "Instead of the global one, in whole seconds."},
+    {"server_lifetime", TIME, DATABASE(server_lifetime_us), LIVE, NULL, 0, TIME_MAX, NULL,
+     "Instead of the global one, in whole seconds; 0 = as global."},
+    {"load_balance_hosts", ENUM, DATABASE(load_balance_hosts), LIVE | RECONNECT, NULL, 0, 0,
+     load_balances,
+     "Without routing: each new connection takes the next host (round-robin), or the first until "
+     "it fails (disable)."},
+    {"client_encoding", STRING, DATABASE(client_encoding), LIVE | RECONNECT, NULL, 0, 0, NULL,
+     "Start-up value of the server connections."},
+    {"datestyle", STRING, DATABASE(datestyle), LIVE | RECONNECT, NULL, 0, 0, NULL,
+     "Start-up value of the server connections."},
+    {"timezone", STRING, DATABASE(timezone), LIVE | RECONNECT, NULL, 0, 0, NULL,
+     "Start-up value of the server connections."},
+    {"application_name", STRING, DATABASE(application_name), LIVE | RECONNECT, NULL, 0, 0, NULL,
+     "Start-up value of the server connections."},
+    {"routing", ENUM, DATABASE(routing), LIVE | OWN, NULL, 0, 0, routings,
+     "Instead of the global routing."},
+    {"read_consistency", ENUM, DATABASE(read_consistency), LIVE | OWN, NULL, 0, 0,
+     read_consistencies, "Instead of the global read_consistency."},
+    {"alert_active_servers", INT, DATABASE(alert_active_servers), LIVE | OWN, NULL, 0,
+     POOL_SIZE_MAX, NULL, "An alert of its own for the servers of this database; 0 = none."},
+    {"probe_user", STRING, DATABASE(probe_user), LIVE | OWN, NULL, 0, 0, NULL,
+     "Instead of the global probe_user."},
+    {"probe_password", STRING, DATABASE(probe_password), LIVE | OWN | SECRET, NULL, 0, 0, NULL,
+     "Password of that user."},
+};
+
+static const struct setting user_settings[] = {
+    {"pool_size", INT, USER(pool_size), LIVE, NULL, 0, POOL_SIZE_MAX, NULL,
+     "Size of this user's pools, before the database's and the global one."},
+    {"pool_mode", ENUM, USER(pool_mode), LIVE, NULL, 0, 0, pool_modes,
+     "Before the database's and the global one."},
+    {"query_wait_timeout", TIME, USER(query_wait_timeout_us), LIVE, NULL, 0, TIME_MAX, NULL,
+     "Before the database's and the global one, in whole seconds."},
+    {"query_timeout", TIME, USER(query_timeout_us), LIVE, NULL, 0, TIME_MAX, NULL,
+     "Before the global one, in whole seconds; 0 = as global."},
+    {"idle_transaction_timeout", TIME, USER(idle_transaction_timeout_us), LIVE, NULL, 0, TIME_MAX,
+     NULL, "Before the global one, in whole seconds; 0 = as global."},
+    {"client_idle_timeout", TIME, USER(client_idle_timeout_us), LIVE, NULL, 0, TIME_MAX, NULL,
+     "Before the global one, in whole seconds; 0 = as global."},
+};
+
+static const struct setting node_settings[] = {
+    {"weight", INT, NODE(weight), LIVE | OWN, "1", 0, 1000, NULL,
+     "Share of the reads, against the other replicas' weights; 0 = only when no other can."},
+    {"zone", STRING, NODE(zone), LIVE | OWN, NULL, 0, 0, NULL, "Where the node stands; any word."},
+};
+
+static const struct setting_unsupported pooler_unsupported[] = {
+    {"auth_dbname", ""},
+    {"auth_hba_file", ""},
+    {"auth_ident_file", ""},
+    {"auth_ldap_options", ""},
+    {"auth_query", NULL},
+    {"auth_user", ""},
+    {"autodb_idle_timeout", NULL},
+    {"client_tls13_ciphers", ""},
+    {"client_tls_ca_file", ""},
+    {"client_tls_cert_file", ""},
+    {"client_tls_ciphers", "default"},
+    {"client_tls_dheparams", "auto"},
+    {"client_tls_ecdhcurve", "auto"},
+    {"client_tls_key_file", ""},
+    {"client_tls_protocols", "secure"},
+    {"disable_pqexec", "0"},
+    {"dns_nxdomain_ttl", NULL},
+    {"dns_zone_check_period", "0"},
+    {"login_notify_message", ""},
+    {"max_db_client_connections", "0"},
+    {"max_db_connections", "0"},
+    {"max_user_client_connections", "0"},
+    {"max_user_connections", "0"},
+    {"min_pool_size", "0"},
+    {"peer_id", "0"},
+    {"pool_idle_timeout", "0"},
+    {"query_wait_notify", "0"},
+    {"reserve_pool_size", "0"},
+    {"reserve_pool_timeout", "0"},
+    {"resolv_conf", ""},
+    {"scram_iterations", "4096"},
+    {"server_check_delay", NULL},
+    {"server_check_query", ""},
+    {"server_fast_close", "0"},
+    {"server_tls13_ciphers", ""},
+    {"server_tls_ca_file", ""},
+    {"server_tls_cert_file", ""},
+    {"server_tls_ciphers", "default"},
+    {"server_tls_key_file", ""},
+    {"server_tls_protocols", "secure"},
+    {"so_reuseport", "0"},
+    {"suspend_timeout", NULL},
+    {"syslog", "0"},
+    {"syslog_facility", NULL},
+    {"syslog_ident", NULL},
+    {"tcp_defer_accept", "0"},
+    {"tcp_socket_buffer", "0"},
+    {"transaction_timeout", "0"},
+    {"unix_socket_group", ""},
+    {"user", ""},
+};
+
+static const struct setting_unsupported database_unsupported[] = {
+    {"auth_user", NULL},         {"auth_query", NULL},
+    {"auth_dbname", NULL},       {"min_pool_size", "0"},
+    {"reserve_pool_size", "0"},  {"reserve_pool", "0"},
+    {"max_db_connections", "0"}, {"max_db_client_connections", "0"},
+    {"connect_query", NULL},
+};
+
+static const struct setting_unsupported user_unsupported[] = {
+    {"reserve_pool_size", "0"},
+    {"max_user_connections", "0"},
+    {"max_user_client_connections", "0"},
+    {"transaction_timeout", "0"},
+};
+
+static const struct {
+    const struct setting *settings;
+    size_t count;
+    const struct setting_unsupported *unsupported;
+    size_t unsupported_count;
+} scopes[SETTING_SCOPE_COUNT] = {
+    [SETTING_SCOPE_POOLER] = {pooler_settings, COUNT(pooler_settings), pooler_unsupported,
+                              COUNT(pooler_unsupported)},
+    [SETTING_SCOPE_DATABASE] = {database_settings, COUNT(database_settings), database_unsupported,
+                                COUNT(database_unsupported)},
+    [SETTING_SCOPE_USER] = {user_settings, COUNT(user_settings), user_unsupported,
+                            COUNT(user_unsupported)},
+    [SETTING_SCOPE_NODE] = {node_settings, COUNT(node_settings), NULL, 0},
+};
+
+size_t setting_count(enum setting_scope scope) {
+    return scopes[scope].count;
+}
+
+const struct setting *setting_at(enum setting_scope scope, size_t index) {
+    CHECK(index < scopes[scope].count);
+    return &scopes[scope].settings[index];
+}
+
+const struct setting *setting_find(enum setting_scope scope, struct bytes name) {
+    for (size_t i = 0; i < scopes[scope].count; i++) {
+        const struct setting *setting = &scopes[scope].settings[i];
+        if (bytes_equal_text(name, setting->name)) return setting;
+    }
+    return NULL;
+}
+
+const struct setting_unsupported *setting_find_unsupported(enum setting_scope scope,
+                                                           struct bytes name) {
+    for (size_t i = 0; i < scopes[scope].unsupported_count; i++) {
+        const struct setting_unsupported *row = &scopes[scope].unsupported[i];
+        if (bytes_equal_text(name, row->name)) return row;
+    }
+    return NULL;
+}
+
+static unsigned smaller(unsigned a, unsigned b) {
+    return a < b ? a : b;
+}
+
+/* Levenshtein's distance: single letters to insert, drop or replace. One row of the matrix is
+ * kept; both texts are shorter than NAME_BYTES_MAX. */
+static unsigned distance(struct bytes a, struct bytes b) {
+    unsigned row[NAME_BYTES_MAX + 1];
+    for (unsigned j = 0; j <= b.len; j++) row[j] = j;
+    for (unsigned i = 0; i < a.len; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i + 1;
+        for (unsigned j = 0; j < b.len; j++) {
+            unsigned replaced = diagonal + (a.at[i] == b.at[j] ? 0 : 1);
+            diagonal = row[j + 1];
+            row[j + 1] = smaller(replaced, smaller(row[j], diagonal) + 1);
+        }
+    }
+    return row[b.len];
+}
+
+const char *setting_nearest(enum setting_scope scope, struct bytes name) {
+    if (name.len == 0 || name.len >= NAME_BYTES_MAX) return NULL;
+    const char *nearest = NULL;
+    unsigned least = DISTANCE_MAX(name.len) + 1;
+    size_t total = scopes[scope].count + scopes[scope].unsupported_count;
+    for (size_t i = 0; i < total; i++) {
+        size_t count = scopes[scope].count;
+        const char *known =
+            i < count ? scopes[scope].settings[i].name : scopes[scope].unsupported[i - count].name;
+        unsigned far = distance(name, bytes_of_text(known));
+        if (far < least) {
+            least = far;
+            nearest = known;
+        }
+    }
+    return nearest;
+}
