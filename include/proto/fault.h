@@ -14,9 +14,8 @@
 #include "core/buf.h"
 #include "proto/fault_id.h"
 
-enum fault_severity { FAULT_SEVERITY_FATAL, FAULT_SEVERITY_ERROR };
-
-/* What happens to the client's connection once the message is written. */
+/* What happens to the client's connection once the message is written: it is closed after a FATAL
+ * error, and goes on after an ERROR. */
 enum fault_effect { FAULT_EFFECT_CLOSE, FAULT_EFFECT_KEEP };
 
 /* What a fault counts as; several rows share a counter. */
@@ -37,13 +36,12 @@ enum fault_counter {
 
 /* Texts may hold one %s, which stands for the argument; `detail` and `hint` may be NULL. */
 struct fault {
+    enum fault_counter counter;
+    enum fault_effect effect;
     const char *sqlstate;
     const char *text;
     const char *detail;
     const char *hint;
-    enum fault_severity severity;
-    enum fault_effect effect;
-    enum fault_counter counter;
 };
 
 /* The row of a fault; `id` is neither FAULT_NONE nor FAULT_COUNT. */

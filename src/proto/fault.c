@@ -1,0 +1,432 @@
+/*
+ * The table of faults, and ErrorResponse in both directions; see proto/fault.h.
+ *
+ *      'E' Int32 length { Byte1 field, String value } ... Byte1 0
+ *
+ * Where PgBouncer knows the fault, its text and its SQLSTATE (08P01, protocol_violation, for
+ * nearly all) stand here unchanged: drivers map the class 08 to a lost connection, and scripts
+ * match on the words. DETAIL and HINT are ours. What PgBouncer does not know carries the SQLSTATE
+ * that PostgreSQL gives in the same case. So does a server that went away: 08006, 08007 or 57P01
+ * tell an application more than 08P01 would.
+ */
+#include "proto/fault.h"
+
+#include "core/check.h"
+
+#define PROTOCOL_VIOLATION "08P01"
+
+static const struct fault faults[FAULT_COUNT] = {
+    [FAULT_BAD_PACKET_HEADER] =
+        {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION, "bad packet header: '%s'",
+         NULL, "Only PostgreSQL clients are served here; TLS starts with an SSLRequest."},
+    [FAULT_STARTUP_LENGTH] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                              "invalid length of startup packet", NULL, NULL},
+    [FAULT_STARTUP_LAYOUT] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                              "invalid startup packet layout: expected terminator as last byte",
+                              NULL, NULL},
+    [FAULT_STARTUP_TOO_MANY] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                "too many startup parameters", "At most %s are taken.", NULL},
+    [FAULT_PROTOCOL_2] =
+        {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+         "old V2 protocol not supported", NULL,
+         "Use a client library that speaks protocol 3.0 (PostgreSQL 7.4 or newer)."},
+    [FAULT_PROTOCOL_UNSUPPORTED] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, "0A000",
+                                    "unsupported frontend protocol %s: only 3.0 is spoken here",
+                                    NULL, NULL},
+    [FAULT_BYTES_AFTER_SSL_REQUEST] =
+        {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+         "received unencrypted data after SSL request",
+         "This may be a bug of the client or somebody between it and this server.", NULL},
+    [FAULT_BYTES_AFTER_GSS_REQUEST] =
+        {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+         "received unencrypted data after GSSAPI encryption request",
+         "This may be a bug of the client or somebody between it and this server.", NULL},
+    [FAULT_SSL_REQUIRED] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                            "SSL required", NULL, "Connect with sslmode=require or stricter."},
+    [FAULT_PARAMETER_UNSUPPORTED] =
+        {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+         "unsupported startup parameter: %s", NULL,
+         "ignore_startup_parameters names parameters that are dropped instead."},
+    [FAULT_OPTION_UNSUPPORTED] =
+        {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+         "unsupported startup parameter in options: %s", NULL,
+         "ignore_startup_parameters names parameters that are dropped instead."},
+    [FAULT_OPTIONS_SYNTAX] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                              "unsupported options startup parameter: only '-c config=val' and "
+                              "'--config=val' are allowed",
+                              NULL, NULL},
+    [FAULT_REPLICATION_VALUE] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, "22023",
+                                 "invalid value for parameter \"replication\": \"%s\"", NULL,
+                                 "Give \"database\" or a truth value."},
+    [FAULT_REPLICATION_UNSUPPORTED] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, "0A000",
+                                       "replication connections are not supported", NULL,
+                                       "Connect to the PostgreSQL server itself."},
+    [FAULT_NO_USERNAME] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                           "no username supplied", NULL, NULL},
+    [FAULT_USERNAME_TOO_LONG] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                 "username too long", NULL, NULL},
+    [FAULT_STARTUP_AGAIN] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                             "client re-sent startup pkt", NULL, NULL},
+    [FAULT_PASSWORD_TOO_EARLY] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                  "client password pkt before startup packet", NULL, NULL},
+    [FAULT_MAX_CLIENT_CONN] = {FAULT_COUNTER_LIMIT, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                               "no more connections allowed (max_client_conn)", NULL,
+                               "Close connections that are not needed, or raise max_client_conn."},
+    [FAULT_MAX_DB_CLIENT_CONNECTIONS] = {FAULT_COUNTER_LIMIT, FAULT_EFFECT_CLOSE,
+                                         PROTOCOL_VIOLATION,
+                                         "client connections exceeded (max_db_client_connections)",
+                                         NULL, NULL},
+    [FAULT_MAX_USER_CLIENT_CONNECTIONS] =
+        {FAULT_COUNTER_LIMIT, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+         "client connections exceeded (max_user_client_connections)", NULL, NULL},
+    [FAULT_AUTH_PASSWORD] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                             "password authentication failed", NULL, NULL},
+    [FAULT_AUTH_SASL] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                         "SASL authentication failed", NULL, NULL},
+    [FAULT_AUTH_TRUST] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                          "\"trust\" authentication failed", NULL, NULL},
+    [FAULT_AUTH_EMPTY_PASSWORD] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                   "empty password returned by client", NULL, NULL},
+    [FAULT_AUTH_MECHANISM] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                              "client selected an invalid SASL authentication mechanism", NULL,
+                              NULL},
+    [FAULT_AUTH_CONFIG] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                           "bouncer config error", NULL,
+                           "The log of the pooler names the setting."},
+    [FAULT_NOT_ALLOWED] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                           "not allowed", NULL,
+                           "The console is for the users in admin_users and stats_users."},
+    [FAULT_NO_DATABASE] = {FAULT_COUNTER_DATABASE, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                           "no such database: %s", NULL,
+                           "The [databases] section lists the names that exist here."},
+    [FAULT_DATABASE_DISABLED] = {FAULT_COUNTER_DATABASE, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                 "database \"%s\" is disabled", NULL,
+                                 "ENABLE in the admin console lets clients in again."},
+    [FAULT_DATABASE_PAUSED] = {FAULT_COUNTER_DATABASE, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                               "database \"%s\" is paused", NULL,
+                               "RESUME in the admin console lets queries through again."},
+    [FAULT_DATABASE_CHANGED] = {FAULT_COUNTER_DATABASE, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                "database configuration changed", NULL, "Connect again."},
+    [FAULT_DATABASE_REMOVED] = {FAULT_COUNTER_DATABASE, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                "database removed", NULL, NULL},
+    [FAULT_LOGIN_TIMEOUT] = {FAULT_COUNTER_TIMEOUT, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                             "client_login_timeout", NULL, NULL},
+    [FAULT_LOGIN_TIMEOUT_SERVER] = {FAULT_COUNTER_TIMEOUT, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                    "client_login_timeout (server down)", NULL, NULL},
+    [FAULT_QUERY_WAIT_TIMEOUT] = {FAULT_COUNTER_TIMEOUT, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                  "query_wait_timeout",
+                                  "No server connection became free in that time.", NULL},
+    [FAULT_QUERY_TIMEOUT] = {FAULT_COUNTER_TIMEOUT, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                             "query timeout", "The query ran longer than query_timeout.", NULL},
+    [FAULT_QUERY_TIMEOUT_WAITING] = {FAULT_COUNTER_TIMEOUT, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                     "query_timeout",
+                                     "The query was still waiting for a server connection.", NULL},
+    [FAULT_IDLE_TRANSACTION_TIMEOUT] = {FAULT_COUNTER_TIMEOUT, FAULT_EFFECT_CLOSE,
+                                        PROTOCOL_VIOLATION, "idle transaction timeout", NULL, NULL},
+    [FAULT_TRANSACTION_TIMEOUT] = {FAULT_COUNTER_TIMEOUT, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                   "transaction timeout", NULL, NULL},
+    [FAULT_CLIENT_IDLE_TIMEOUT] = {FAULT_COUNTER_TIMEOUT, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                   "client_idle_timeout", NULL, NULL},
+    [FAULT_SERVER_LOGIN_FAILING] =
+        {FAULT_COUNTER_SERVER, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+         "server login has been failing, cached error: %s (server_login_retry)", NULL, NULL},
+    [FAULT_SERVER_LOGIN] = {FAULT_COUNTER_SERVER, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                            "login failed", NULL,
+                            "The log of the pooler holds the server's own words."},
+    [FAULT_SERVER_PASSWORD_TYPE] =
+        {FAULT_COUNTER_SERVER, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+         "server login failed: wrong password type", NULL,
+         "The stored secret does not serve the method that the server asks for."},
+    [FAULT_SERVER_PARAMETER] = {FAULT_COUNTER_SERVER, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                "invalid server parameter", NULL, NULL},
+    [FAULT_SERVER_LOST] = {FAULT_COUNTER_SERVER, FAULT_EFFECT_CLOSE, "08006",
+                           "server conn crashed?",
+                           "The connection to the PostgreSQL server was lost.",
+                           "Connect again; what was not committed has to be repeated."},
+    [FAULT_SERVER_LOST_UNRESOLVED] =
+        {FAULT_COUNTER_SERVER, FAULT_EFFECT_CLOSE, "08007", "server conn crashed?",
+         "The connection was lost before the server told whether it had committed.",
+         "Look whether the change is there before repeating it."},
+    [FAULT_SERVER_TERMINATED] = {FAULT_COUNTER_SERVER, FAULT_EFFECT_CLOSE, "57P01",
+                                 "terminating connection due to administrator command",
+                                 "The PostgreSQL server ended the connection.", NULL},
+    [FAULT_NO_PRIMARY] = {FAULT_COUNTER_NODE, FAULT_EFFECT_CLOSE, "57P03",
+                          "no primary is available", "Nodes asked: %s.",
+                          "SHOW NODES in the admin console tells the state of each node."},
+    [FAULT_TWO_PRIMARIES] = {FAULT_COUNTER_NODE, FAULT_EFFECT_CLOSE, "57P03",
+                             "more than one primary answers, writes are stopped", "Primaries: %s.",
+                             "Stop the node that must not take writes."},
+    [FAULT_NO_REPLICA] = {FAULT_COUNTER_NODE, FAULT_EFFECT_CLOSE, "57P03",
+                          "no replica is available", "Nodes asked: %s.",
+                          "SHOW NODES in the admin console tells the state of each node."},
+    [FAULT_MESSAGE_UNKNOWN] = {FAULT_COUNTER_PROTOCOL, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                               "unknown pkt",
+                               "Message type \"%s\" is none that a client may send now.", NULL},
+    [FAULT_MESSAGE_LENGTH] = {FAULT_COUNTER_PROTOCOL, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                              "invalid message length", NULL, NULL},
+    [FAULT_MESSAGE_MALFORMED] = {FAULT_COUNTER_PROTOCOL, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                 "failed to parse packet", NULL, NULL},
+    [FAULT_MESSAGE_TOO_LARGE] = {FAULT_COUNTER_PROTOCOL, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                 "message too large (max_packet_size)", "The message has %s bytes.",
+                                 NULL},
+    [FAULT_OUT_OF_SYNC] = {FAULT_COUNTER_PROTOCOL, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                           "lost synchronization with client", "%s", NULL},
+    [FAULT_STATEMENT_MISSING] = {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_KEEP, "26000",
+                                 "prepared statement \"%s\" does not exist", NULL, NULL},
+    [FAULT_STATEMENT_UNNAMED_MISSING] = {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_KEEP, "26000",
+                                         "unnamed prepared statement does not exist", NULL, NULL},
+    [FAULT_STATEMENT_EXISTS] = {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_KEEP, "42P05",
+                                "prepared statement \"%s\" already exists", NULL, NULL},
+    [FAULT_CANCELED] = {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_KEEP, "57014",
+                        "canceling statement due to user request", NULL, NULL},
+    [FAULT_ROUTE_READ_ONLY] = {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_KEEP, "25006",
+                               "cannot execute a statement that may write on a read-only route",
+                               NULL, "Connect to a database whose routing includes the primary."},
+    [FAULT_CONSOLE_ADMIN_NEEDED] = {FAULT_COUNTER_CONSOLE, FAULT_EFFECT_KEEP, PROTOCOL_VIOLATION,
+                                    "admin access needed", NULL, NULL},
+    [FAULT_CONSOLE_EXTENDED] = {FAULT_COUNTER_CONSOLE, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                "extended query protocol not supported by admin console", NULL,
+                                "Use a client that sends simple queries, such as psql."},
+    [FAULT_CONSOLE_MESSAGE] = {FAULT_COUNTER_CONSOLE, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                               "unsupported packet type for admin console: %s", NULL, NULL},
+    [FAULT_CONSOLE_COMMAND] = {FAULT_COUNTER_CONSOLE, FAULT_EFFECT_KEEP, PROTOCOL_VIOLATION,
+                               "invalid command '%s', use SHOW HELP;", NULL, NULL},
+    [FAULT_CONSOLE_ARGUMENTS] = {FAULT_COUNTER_CONSOLE, FAULT_EFFECT_KEEP, PROTOCOL_VIOLATION,
+                                 "bad arguments", NULL, NULL},
+    [FAULT_CONSOLE_SET] = {FAULT_COUNTER_CONSOLE, FAULT_EFFECT_KEEP, PROTOCOL_VIOLATION,
+                           "SET failed", NULL, NULL},
+    [FAULT_CONSOLE_RELOAD] = {FAULT_COUNTER_CONSOLE, FAULT_EFFECT_KEEP, "F0000",
+                              "RELOAD failed, see logs for additional details", NULL, NULL},
+    [FAULT_CONSOLE_PAUSED] = {FAULT_COUNTER_CONSOLE, FAULT_EFFECT_KEEP, PROTOCOL_VIOLATION,
+                              "already suspended/paused", NULL, NULL},
+    [FAULT_CONSOLE_NOT_PAUSED] = {FAULT_COUNTER_CONSOLE, FAULT_EFFECT_KEEP, PROTOCOL_VIOLATION,
+                                  "pooler is not paused/suspended", NULL, NULL},
+    [FAULT_CONSOLE_DATABASE_NOT_PAUSED] = {FAULT_COUNTER_CONSOLE, FAULT_EFFECT_KEEP,
+                                           PROTOCOL_VIOLATION, "database %s is not paused", NULL,
+                                           NULL},
+    [FAULT_CONSOLE_PAUSE_ADMIN] = {FAULT_COUNTER_CONSOLE, FAULT_EFFECT_KEEP, PROTOCOL_VIOLATION,
+                                   "cannot pause admin db: %s", NULL, NULL},
+    [FAULT_CONSOLE_NO_DATABASE] = {FAULT_COUNTER_CONSOLE, FAULT_EFFECT_KEEP, PROTOCOL_VIOLATION,
+                                   "no such database: %s", NULL, NULL},
+    [FAULT_CONSOLE_SHUTTING_DOWN] = {FAULT_COUNTER_CONSOLE, FAULT_EFFECT_KEEP, PROTOCOL_VIOLATION,
+                                     "pooler is shutting down", NULL, NULL},
+    [FAULT_ADMIN_DISCONNECT] = {FAULT_COUNTER_SHUTDOWN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                "admin forced disconnect", NULL, NULL},
+    [FAULT_POOLER_SHUTTING_DOWN] = {FAULT_COUNTER_SHUTDOWN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                    "pooler is shutting down", NULL, NULL},
+    [FAULT_SERVER_SHUTTING_DOWN] = {FAULT_COUNTER_SHUTDOWN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                                    "server shutting down", NULL, NULL},
+};
+
+static const char *const counter_names[] = {
+    [FAULT_COUNTER_STARTUP] = "startup",     [FAULT_COUNTER_LIMIT] = "limit",
+    [FAULT_COUNTER_LOGIN] = "login",         [FAULT_COUNTER_DATABASE] = "database",
+    [FAULT_COUNTER_TIMEOUT] = "timeout",     [FAULT_COUNTER_SERVER] = "server",
+    [FAULT_COUNTER_NODE] = "node",           [FAULT_COUNTER_PROTOCOL] = "protocol",
+    [FAULT_COUNTER_STATEMENT] = "statement", [FAULT_COUNTER_CONSOLE] = "console",
+    [FAULT_COUNTER_SHUTDOWN] = "shutdown",
+};
+_Static_assert(COUNT(counter_names) == FAULT_COUNTER_COUNT, "each counter has a name");
+
+const struct fault *fault_of(enum fault_id id) {
+    CHECK(id > FAULT_NONE && id < FAULT_COUNT && faults[id].text != NULL);
+    return &faults[id];
+}
+
+const char *fault_counter_name(enum fault_counter counter) {
+    CHECK(counter < FAULT_COUNTER_COUNT);
+    return counter_names[counter];
+}
+
+/* The length to cut a text to so that it has at most `max` bytes and ends in a whole character. */
+static size_t cut_length(const char *text, size_t max) {
+    size_t len = strnlen(text, max + 1);
+    if (len <= max) return len;
+    len = max;
+    while (len > 0 && ((unsigned char)text[len] & 0xC0) == 0x80) len--;
+    return len;
+}
+
+static void append_argument(struct buf *out, const char *argument) {
+    if (argument == NULL) return;
+    size_t len = cut_length(argument, FAULT_ARGUMENT_BYTES_MAX);
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)argument[i];
+        buf_append_u8(out, c < 0x20 || c == 0x7F ? '?' : c);
+    }
+}
+
+static void append_expanded(struct buf *out, const char *text, const char *argument) {
+    const char *place = strstr(text, "%s");
+    if (place == NULL) {
+        buf_append_text(out, text);
+        return;
+    }
+    buf_append(out, text, (size_t)(place - text));
+    append_argument(out, argument);
+    buf_append_text(out, place + 2);
+}
+
+void fault_append_text(struct buf *out, enum fault_id id, const char *argument) {
+    append_expanded(out, fault_of(id)->text, argument);
+}
+
+/* Starts a message whose length is not known yet; end_message fills it in. Returns its place. */
+static size_t start_message(struct buf *out, char type) {
+    buf_append_u8(out, (unsigned char)type);
+    size_t place = buf_length(out);
+    buf_append_u32(out, 0);
+    return place;
+}
+
+static void end_message(struct buf *out, size_t place) {
+    buf_append_u8(out, 0);
+    bytes_put_u32(out->memory + out->start + place, (uint32_t)(buf_length(out) - place));
+}
+
+/* Appends one field; a NUL would end it early and shift all that follows, so it is cut there. */
+static void append_field(struct buf *out, char type, struct bytes value) {
+    buf_append_u8(out, (unsigned char)type);
+    buf_append(out, value.at, value.len == 0 ? 0 : strnlen(value.at, value.len));
+    buf_append_u8(out, 0);
+}
+
+static void append_row_field(struct buf *out, char type, const char *text, const char *argument) {
+    if (text == NULL) return;
+    buf_append_u8(out, (unsigned char)type);
+    append_expanded(out, text, argument);
+    buf_append_u8(out, 0);
+}
+
+void fault_write(struct buf *out, enum fault_id id, const char *argument) {
+    const struct fault *fault = fault_of(id);
+    const char *severity = fault->effect == FAULT_EFFECT_CLOSE ? "FATAL" : "ERROR";
+    size_t place = start_message(out, 'E');
+    append_field(out, 'S', bytes_of_text(severity));
+    append_field(out, 'V', bytes_of_text(severity));
+    append_field(out, 'C', bytes_of_text(fault->sqlstate));
+    append_row_field(out, 'M', fault->text, argument);
+    append_row_field(out, 'D', fault->detail, argument);
+    append_row_field(out, 'H', fault->hint, argument);
+    end_message(out, place);
+}
+
+static struct bytes or_default(struct bytes value, const char *text) {
+    return value.len > 0 ? value : bytes_of_text(text);
+}
+
+void fault_write_custom(struct buf *out, const struct fault_fields *fields) {
+    struct bytes severity = or_default(fields->severity, "FATAL");
+    size_t place = start_message(out, 'E');
+    append_field(out, 'S', severity);
+    append_field(out, 'V', severity);
+    append_field(out, 'C', or_default(fields->sqlstate, PROTOCOL_VIOLATION));
+    append_field(out, 'M', or_default(fields->message, "unknown error"));
+    if (fields->detail.len > 0) append_field(out, 'D', fields->detail);
+    if (fields->hint.len > 0) append_field(out, 'H', fields->hint);
+    if (fields->routine.len > 0) append_field(out, 'R', fields->routine);
+    end_message(out, place);
+}
+
+void fault_notice_write(struct buf *out, const char *message, const char *detail) {
+    size_t place = start_message(out, 'N');
+    append_field(out, 'S', bytes_of_text("NOTICE"));
+    append_field(out, 'V', bytes_of_text("NOTICE"));
+    append_field(out, 'C', bytes_of_text("00000"));
+    append_field(out, 'M', bytes_of_text(message));
+    if (detail != NULL) append_field(out, 'D', bytes_of_text(detail));
+    end_message(out, place);
+}
+
+/* Where a field's value belongs; NULL for fields that nobody here asks for. */
+static struct bytes *field_place(struct fault_fields *fields, char type) {
+    switch (type) {
+    case 'S':
+        return fields->severity.len == 0 ? &fields->severity : NULL;
+    case 'V':
+        return &fields->severity;
+    case 'C':
+        return &fields->sqlstate;
+    case 'M':
+        return &fields->message;
+    case 'D':
+        return &fields->detail;
+    case 'H':
+        return &fields->hint;
+    case 'R':
+        return &fields->routine;
+    default:
+        return NULL;
+    }
+}
+
+bool fault_read(struct bytes body, struct fault_fields *fields) {
+    *fields = (struct fault_fields){0};
+    while (body.len > 0 && body.at[0] != '\0') {
+        const char *value = body.at + 1;
+        const char *end = memchr(value, '\0', body.len - 1);
+        if (end == NULL) return false;
+        struct bytes *place = field_place(fields, body.at[0]);
+        if (place != NULL) *place = bytes_of(value, (size_t)(end - value));
+        body = bytes_of(end + 1, body.len - (size_t)(end + 1 - body.at));
+    }
+    return body.len == 1;
+}
+
+/*
+ * Refusals. Texts follow lc_messages, while SQLSTATE and routine do not, so the routine decides
+ * where there is one name for it. Where the server raises an error from many functions the
+ * untranslated English text is the other way to know it. NULL in a row asks for nothing.
+ */
+struct refusal_row {
+    const char *sqlstate;
+    const char *routine;
+    const char *text_end; /* what the message ends in */
+    enum fault_refusal refusal;
+};
+
+static const struct refusal_row refusals[] = {
+    {"25006", "PreventCommandIfReadOnly", NULL, FAULT_REFUSAL_PRIMARY},
+    {"25006", "PreventCommandDuringRecovery", NULL, FAULT_REFUSAL_PRIMARY},
+    {"25006", "replorigin_check_prerequisites", NULL, FAULT_REFUSAL_PRIMARY},
+    {"0A000", "get_relation_info", NULL, FAULT_REFUSAL_PRIMARY},
+    {"0A000", "GetSerializableTransactionSnapshot", NULL, FAULT_REFUSAL_PRIMARY},
+    {"0A000", "call_enum_check_hook", NULL, FAULT_REFUSAL_PRIMARY},
+    {"0A000", "call_bool_check_hook", NULL, FAULT_REFUSAL_PRIMARY},
+    {"0A000", "CheckLogicalDecodingRequirements", NULL, FAULT_REFUSAL_PRIMARY},
+    {"55000", "LockAcquireExtended", NULL, FAULT_REFUSAL_PRIMARY},
+    {"55000", "pg_current_wal_lsn", NULL, FAULT_REFUSAL_PRIMARY},
+    {"55000", "pg_current_wal_insert_lsn", NULL, FAULT_REFUSAL_PRIMARY},
+    {"55000", "pg_current_wal_flush_lsn", NULL, FAULT_REFUSAL_PRIMARY},
+    {"55000", "pg_switch_wal", NULL, FAULT_REFUSAL_PRIMARY},
+    {"55000", "pg_walfile_name", NULL, FAULT_REFUSAL_PRIMARY},
+    {"55000", "pg_walfile_name_offset", NULL, FAULT_REFUSAL_PRIMARY},
+    {"55000", NULL, "recovery is in progress", FAULT_REFUSAL_PRIMARY},
+    {"XX000", "GetNewTransactionId", "during recovery", FAULT_REFUSAL_PRIMARY},
+    {"XX000", "GetNewObjectId", "during recovery", FAULT_REFUSAL_PRIMARY},
+    {"XX000", "XLogBeginInsert", "during recovery", FAULT_REFUSAL_PRIMARY},
+    {"40001", "ProcessInterrupts", NULL, FAULT_REFUSAL_ELSEWHERE},
+    {"40001", "ProcessRecoveryConflictInterrupt", NULL, FAULT_REFUSAL_ELSEWHERE},
+    {"40P01", "ProcessInterrupts", NULL, FAULT_REFUSAL_ELSEWHERE},
+    {"40P01", "ProcessRecoveryConflictInterrupt", NULL, FAULT_REFUSAL_ELSEWHERE},
+    {"57P01", NULL, NULL, FAULT_REFUSAL_ELSEWHERE}, /* shut down, or terminated by hand */
+    {"57P02", NULL, NULL, FAULT_REFUSAL_ELSEWHERE}, /* another process of the server crashed */
+    {"57P03", NULL, NULL, FAULT_REFUSAL_ELSEWHERE}, /* starting up or shutting down */
+    {"53300", NULL, NULL, FAULT_REFUSAL_ELSEWHERE}, /* at login: no connection is left there */
+};
+
+static bool ends_in(struct bytes message, const char *text) {
+    size_t len = strlen(text);
+    return message.len >= len && memcmp(message.at + message.len - len, text, len) == 0;
+}
+
+enum fault_refusal fault_refusal_of(const struct fault_fields *fields) {
+    for (size_t i = 0; i < COUNT(refusals); i++) {
+        const struct refusal_row *row = &refusals[i];
+        if (!bytes_equal_text(fields->sqlstate, row->sqlstate)) continue;
+        if (row->routine != NULL && !bytes_equal_text(fields->routine, row->routine)) continue;
+        if (row->text_end != NULL && !ends_in(fields->message, row->text_end)) continue;
+        return row->refusal;
+    }
+    return FAULT_REFUSAL_NOT;
+}
