@@ -1,0 +1,139 @@
+/*
+ * A ring of owed replies; see client/pipeline.h.
+ *
+ * What a reply does to the head entry is one table: rows are kinds of reply, columns the kinds of
+ * request that may be at the head, and a cell says whether the reply belongs there and whether it
+ * ends the entry's turn. Replies that come at any time (notices, notifications, parameter status)
+ * belong to nobody and follow the head's fate only where Weir itself asked.
+ */
+#include "client/pipeline.h"
+
+#include "core/check.h"
+#include "core/memory.h"
+
+enum cell { CELL_NONE, CELL_STAYS, CELL_ENDS };
+
+static const uint8_t cells[REPLY_KINDS][REQUEST_KINDS] = {
+    [REPLY_DATA] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_STAYS},
+    [REPLY_PARSED] = {[REQUEST_PARSE] = CELL_ENDS},
+    [REPLY_BOUND] = {[REQUEST_BIND] = CELL_ENDS},
+    [REPLY_CLOSED] = {[REQUEST_CLOSE] = CELL_ENDS},
+    [REPLY_PARAMETERS] = {[REQUEST_DESCRIBE] = CELL_STAYS},
+    [REPLY_COLUMNS] = {[REQUEST_QUERY] = CELL_STAYS,
+                       [REQUEST_DESCRIBE] = CELL_ENDS,
+                       [REQUEST_EXECUTE] = CELL_STAYS},
+    [REPLY_NO_DATA] = {[REQUEST_DESCRIBE] = CELL_ENDS},
+    [REPLY_COMPLETE] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_ENDS},
+    [REPLY_EMPTY] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_ENDS},
+    [REPLY_SUSPENDED] = {[REQUEST_EXECUTE] = CELL_ENDS},
+    [REPLY_READY] =
+        {[REQUEST_QUERY] = CELL_ENDS, [REQUEST_FUNCTION] = CELL_ENDS, [REQUEST_SYNC] = CELL_ENDS},
+    [REPLY_COPY_IN] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_STAYS},
+    [REPLY_COPY_OUT] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_STAYS},
+    [REPLY_COPY_BOTH] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_STAYS},
+    [REPLY_COPY_DONE] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_STAYS},
+    [REPLY_FUNCTION] = {[REQUEST_FUNCTION] = CELL_STAYS},
+};
+
+static bool ends_in_ready(unsigned request) {
+    return cells[REPLY_READY][request] == CELL_ENDS;
+}
+
+static bool is_asynchronous(enum message_reply reply) {
+    return reply == REPLY_NOTICE || reply == REPLY_NOTIFICATION || reply == REPLY_STATUS;
+}
+
+void pipeline_init(struct pipeline *pipeline) {
+    *pipeline = (struct pipeline){.size = PIPELINE_INLINE};
+}
+
+void pipeline_release(struct pipeline *pipeline) {
+    memory_free(pipeline->entries);
+    pipeline_init(pipeline);
+}
+
+static struct pipeline_entry *entry_at(struct pipeline *pipeline, uint32_t index) {
+    struct pipeline_entry *entries =
+        pipeline->entries == NULL ? pipeline->inline_entries : pipeline->entries;
+    return &entries[(pipeline->first + index) & (pipeline->size - 1)];
+}
+
+static void grow(struct pipeline *pipeline) {
+    uint32_t size = pipeline->size * 2;
+    struct pipeline_entry *entries = memory_new(size * sizeof *entries);
+    for (uint32_t i = 0; i < pipeline->count; i++) entries[i] = *entry_at(pipeline, i);
+    memory_free(pipeline->entries);
+    pipeline->entries = entries;
+    pipeline->size = size;
+    pipeline->first = 0;
+}
+
+void pipeline_push(struct pipeline *pipeline, enum message_request request,
+                   enum pipeline_action action, void *effect) {
+    if (pipeline->count == pipeline->size) grow(pipeline);
+    struct pipeline_entry *entry = entry_at(pipeline, pipeline->count++);
+    entry->request = (uint8_t)request;
+    entry->action = (uint8_t)action;
+    entry->effect = effect;
+    if (ends_in_ready(request)) pipeline->owed_ready++;
+}
+
+bool pipeline_lacks_sync(const struct pipeline *pipeline) {
+    if (pipeline->count == 0) return false;
+    const struct pipeline_entry *entries =
+        pipeline->entries == NULL ? pipeline->inline_entries : pipeline->entries;
+    uint32_t last = (pipeline->first + pipeline->count - 1) & (pipeline->size - 1);
+    return !ends_in_ready(entries[last].request);
+}
+
+struct pipeline_entry *pipeline_head(struct pipeline *pipeline) {
+    return pipeline->count == 0 ? NULL : entry_at(pipeline, 0);
+}
+
+struct pipeline_entry pipeline_pop(struct pipeline *pipeline) {
+    CHECK(pipeline->count > 0);
+    struct pipeline_entry entry = *entry_at(pipeline, 0);
+    pipeline->first = (pipeline->first + 1) & (pipeline->size - 1);
+    pipeline->count--;
+    if (ends_in_ready(entry.request)) {
+        CHECK(pipeline->owed_ready > 0);
+        pipeline->owed_ready--;
+    }
+    /* A long pipeline has passed: an idle client owns no memory for it. */
+    if (pipeline->count == 0 && pipeline->entries != NULL) pipeline_release(pipeline);
+    return entry;
+}
+
+struct pipeline_match pipeline_match(struct pipeline *pipeline, enum message_reply reply) {
+    struct pipeline_match match = {.verdict = PIPELINE_PASS};
+    struct pipeline_entry *head = pipeline_head(pipeline);
+    if (head == NULL) {
+        if (!is_asynchronous(reply) && reply != REPLY_ERROR) match.verdict = PIPELINE_BROKEN;
+        return match;
+    }
+    match.entry = *head;
+    bool is_swallowed = head->action == PIPELINE_SWALLOW;
+    if (reply == REPLY_ERROR && !ends_in_ready(head->request)) {
+        match.verdict = PIPELINE_SKIP;
+        return match;
+    }
+    if (is_swallowed) match.verdict = PIPELINE_DROP;
+    if (is_asynchronous(reply) || reply == REPLY_ERROR) return match;
+    switch (cells[reply][head->request]) {
+    case CELL_NONE:
+        match.verdict = PIPELINE_BROKEN;
+        break;
+    case CELL_ENDS:
+        (void)pipeline_pop(pipeline);
+        match.is_popped = true;
+        break;
+    default:
+        break;
+    }
+    return match;
+}
+
+bool pipeline_skips(struct pipeline *pipeline) {
+    struct pipeline_entry *head = pipeline_head(pipeline);
+    return head != NULL && head->request != REQUEST_SYNC;
+}
