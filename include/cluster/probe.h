@@ -1,0 +1,96 @@
+/*
+ * The prober of one routed cluster, on worker 0's loop: it asks every node, over a connection of
+ * its own, who it is and how far it has come, and writes what it learns into the cluster.
+ *
+ *      round n:  number n stored -> primary asked -> its answer -> replicas asked
+ *                                     `-- no answer within a few ms: replicas asked all the same
+ *
+ * Rounds come every interval, and a few milliseconds after a nudge: then again and again, with
+ * some spacing, until the replicas cover what was wanted at the nudge or a second has passed.
+ * Each node has at most one question in flight, so a hanging node delays nobody else.
+ */
+#ifndef WEIR_CLUSTER_PROBE_H
+#define WEIR_CLUSTER_PROBE_H
+
+#include "cluster/node.h"
+
+struct loop;
+struct probe;
+
+/* How to probe; texts are copied, `password` may be NULL. */
+struct probe_settings {
+    const char *user;
+    const char *password;
+    const char *database;
+    const char *sslmode;         /* disable, require, verify-ca or verify-full; NULL is disable */
+    unsigned interval_ms;        /* 0 is 1000 */
+    unsigned connect_timeout_ms; /* 0 is 5000 */
+    unsigned query_timeout_ms;   /* 0 is 5000 */
+    unsigned rise;               /* answers in a row that make a node up; 0 is 1 */
+    unsigned fall;               /* failures in a row that make it down; 0 is 2 */
+};
+
+/* News for the owner, on worker 0's loop. */
+struct probe_ops {
+    /* Something changed that waiters may care about: a role, a state, a growing coverage. At most
+     * once for each answer; the owner posts to the workers that have waiters. */
+    void (*changed)(void *owner, struct cluster *cluster);
+    /* All server connections to this node have to be closed: it lost the primary's role, or its
+     * address, system identifier or postmaster changed. `why` is a text for the log. */
+    void (*reset)(void *owner, struct cluster *cluster, unsigned node, const char *why);
+};
+
+/* Starts probing a cluster that was made with is_probed; takes a reference. `ops` must outlive
+ * the prober. */
+struct probe *probe_open(struct loop *loop, struct cluster *cluster,
+                         const struct probe_settings *settings, const struct probe_ops *ops,
+                         void *owner);
+
+/* Ends probing, closes the connections; the nodes stay as they were. *probe becomes NULL. */
+void probe_close(struct probe **probe);
+
+/* Asks for an early round; any thread, cheap, and harmless on a cluster that nobody probes. To be
+ * called when a read was refused for want of freshness, and when a server has just logged in to a
+ * replica. */
+void probe_nudge(struct cluster *cluster);
+
+/*
+ * What the answers of all nodes mean: pure, for the prober and its tests.
+ */
+
+struct probe_view {
+    bool is_tried; /* answered or failed at least once, or has had its time */
+    bool is_answering;
+    bool in_recovery;
+    bool has_followed; /* this process saw it as a standby that replayed this primary's positions */
+    uint32_t timeline; /* 0 unknown */
+    uint64_t system_identifier; /* 0 unknown */
+};
+
+enum probe_trouble {
+    PROBE_FINE,
+    PROBE_NO_PRIMARY,    /* nobody answers as a primary */
+    PROBE_UNTRIED,       /* at start-up: some node `b` may still turn out to be one */
+    PROBE_TWO_PRIMARIES, /* `a` and `b` both answer as one */
+    PROBE_UNPROVEN       /* `a` answers as one in place of `b`, but is not known as its standby */
+};
+
+struct probe_verdict {
+    enum node_role roles[CLUSTER_NODES_MAX]; /* NODE_UNKNOWN for who does not answer */
+    int primary;                             /* who gets the writes, -1 nobody */
+    uint64_t system_identifier;              /* of the cluster from now on; 0 unknown */
+    enum probe_trouble trouble;
+    int a, b; /* the nodes that `trouble` names, -1 none */
+};
+
+/* What the prober knew before. */
+struct probe_past {
+    int primary; /* the last node that had the primary's role, -1 at start-up */
+    uint32_t timeline;
+    uint64_t system_identifier;
+};
+
+void probe_judge(const struct probe_view *views, size_t count, const struct probe_past *past,
+                 struct probe_verdict *verdict);
+
+#endif
