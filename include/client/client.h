@@ -1,0 +1,169 @@
+/*
+ * A client: one connection from an application, and the set of all clients of one worker.
+ *
+ *      STARTUP -> LOGIN -> WELCOME -> IDLE <-> WAITING -> ACTIVE
+ *         |                            ^                    |
+ *         `-> CONSOLE                  `--------------------'
+ *      any state -> CLOSED, freed at the end of the turn
+ *
+ * STARTUP reads the first packet, LOGIN verifies, WELCOME waits for the pool's first server, IDLE
+ * has no server, WAITING stands in line, ACTIVE has a server. The console speaks in CONSOLE.
+ */
+#ifndef WEIR_CLIENT_CLIENT_H
+#define WEIR_CLIENT_CLIENT_H
+
+#include "auth/users.h"
+#include "auth/verify.h"
+#include "client/pipeline.h"
+#include "pool/pool.h"
+#include "session/parameters.h"
+#include "session/prepared.h"
+
+enum client_state {
+    CLIENT_STARTUP,
+    CLIENT_LOGIN,
+    CLIENT_WELCOME,
+    CLIENT_IDLE,
+    CLIENT_WAITING,
+    CLIENT_ACTIVE,
+    CLIENT_CONSOLE,
+    CLIENT_CLOSED,
+    CLIENT_STATE_COUNT
+};
+
+/* Reads the replies of the server at hand. */
+struct reply_cursor {
+    uint32_t skip; /* rest of the message under way */
+    bool is_dropping;
+    uint8_t head_len; /* bytes of a split head */
+    char head[MESSAGE_HEAD_BYTES];
+    struct buf gather; /* a message that has to be read whole */
+};
+
+/* What a request that was routed to a replica needs to be sent again. */
+struct client_retry {
+    struct buf request; /* the whole group; empty: nothing may be sent again */
+    struct buf held;    /* its first answers, not passed on yet */
+    bool is_holding;
+    bool is_discarding; /* the answer was a refusal: what follows is dropped up to the end */
+    bool is_second;     /* the group is being sent again: not a third time */
+};
+
+struct client_set;
+
+struct client {
+    struct stream stream;
+    struct borrower borrower;
+    struct link link;
+    struct map_node by_key; /* cancel key */
+    struct client_set *set;
+    struct pool *pool;
+    const char *doing;
+    enum client_state state;
+    char transaction; /* as the client was told last: 'I', 'T' or 'E' */
+    bool is_admin;
+    bool may_write;      /* the transaction at hand may have written */
+    bool is_syncing;     /* a parameter change has to be answered first */
+    bool is_rejudged;    /* was refused a replica: the primary serves it */
+    bool has_floor_node; /* stick_* are valid */
+    bool is_copying;     /* COPY IN is under way */
+    bool is_cancelled;   /* the query under way was cancelled: not sent again */
+    uint32_t id;
+    char key[8];           /* cancel key */
+    uint32_t request_skip; /* rest of a request that goes straight through */
+    uint32_t group_left;   /* bytes of the routed group still to be sent */
+    uint32_t unsynced;     /* requests sent since the last Sync */
+    struct pipeline pipeline;
+    struct buf kept; /* request bytes that could not be handled yet */
+    struct reply_cursor reply;
+    struct client_retry retry;
+    struct parameters parameters;
+    struct prepared_names names;
+    struct statement *unnamed; /* the last unnamed statement, where it may be needed again */
+    struct verify *verify;     /* during LOGIN */
+    struct route_request route_request;
+    struct route route;
+    uint32_t own_floor;  /* number of its own last write */
+    struct text *sticky; /* why its reads go to the primary; NULL: they need not */
+    struct text *why;    /* of the last route, where it needs a text that lives */
+    struct text *database;
+    struct text *user;
+    uint64_t state_us;       /* since when in this state */
+    uint64_t query_us;       /* when the query at hand was sent, 0 none */
+    uint64_t transaction_us; /* when the transaction at hand began, 0 none */
+    int64_t connected_wall_us;
+    int64_t request_wall_us;
+    void *console; /* the console's, in CONSOLE */
+};
+
+struct client_set_ops {
+    /* A client of a console database has logged in; `is_admin` and client->console are the
+     * console's to set. False: not allowed. */
+    bool (*console_login)(void *owner, struct client *client, bool is_local_owner);
+    /* One simple Query of a console client, NUL-terminated. */
+    void (*console_query)(void *owner, struct client *client, const char *text);
+    void (*console_left)(void *owner, struct client *client);
+    /* Gives the connection to worker 0, where the console is, with the first packet. False if
+     * this is worker 0. Owns the descriptor and copies the packet if true. */
+    bool (*move_to_console)(void *owner, int fd, struct bytes packet);
+    /* A cancel request: `key` has 8 bytes. May be for another worker. */
+    void (*cancel)(void *owner, const char *key);
+    void *owner;
+};
+
+/* All clients of one worker. */
+struct client_set {
+    struct loop *loop;
+    struct pool_set *pools;
+    struct client_set_ops ops;
+    struct traits_cache *traits; /* NULL: nothing is routed */
+    struct statements statements;
+    struct texts *texts;
+    struct map keys;
+    struct list clients[CLIENT_STATE_COUNT];
+    struct loop_hook hook; /* frees what was closed, lets the released go on */
+    struct list released;  /* clients with requests left after their server went back */
+    struct buf scratch;    /* messages being made, during one callback */
+    struct buf spare[16];  /* memory for short-lived buffers */
+    unsigned spare_count;
+    _Atomic int *total; /* clients of the whole process, for max_client_conn */
+    bool is_refusing;   /* shutting down: no new logins */
+    uint64_t faults[FAULT_COUNTER_COUNT];
+};
+
+void client_set_init(struct client_set *set);
+void client_set_release(struct client_set *set);
+void client_set_tick(struct client_set *set);
+
+/* Takes over a connection, which may come with its first packet. */
+void client_accept(struct client_set *set, int fd, struct bytes packet);
+
+/* The client whose cancel key this is asks for a cancel. Called on its worker. */
+void client_cancel(struct client_set *set, const char key[8]);
+
+/* Tells the client what is wrong and closes it; `argument` as in proto/fault.h. */
+void client_fail(struct client *client, enum fault_id fault, const char *argument);
+
+/* Closes without a word to the client; the reason goes to the log. */
+void client_close(struct client *client, const char *reason);
+
+/* The only way to change state. */
+void client_become(struct client *client, enum client_state state);
+
+/* Parts of a database are no longer there: closes all its clients. */
+void client_set_close_database(struct client_set *set, const struct database *database,
+                               enum fault_id fault);
+
+const char *client_state_text(const struct client *client);
+
+/* A line about a client in the log: "C-0x7: db/user@host:port text". */
+void client_log(const struct client *client, int level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* For client_login.c and relay.c. */
+void client_login_bytes(struct client *client, const char *at, size_t len);
+void client_login_welcome(struct client *client); /* in WELCOME, once there is a greeting */
+struct buf client_spare_take(struct client_set *set);
+void client_spare_give(struct client_set *set, struct buf *buf);
+
+#endif

@@ -1,0 +1,108 @@
+/*
+ * A server: one connection to PostgreSQL, from dialling to its end.
+ *
+ *      CONNECTING -> LOGIN -> IDLE <-> LENT
+ *                              ^        |  client left
+ *                              +-- CLEANING
+ *      any state -> CLOSED, freed at the end of the turn
+ *
+ * A server belongs to one worker. While it is lent, its bytes go to the borrower; in CONNECTING
+ * and LOGIN to server_login.c, in IDLE and CLEANING to server.c. Its permit is freed when its
+ * socket is closed.
+ */
+#ifndef WEIR_POOL_SERVER_H
+#define WEIR_POOL_SERVER_H
+
+#include "core/list.h"
+#include "core/text.h"
+#include "net/stream.h"
+
+struct pool;
+struct pool_node;
+struct borrower;
+struct endpoint_dial;
+struct server_login;
+
+enum server_state {
+    SERVER_CONNECTING,
+    SERVER_LOGIN,
+    SERVER_IDLE,
+    SERVER_LENT,
+    SERVER_CLEANING,
+    SERVER_CLOSED,
+    SERVER_STATE_COUNT
+};
+
+#define SERVER_PARAMETERS_MAX 16
+#define SERVER_REASON_BYTES   512
+
+struct server {
+    struct stream stream;
+    struct link link; /* in its node's list for its state */
+    struct pool *pool;
+    struct pool_node *node;
+    struct borrower *borrower; /* while LENT */
+    struct endpoint_dial *dial;
+    struct server_login *login; /* while CONNECTING and LOGIN */
+    const char *doing;          /* for log lines */
+    enum server_state state;
+    char transaction; /* 'I', 'T' or 'E': the last ReadyForQuery */
+    bool is_close_needed;
+    bool may_have_written;   /* since the last floor was raised */
+    uint32_t id;             /* as in SHOW SERVERS */
+    uint32_t generation;     /* of its database */
+    uint32_t login_round;    /* freshness_now after its login */
+    uint32_t backend_pid;    /* key for cancel requests */
+    uint32_t backend_secret; /* "" */
+    unsigned cancels;        /* cancel requests under way */
+    unsigned owed_ready;     /* while CLEANING: answers to wait for */
+    uint64_t connected_us;
+    uint64_t state_us; /* since when in this state */
+    int64_t connected_wall_us;
+    int64_t request_wall_us; /* when it was lent last */
+    /* The tracked parameters as the server reported them, in the pool set's order; NULL: never. */
+    struct text *parameters[SERVER_PARAMETERS_MAX];
+    /* Messages that have to be read whole while nobody has borrowed it. */
+    struct buf gather;
+    uint32_t skip; /* rest of a message that is passed over */
+    char close_reason[SERVER_REASON_BYTES];
+    /* What the session layer remembers of this connection; freed through the pool set's ops. */
+    void *memory;
+};
+
+/* Starts a connection for a node; the caller has taken the permit. */
+struct server *server_open(struct pool *pool, struct pool_node *node);
+
+/* The only way to change state: checks the transition, moves the list link. */
+void server_become(struct server *server, enum server_state state);
+
+/* Closes it and frees its permit; a borrower is told (lost). Idempotent. */
+void server_close(struct server *server, const char *reason, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* From LENT, without its borrower: what is owed is awaited, an open transaction rolled back, the
+ * reset query run where the pool mode wants it, then the server is idle. `owed_ready` counts the
+ * ReadyForQuery that will still come. With `is_cancel_wanted` the running query is cancelled. */
+void server_clean(struct server *server, unsigned owed_ready, bool is_cancel_wanted);
+
+/* A cancel request for this server has ended (the other side has closed it). */
+void server_cancel_ended(struct server *server);
+
+/* Notes a ParameterStatus. Returns the index of the tracked parameter, or -1. */
+int server_note_parameter(struct server *server, struct bytes name, struct bytes value);
+
+/* "active", "idle", "used", "tested", "new", "active_cancel", "being_canceled". */
+const char *server_state_text(const struct server *server);
+
+/* For server_login.c: the login is done, or has failed in the server's words. */
+void server_login_done(struct server *server, struct bytes greeting);
+struct fault_fields;
+void server_login_failed(struct server *server, const struct fault_fields *fields);
+void server_connect_failed(struct server *server, const char *error);
+
+/* In server_login.c. */
+struct server_login *server_login_begin(struct server *server);
+void server_login_bytes(struct server *server, const char *at, size_t len);
+void server_login_free(struct server_login **login);
+
+#endif

@@ -1,0 +1,98 @@
+/*
+ * Prepared statements behind shared servers.
+ *
+ *      client's name --> statement (text, types, parse context; one for all) --> server's LRU
+ *
+ * A statement is known to servers as "weir_NUMBER"; the number is process-wide. Clients map their
+ * own names to statements; a server remembers which of them it has prepared, and forgets the one
+ * unused longest when it holds too many. What a server lacks is prepared ahead of the Bind.
+ * Everything here belongs to one worker. No I/O; the messages are written by the caller.
+ */
+#ifndef WEIR_SESSION_PREPARED_H
+#define WEIR_SESSION_PREPARED_H
+
+#include "core/list.h"
+#include "core/map.h"
+#include "core/text.h"
+#include "sql/traits.h"
+
+#define PREPARED_NAMES_MAX 20000u /* of one client */
+
+struct statement {
+    struct map_node node;
+    unsigned references;
+    uint32_t number;
+    char name[16];        /* on servers; NUL-terminated */
+    struct traits traits; /* of its text, without the names; meaningless without routing */
+    struct bytes body;    /* of Parse behind the name: text, NUL, types */
+    char key[];           /* parse context, NUL, body */
+};
+
+/* The statements of one worker. */
+struct statements {
+    struct map map;
+};
+void statements_release(struct statements *statements);
+
+/* The statement of a Parse body in a parse context, with a reference; *is_new tells whether its
+ * traits are still to be filled in. */
+struct statement *statement_get(struct statements *statements, struct bytes context,
+                                struct bytes body, bool *is_new);
+void statement_unref(struct statements *statements, struct statement **statement);
+
+/* One name of one client. */
+struct prepared_name {
+    struct map_node node;
+    struct statement *statement;
+    char name[];
+};
+
+/* The names of one client; zeroed memory is empty. */
+struct prepared_names {
+    struct map map;
+};
+struct prepared_name *prepared_find(const struct prepared_names *names, struct bytes name);
+/* Adds a name, taking over the reference to the statement. The name must be new. */
+struct prepared_name *prepared_add(struct prepared_names *names, struct bytes name,
+                                   struct statement *statement);
+void prepared_remove(struct prepared_names *names, struct statements *statements,
+                     struct prepared_name *name);
+void prepared_clear(struct prepared_names *names, struct statements *statements);
+
+/* A statement on one server. */
+struct prepared_on_server {
+    struct map_node node; /* key: the number's four bytes */
+    struct link lru;      /* last: used last */
+    struct statement *statement;
+};
+
+#define MEMORY_ACCEPTED_MAX 16
+
+/* What is remembered of one server connection (server->memory). */
+struct server_memory {
+    struct map statements;
+    struct list lru;
+    uint32_t unnamed_owner; /* id of the client whose unnamed statement it has; 0: nobody's */
+    /* Settings that it has accepted: "name=value", in a ring. */
+    struct text *accepted[MEMORY_ACCEPTED_MAX];
+    unsigned accepted_next;
+};
+
+struct server_memory *server_memory_new(void);
+void server_memory_free(struct server_memory **memory, struct statements *statements,
+                        struct texts *texts);
+
+/* The server's entry for a statement, now used last; NULL if it lacks it. */
+struct prepared_on_server *server_memory_use(struct server_memory *memory,
+                                             const struct statement *statement);
+/* Notes that the server is being sent the statement. */
+struct prepared_on_server *server_memory_add(struct server_memory *memory,
+                                             struct statement *statement);
+/* The entry unused longest if there are `max` or more, else NULL. */
+struct prepared_on_server *server_memory_surplus(struct server_memory *memory, size_t max);
+void server_memory_remove(struct server_memory *memory, struct statements *statements,
+                          struct prepared_on_server *entry);
+/* Forgets all statements, as after DEALLOCATE ALL. */
+void server_memory_clear(struct server_memory *memory, struct statements *statements);
+
+#endif
