@@ -19,7 +19,7 @@
 #define SCRAM_KEY_BYTES         32u
 #define SCRAM_SALT_BYTES        16u /* of salts made here */
 #define SCRAM_SALT_BYTES_MAX    64u
-#define SCRAM_NONCE_BYTES       24u /* of nonces made here: 18 random bytes in base64 */
+#define SCRAM_NONCE_SIZE        64u /* of a nonce made here, with its NUL */
 #define SCRAM_NONCE_BYTES_MAX   256u
 #define SCRAM_ITERATIONS_MAX    1000000u /* PBKDF2 rounds; more would hold up a worker for long */
 #define SCRAM_MESSAGE_BYTES_MAX 1024u
@@ -49,8 +49,8 @@ struct scram_client_cache {
 bool scram_verifier_parse(struct scram_verifier *verifier, struct bytes text);
 
 /* Makes the verifier of a plain password: one PBKDF2 of `iterations` rounds (1 to
- * SCRAM_ITERATIONS_MAX), about 0.3 us each. The password goes through SASLprep; one that is not
- * valid UTF-8, prohibited or very long counts as its bytes, as in PostgreSQL. */
+ * SCRAM_ITERATIONS_MAX), a fraction of a microsecond each. The password goes through SASLprep; one
+ * that is not valid UTF-8, prohibited or very long counts as its bytes, as in PostgreSQL. */
 void scram_verifier_derive(struct scram_verifier *verifier, struct bytes password,
                            unsigned iterations, const unsigned char salt[SCRAM_SALT_BYTES]);
 
@@ -79,15 +79,16 @@ struct scram_server {
     enum scram_state state;
     const char *reason;
     struct scram_verifier verifier;
-    char nonce[SCRAM_NONCE_BYTES + 1];
+    char nonce[SCRAM_NONCE_SIZE];
     char gs2_flag;           /* 'n' or 'y', as the client said */
     struct buf auth_message; /* client-first-bare "," server-first; client-final is added last */
-    struct bytes nonces;     /* the client's nonce and ours, in auth_message */
+    uint32_t nonces_at;      /* the client's nonce and ours stand here in auth_message */
+    uint32_t nonces_bytes;
     unsigned char client_key[SCRAM_KEY_BYTES]; /* after SCRAM_DONE */
 };
 
-/* Copies the verifier. `nonce` is for tests and has SCRAM_NONCE_BYTES characters; NULL makes a
- * random one. */
+/* Copies the verifier. `nonce` is for tests, a text of up to SCRAM_NONCE_SIZE - 1 characters; NULL
+ * makes a random one. */
 void scram_server_begin(struct scram_server *server, const struct scram_verifier *verifier,
                         const char *nonce);
 
@@ -106,7 +107,7 @@ struct scram_client {
     struct bytes password;
     struct scram_client_cache *cache;
     struct scram_client_cache own; /* stands in where the caller has no cache */
-    char nonce[SCRAM_NONCE_BYTES + 1];
+    char nonce[SCRAM_NONCE_SIZE];
     struct buf auth_message;
 };
 

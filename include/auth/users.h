@@ -4,7 +4,7 @@
  * from then on it is only read. A reload builds another one.
  *
  * The file is PgBouncer's auth_file: one `"name" "secret"` per line, `""` for a quote inside; what
- * follows the second string is passed over; a line whose first character is `;` is a comment.
+ * follows the second string is passed over; a line that starts with `;` is a comment.
  */
 #ifndef WEIR_AUTH_USERS_H
 #define WEIR_AUTH_USERS_H

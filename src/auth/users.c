@@ -1,0 +1,327 @@
+/*
+ * Users and their secrets; see auth/users.h.
+ *
+ * A snapshot is read by many threads at once and written by none, but for two things, both atomic:
+ * its reference count, and the verifier of a plain secret. That one is made by whichever thread
+ * needs it first; where two are as quick, the first to publish wins and the other throws its own
+ * away. Salts come from the name and the key of the process, so both made the same.
+ */
+#include "auth/users.h"
+
+#include "core/check.h"
+#include "core/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MD5_PREFIX     "md5"
+#define MD5_SECRET_LEN 35u
+#define SCRAM_PREFIX   "SCRAM-SHA-256$"
+
+#define USER_SECRET_COUNT (USER_SECRET_SCRAM + 1)
+
+struct users {
+    _Atomic size_t references;
+    struct users_scram scram;
+    struct map map;
+    size_t kinds[USER_SECRET_COUNT]; /* how many users have a secret of each kind */
+};
+
+void users_scram_init(struct users_scram *scram, unsigned iterations) {
+    CHECK(iterations >= 1 && iterations <= SCRAM_ITERATIONS_MAX);
+    scram->iterations = iterations;
+    ERR_clear_error();
+    CHECK(RAND_bytes(scram->key, sizeof scram->key) == 1);
+}
+
+struct users *users_new(const struct users_scram *scram) {
+    struct users *users = memory_new(sizeof *users);
+    users->scram = *scram;
+    atomic_init(&users->references, 1);
+    return users;
+}
+
+struct users *users_retain(struct users *users) {
+    atomic_fetch_add_explicit(&users->references, 1, memory_order_relaxed);
+    return users;
+}
+
+static void user_free(struct user *user) {
+    struct scram_verifier *verifier = atomic_load(&user->verifier);
+    if (verifier != NULL) memory_wipe(verifier, sizeof *verifier);
+    memory_free(verifier);
+    memory_free((char *)user->name.at);
+    memory_free_secret((char *)user->secret.at);
+    memory_free(user);
+}
+
+void users_free(struct users **users) {
+    struct users *gone = *users;
+    *users = NULL;
+    if (gone == NULL) return;
+    if (atomic_fetch_sub_explicit(&gone->references, 1, memory_order_acq_rel) > 1) return;
+    const struct map_node *node = map_next(&gone->map, NULL);
+    while (node != NULL) {
+        const struct map_node *next = map_next(&gone->map, node);
+        user_free(MAP_OWNER(node, struct user, node));
+        node = next;
+    }
+    map_release(&gone->map);
+    memory_wipe(gone, sizeof *gone);
+    memory_free(gone);
+}
+
+static bool starts_with(struct bytes text, const char *prefix) {
+    size_t len = strlen(prefix);
+    return text.len >= len && memcmp(text.at, prefix, len) == 0;
+}
+
+static bool is_md5_secret(struct bytes secret) {
+    if (secret.len != MD5_SECRET_LEN || !starts_with(secret, MD5_PREFIX)) return false;
+    for (size_t i = strlen(MD5_PREFIX); i < secret.len; i++) {
+        char c = secret.at[i];
+        if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'f')) return false;
+    }
+    return true;
+}
+
+static bool has_nul(struct bytes text) {
+    return text.len > 0 && memchr(text.at, '\0', text.len) != NULL;
+}
+
+/* What is wrong with a user, or NULL; tells the kind of its secret, and reads a stored verifier. */
+static const char *judge_user(struct bytes name, struct bytes secret, enum user_secret *kind,
+                              struct scram_verifier *verifier) {
+    if (name.len == 0) return "the user name is empty";
+    if (name.len > USERS_NAME_BYTES_MAX) return "the user name is longer than 127 bytes";
+    if (secret.len > USERS_SECRET_BYTES_MAX) return "the secret is longer than 65530 bytes";
+    if (has_nul(name) || has_nul(secret)) return "there is a zero byte in a string";
+    *kind = secret.len == 0 ? USER_SECRET_NONE : USER_SECRET_PLAIN;
+    if (is_md5_secret(secret)) *kind = USER_SECRET_MD5;
+    if (!starts_with(secret, SCRAM_PREFIX)) return NULL;
+    *kind = USER_SECRET_SCRAM;
+    if (scram_verifier_parse(verifier, secret)) return NULL;
+    return "the secret starts with SCRAM-SHA-256$ but ITERATIONS:SALT$STOREDKEY:SERVERKEY does not "
+           "follow, or its salt or iterations are too large";
+}
+
+static void remove_user(struct users *users, struct bytes name) {
+    struct map_node *node = map_find(&users->map, name);
+    if (node == NULL) return;
+    struct user *user = MAP_OWNER(node, struct user, node);
+    map_remove(&users->map, node);
+    users->kinds[user->kind]--;
+    user_free(user);
+}
+
+bool users_add(struct users *users, struct bytes name, struct bytes secret, struct buf *error) {
+    struct scram_verifier verifier;
+    enum user_secret kind = USER_SECRET_NONE;
+    const char *reason = judge_user(name, secret, &kind, &verifier);
+    if (reason != NULL) {
+        buf_append_text(error, reason);
+        return false;
+    }
+    remove_user(users, name);
+    struct user *user = memory_new(sizeof *user);
+    user->name = bytes_of(memory_copy(name.at, name.len), name.len);
+    user->secret = bytes_of(memory_copy(secret.at, secret.len), secret.len);
+    user->kind = kind;
+    atomic_init(&user->verifier, NULL);
+    if (kind == USER_SECRET_SCRAM) {
+        struct scram_verifier *kept = memory_new(sizeof *kept);
+        *kept = verifier;
+        atomic_init(&user->verifier, kept);
+    }
+    users->kinds[kind]++;
+    map_add(&users->map, &user->node, user->name);
+    return true;
+}
+
+static void skip_blanks(struct bytes *line) {
+    while (line->len > 0 && (line->at[0] == ' ' || (line->at[0] >= '\t' && line->at[0] <= '\r')))
+        *line = bytes_of(line->at + 1, line->len - 1);
+}
+
+/* Takes a string in quotes off the front; false if there is none or it does not end. */
+static bool take_quoted(struct bytes *line, struct buf *text) {
+    if (line->len == 0 || line->at[0] != '"') return false;
+    size_t at = 1;
+    buf_clear(text);
+    while (at < line->len) {
+        const char *quote = memchr(line->at + at, '"', line->len - at);
+        if (quote == NULL) return false;
+        size_t end = (size_t)(quote - line->at);
+        buf_append(text, line->at + at, end - at);
+        at = end + 1;
+        if (at == line->len || line->at[at] != '"') {
+            *line = bytes_of(line->at + at, line->len - at);
+            return true;
+        }
+        buf_append_text(text, "\""); /* a doubled quote is one, and the string goes on */
+        at++;
+    }
+    return false;
+}
+
+struct line_texts {
+    struct buf name;
+    struct buf secret;
+};
+
+static bool add_line(struct users *users, struct bytes line, struct line_texts *texts,
+                     struct buf *reason) {
+    skip_blanks(&line);
+    if (line.len == 0 || line.at[0] == ';') return true;
+    if (!take_quoted(&line, &texts->name)) {
+        buf_append_text(reason, "a line starts with the user name in quotes");
+        return false;
+    }
+    skip_blanks(&line);
+    if (!take_quoted(&line, &texts->secret)) {
+        buf_append_text(reason, "the user name is followed by the secret in quotes");
+        return false;
+    }
+    return users_add(users, buf_content(&texts->name), buf_content(&texts->secret), reason);
+}
+
+/* Releases a buffer that held secrets. */
+static void release_secret(struct buf *buf) {
+    if (buf->memory != NULL) memory_wipe(buf->memory, buf->size);
+    buf_release(buf);
+}
+
+bool users_parse(struct users *users, struct bytes text, const char *name, struct buf *error) {
+    struct line_texts texts = {{0}, {0}};
+    struct buf reason = {0};
+    bool is_good = true;
+    for (unsigned number = 1; is_good && text.len > 0; number++) {
+        const char *end = memchr(text.at, '\n', text.len);
+        size_t len = end == NULL ? text.len : (size_t)(end - text.at);
+        is_good = add_line(users, bytes_of(text.at, len), &texts, &reason);
+        if (!is_good)
+            buf_append_format(error, "broken auth file (%s:%u): %s", name, number,
+                              buf_text(&reason));
+        size_t taken = end == NULL ? len : len + 1;
+        text = bytes_of(text.at + taken, text.len - taken);
+    }
+    release_secret(&texts.name);
+    release_secret(&texts.secret);
+    buf_release(&reason);
+    return is_good;
+}
+
+/* Reads an open file whole; false with errno. */
+static bool read_whole(int fd, struct buf *text) {
+    struct stat status;
+    if (fstat(fd, &status) != 0) return false;
+    /* Room for everything at once, so that no copy of a secret is left behind by growing. */
+    size_t expected = status.st_size > 0 ? (size_t)status.st_size : 0;
+    for (;;) {
+        if (expected > USERS_FILE_BYTES_MAX || buf_length(text) > USERS_FILE_BYTES_MAX) {
+            errno = EFBIG;
+            return false;
+        }
+        size_t room = expected > buf_length(text) ? expected - buf_length(text) + 1 : 4096;
+        ssize_t got = read(fd, buf_room(text, room), room);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return false;
+        if (got == 0) return true;
+        buf_grown(text, (size_t)got);
+    }
+}
+
+bool users_load(struct users *users, const char *path, struct buf *error) {
+    struct buf text = {0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool is_good = fd >= 0 && read_whole(fd, &text);
+    if (!is_good)
+        buf_append_format(error, "could not read auth file \"%s\": %s", path, strerror(errno));
+    if (fd >= 0) (void)close(fd);
+    if (is_good) is_good = users_parse(users, buf_content(&text), path, error);
+    release_secret(&text);
+    return is_good;
+}
+
+size_t users_count(const struct users *users) {
+    return users->map.count;
+}
+
+struct user *users_find(const struct users *users, struct bytes name) {
+    struct map_node *node = map_find(&users->map, name);
+    return node == NULL ? NULL : MAP_OWNER(node, struct user, node);
+}
+
+/* The verifier of a plain or a SCRAM secret. */
+static const struct scram_verifier *user_verifier(const struct users *users, struct user *user) {
+    struct scram_verifier *verifier = atomic_load_explicit(&user->verifier, memory_order_acquire);
+    if (verifier != NULL) return verifier;
+    unsigned char salt[SCRAM_SALT_BYTES];
+    struct scram_verifier *fresh = memory_new(sizeof *fresh);
+    scram_salt(salt, user->name, users->scram.key);
+    scram_verifier_derive(fresh, user->secret, users->scram.iterations, salt);
+    if (atomic_compare_exchange_strong(&user->verifier, &verifier, fresh)) return fresh;
+    memory_wipe(fresh, sizeof *fresh);
+    memory_free(fresh);
+    return verifier;
+}
+
+static bool serves_scram(const struct user *user) {
+    return user != NULL && (user->kind == USER_SECRET_PLAIN || user->kind == USER_SECRET_SCRAM);
+}
+
+bool users_verifier(const struct users *users, struct user *user, struct bytes name,
+                    struct scram_verifier *verifier) {
+    if (serves_scram(user)) {
+        *verifier = *user_verifier(users, user);
+        return true;
+    }
+    scram_verifier_mock(verifier, name, users->scram.iterations, users->scram.key);
+    return false;
+}
+
+void users_derive_all(const struct users *users) {
+    const struct map_node *node = map_next(&users->map, NULL);
+    for (; node != NULL; node = map_next(&users->map, node)) {
+        struct user *user = MAP_OWNER(node, struct user, node);
+        if (user->kind == USER_SECRET_PLAIN) (void)user_verifier(users, user);
+    }
+}
+
+/* Compares by keyed hashes, so that neither content nor length shows in the time it takes. */
+static bool equal_secrets(const struct users *users, struct bytes a, struct bytes b) {
+    unsigned char digests[2][SCRAM_KEY_BYTES];
+    const struct bytes texts[2] = {a, b};
+    for (size_t i = 0; i < COUNT(texts); i++) {
+        ERR_clear_error();
+        CHECK(HMAC(EVP_sha256(), users->scram.key, SCRAM_KEY_BYTES,
+                   (const unsigned char *)texts[i].at, texts[i].len, digests[i], NULL) != NULL);
+    }
+    return CRYPTO_memcmp(digests[0], digests[1], SCRAM_KEY_BYTES) == 0;
+}
+
+bool users_password_fits(const struct users *users, struct user *user, struct bytes password) {
+    enum user_secret kind = USER_SECRET_PLAIN;
+    if (user != NULL) {
+        kind = user->kind;
+    } else if (users->kinds[USER_SECRET_SCRAM] > users->kinds[USER_SECRET_PLAIN]) {
+        kind = USER_SECRET_SCRAM;
+    }
+    if (kind == USER_SECRET_SCRAM) {
+        struct scram_verifier verifier;
+        bool is_real = users_verifier(users, user, bytes_of_text("?"), &verifier);
+        bool fits = scram_verifier_fits(&verifier, password);
+        memory_wipe(&verifier, sizeof verifier);
+        return is_real && fits;
+    }
+    struct bytes secret = user == NULL ? bytes_of_text("?") : user->secret;
+    bool fits = equal_secrets(users, secret, password);
+    return user != NULL && kind == USER_SECRET_PLAIN && fits;
+}

@@ -1,0 +1,139 @@
+/*
+ * The login conversation; see auth/verify.h. One row per method: how it begins, and what it makes
+ * of the client's answer.
+ *
+ * A user who is unknown, or whose secret does not serve the method, goes through the same
+ * conversation as everybody else with a verifier that nothing fits, so the client learns no more
+ * than that it failed. Only the log tells the reason.
+ */
+#include "auth/verify.h"
+
+#include "core/check.h"
+#include "core/memory.h"
+#include "proto/fault.h"
+#include "proto/startup.h"
+
+static enum verify_result fail(struct verify *verify, enum fault_id fault, const char *reason) {
+    verify->fault = fault;
+    verify->reason = reason;
+    return VERIFY_FAILED;
+}
+
+/* Why the secret at hand can fit nothing; `otherwise` where it can. */
+static const char *reason_of_secret(const struct verify *verify, const char *otherwise) {
+    if (verify->user == NULL) return "no such user";
+    if (verify->user->kind == USER_SECRET_NONE) return "the user's secret is empty";
+    if (verify->user->kind == USER_SECRET_MD5)
+        return "the user's secret is an md5 hash, which cannot be used to log in";
+    return otherwise;
+}
+
+static enum verify_result begin_trust(struct verify *verify, struct bytes name, struct buf *out) {
+    (void)name;
+    (void)out;
+    if (verify->user == NULL) return fail(verify, FAULT_AUTH_TRUST, "no such user");
+    return VERIFY_OK;
+}
+
+static enum verify_result begin_plain(struct verify *verify, struct bytes name, struct buf *out) {
+    (void)verify;
+    (void)name;
+    message_write_authentication_cleartext(out);
+    return VERIFY_MORE;
+}
+
+static enum verify_result begin_scram(struct verify *verify, struct bytes name, struct buf *out) {
+    struct scram_verifier verifier;
+    (void)users_verifier(verify->users, verify->user, name, &verifier);
+    verify->scram = memory_new(sizeof *verify->scram);
+    scram_server_begin(verify->scram, &verifier, NULL);
+    memory_wipe(&verifier, sizeof verifier);
+    message_write_authentication_sasl(out);
+    return VERIFY_MORE;
+}
+
+/* PasswordMessage: String password. */
+static enum verify_result answer_plain(struct verify *verify, struct bytes body, struct buf *out) {
+    (void)out;
+    if (body.len == 0 || memchr(body.at, '\0', body.len) != body.at + body.len - 1)
+        return fail(verify, FAULT_MESSAGE_MALFORMED, "malformed password message");
+    struct bytes password = bytes_of(body.at, body.len - 1);
+    if (password.len == 0)
+        return fail(verify, FAULT_AUTH_EMPTY_PASSWORD, "empty password returned by client");
+    if (password.len > USERS_SECRET_BYTES_MAX)
+        return fail(verify, FAULT_AUTH_PASSWORD, "the password is too long");
+    if (!users_password_fits(verify->users, verify->user, password))
+        return fail(verify, FAULT_AUTH_PASSWORD, reason_of_secret(verify, "wrong password"));
+    return VERIFY_OK;
+}
+
+/* SASLInitialResponse: String mechanism, Int32 length (-1: no data), data. Leaves the data in
+ * `body`; FAULT_NONE, or what is wrong. */
+static enum fault_id read_initial_response(struct bytes *body) {
+    const char *end = body->len == 0 ? NULL : memchr(body->at, '\0', body->len);
+    if (end == NULL) return FAULT_MESSAGE_MALFORMED;
+    if (strcmp(body->at, "SCRAM-SHA-256") != 0) return FAULT_AUTH_MECHANISM;
+    size_t head = (size_t)(end - body->at) + 1 + 4;
+    if (body->len < head) return FAULT_MESSAGE_MALFORMED;
+    uint32_t length = bytes_get_u32(end + 1);
+    *body = bytes_of(body->at + head, body->len - head);
+    return length == body->len ? FAULT_NONE : FAULT_MESSAGE_MALFORMED;
+}
+
+static enum verify_result answer_scram(struct verify *verify, struct bytes body, struct buf *out) {
+    struct buf answer = {0};
+    if (verify->scram->state == SCRAM_STATE_FIRST) {
+        enum fault_id fault = read_initial_response(&body);
+        if (fault != FAULT_NONE) return fail(verify, fault, fault_of(fault)->text);
+    }
+    enum verify_result result = VERIFY_MORE;
+    enum scram_result step = scram_server_message(verify->scram, body, &answer);
+    if (step == SCRAM_MORE) {
+        message_write_sasl_continue(out, buf_content(&answer));
+    } else if (step == SCRAM_DONE) {
+        message_write_sasl_final(out, buf_content(&answer));
+        result = VERIFY_OK;
+    } else {
+        result = fail(verify, FAULT_AUTH_SASL, reason_of_secret(verify, verify->scram->reason));
+    }
+    buf_release(&answer);
+    return result;
+}
+
+static const struct {
+    enum verify_result (*begin)(struct verify *verify, struct bytes name, struct buf *out);
+    enum verify_result (*answer)(struct verify *verify, struct bytes body, struct buf *out);
+} methods[] = {
+    [VERIFY_TRUST] = {begin_trust, NULL},
+    [VERIFY_PLAIN] = {begin_plain, answer_plain},
+    [VERIFY_MD5] = {begin_scram, answer_scram},
+    [VERIFY_SCRAM] = {begin_scram, answer_scram},
+};
+
+enum verify_result verify_begin(struct verify *verify, enum verify_method method,
+                                struct users *users, struct bytes user, struct buf *out) {
+    CHECK(method < COUNT(methods));
+    *verify = (struct verify){.method = method, .users = users_retain(users)};
+    verify->user = users_find(users, user);
+    return methods[method].begin(verify, user, out);
+}
+
+enum verify_result verify_message(struct verify *verify, struct bytes body, struct buf *out) {
+    CHECK(verify->users != NULL && verify->fault == FAULT_NONE);
+    CHECK(methods[verify->method].answer != NULL);
+    return methods[verify->method].answer(verify, body, out);
+}
+
+bool verify_keys(const struct verify *verify, struct scram_client_cache *keys) {
+    if (verify->scram == NULL || verify->fault != FAULT_NONE) return false;
+    if (verify->scram->state != SCRAM_STATE_OVER) return false;
+    scram_server_keys(verify->scram, keys);
+    return true;
+}
+
+void verify_release(struct verify *verify) {
+    if (verify->scram != NULL) scram_server_release(verify->scram);
+    memory_free(verify->scram);
+    users_free(&verify->users);
+    *verify = (struct verify){.fault = FAULT_NONE};
+}
