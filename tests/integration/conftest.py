@@ -114,3 +114,19 @@ def pooler(start_pooler):
 def either_mode(start_pooler, request):
     """A pooler in session mode, then one in transaction mode."""
     return start_pooler({"pool_mode": request.param})
+
+
+@pytest.fixture
+def make_table(cluster):
+    """Makes tables on the primary that everybody may use; they are dropped after the test."""
+    with contextlib.ExitStack() as ends:
+
+        def make(name, columns):
+            cluster.primary.sql(
+                f"DROP TABLE IF EXISTS {name}; CREATE TABLE {name} ({columns});"
+                f" GRANT ALL ON {name} TO PUBLIC; GRANT ALL ON ALL SEQUENCES IN SCHEMA public"
+                " TO PUBLIC"
+            )
+            ends.callback(cluster.primary.sql, f"DROP TABLE {name}")
+
+        yield make
