@@ -57,7 +57,7 @@ enum setting_flag {
     SETTING_FLAG_LIVE = 1 << 0,      /* SET and RELOAD take effect at once */
     SETTING_FLAG_OWN = 1 << 1,       /* Weir's own, unknown to PgBouncer */
     SETTING_FLAG_SECRET = 1 << 2,    /* never shown, wiped when freed */
-    SETTING_FLAG_RECONNECT = 1 << 3, /* a change makes the server connections obsolete */
+    SETTING_FLAG_RECONNECT = 1 << 3, /* a change makes servers obsolete, as do other hosts */
     SETTING_FLAG_COMPAT = 1 << 4     /* accepted for old files; has no effect */
 };
 

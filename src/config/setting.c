@@ -250,10 +250,10 @@ static const struct setting pooler_settings[] = {
 static const struct setting database_settings[] = {
     {"dbname", STRING, DATABASE(dbname), LIVE | RECONNECT, NULL, 0, 0, NULL,
      "Name of the database on the server; without it the entry's own name."},
-    {"host", LIST, DATABASE(host), LIVE | RECONNECT, NULL, 0, 0, NULL,
+    {"host", LIST, DATABASE(host), LIVE, NULL, 0, 0, NULL,
      "Host names, addresses or socket directories, divided by commas; without it the Unix socket "
      "in unix_socket_dir."},
-    {"port", LIST, DATABASE(port), LIVE | RECONNECT, NULL, 0, 0, NULL,
+    {"port", LIST, DATABASE(port), LIVE, NULL, 0, 0, NULL,
      "One port for all hosts, 5432 without it, or one for each."},
     {"user", STRING, DATABASE(user), LIVE | RECONNECT, NULL, 0, 0, NULL,
      "All clients of this entry share one pool that logs in as this user."},

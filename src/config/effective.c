@@ -1,0 +1,146 @@
+/* Which value counts; see config/effective.h. */
+#include "config/effective.h"
+
+#include "core/check.h"
+
+#define CONSOLE_NAME     "pgbouncer"
+#define CONSOLE_NAME_OWN "weir"
+
+static const void *entry_find(const struct config *config, enum setting_scope scope,
+                              struct bytes name) {
+    const struct map_node *node = map_find(&config->entries[scope].by_name, name);
+    return node == NULL ? NULL : MAP_OWNER(node, struct config_entry, node);
+}
+
+static const void *entry_at(const struct config *config, enum setting_scope scope, size_t index) {
+    CHECK(index < config->entries[scope].count);
+    return config->entries[scope].at[index];
+}
+
+const struct config_database *config_database(const struct config *config, struct bytes name) {
+    const struct config_database *database = entry_find(config, SETTING_SCOPE_DATABASE, name);
+    if (database != NULL) return database;
+    return entry_find(config, SETTING_SCOPE_DATABASE, bytes_of_text("*"));
+}
+
+const struct config_user *config_user(const struct config *config, struct bytes name) {
+    return entry_find(config, SETTING_SCOPE_USER, name);
+}
+
+const struct config_node *config_node(const struct config *config, const char *host, int port) {
+    if (config->entries[SETTING_SCOPE_NODE].count == 0) return NULL;
+    struct buf text = {0};
+    buf_append_format(&text, "%s:%d", host, port);
+    const struct config_node *node = entry_find(config, SETTING_SCOPE_NODE, buf_content(&text));
+    buf_release(&text);
+    return node != NULL ? node : entry_find(config, SETTING_SCOPE_NODE, bytes_of_text(host));
+}
+
+int config_node_weight(const struct config *config, const char *host, int port) {
+    const struct config_node *node = config_node(config, host, port);
+    return node == NULL ? 1 : node->weight;
+}
+
+const char *config_node_zone(const struct config *config, const char *host, int port) {
+    const struct config_node *node = config_node(config, host, port);
+    return node == NULL || node->zone == NULL ? "" : node->zone;
+}
+
+const struct config_database *config_database_at(const struct config *config, size_t index) {
+    return entry_at(config, SETTING_SCOPE_DATABASE, index);
+}
+
+const struct config_user *config_user_at(const struct config *config, size_t index) {
+    return entry_at(config, SETTING_SCOPE_USER, index);
+}
+
+bool config_is_console(const struct config *config, struct bytes name) {
+    if (bytes_equal_text(name, CONSOLE_NAME)) return true;
+    return bytes_equal_text(name, CONSOLE_NAME_OWN) &&
+           entry_find(config, SETTING_SCOPE_DATABASE, name) == NULL;
+}
+
+struct bytes config_dbname(const struct config_database *database, struct bytes name) {
+    return database->dbname != NULL ? bytes_of_text(database->dbname) : name;
+}
+
+struct bytes config_pool_user(const struct config_database *database, struct bytes client_user) {
+    return database->user != NULL ? bytes_of_text(database->user) : client_user;
+}
+
+int config_pool_size(const struct config *config, const struct config_database *database,
+                     const struct config_user *user) {
+    if (user != NULL && user->pool_size != SETTING_UNSET) return user->pool_size;
+    if (database->pool_size != SETTING_UNSET) return database->pool_size;
+    return config->default_pool_size;
+}
+
+enum pool_mode config_pool_mode(const struct config *config, const struct config_database *database,
+                                const struct config_user *user) {
+    if (user != NULL && user->pool_mode != POOL_MODE_UNSET) return user->pool_mode;
+    if (database->pool_mode != POOL_MODE_UNSET) return database->pool_mode;
+    return config->pool_mode;
+}
+
+uint64_t config_query_wait_timeout_us(const struct config *config,
+                                      const struct config_database *database,
+                                      const struct config_user *user) {
+    if (user != NULL && user->query_wait_timeout_us != SETTING_UNSET_US)
+        return user->query_wait_timeout_us;
+    if (database->query_wait_timeout_us != SETTING_UNSET_US) return database->query_wait_timeout_us;
+    return config->query_wait_timeout_us;
+}
+
+/* The first if it is set and above 0, else the second. */
+static uint64_t above_zero(uint64_t own_us, uint64_t global_us) {
+    return own_us != SETTING_UNSET_US && own_us > 0 ? own_us : global_us;
+}
+
+uint64_t config_query_timeout_us(const struct config *config, const struct config_user *user) {
+    uint64_t own = user == NULL ? 0 : user->query_timeout_us;
+    return above_zero(own, config->query_timeout_us);
+}
+
+uint64_t config_idle_transaction_timeout_us(const struct config *config,
+                                            const struct config_user *user) {
+    uint64_t own = user == NULL ? 0 : user->idle_transaction_timeout_us;
+    return above_zero(own, config->idle_transaction_timeout_us);
+}
+
+uint64_t config_client_idle_timeout_us(const struct config *config,
+                                       const struct config_user *user) {
+    uint64_t own = user == NULL ? 0 : user->client_idle_timeout_us;
+    return above_zero(own, config->client_idle_timeout_us);
+}
+
+uint64_t config_server_lifetime_us(const struct config *config,
+                                   const struct config_database *database) {
+    return above_zero(database->server_lifetime_us, config->server_lifetime_us);
+}
+
+enum routing config_routing(const struct config *config, const struct config_database *database,
+                            const struct config_user *user) {
+    enum routing routing = database->routing == ROUTING_UNSET ? config->routing : database->routing;
+    bool is_session = config_pool_mode(config, database, user) == POOL_MODE_SESSION;
+    return routing == ROUTING_READ_WRITE && is_session ? ROUTING_PRIMARY : routing;
+}
+
+enum read_consistency config_read_consistency(const struct config *config,
+                                              const struct config_database *database) {
+    return database->read_consistency == READ_CONSISTENCY_UNSET ? config->read_consistency
+                                                                : database->read_consistency;
+}
+
+enum load_balance_hosts config_load_balance_hosts(const struct config_database *database) {
+    return database->load_balance_hosts == LOAD_BALANCE_HOSTS_UNSET ? LOAD_BALANCE_HOSTS_ROUND_ROBIN
+                                                                    : database->load_balance_hosts;
+}
+
+struct config_probe_login config_probe_login(const struct config *config,
+                                             const struct config_database *database) {
+    if (database->probe_user != NULL)
+        return (struct config_probe_login){database->probe_user, database->probe_password};
+    if (config->probe_user[0] != '\0')
+        return (struct config_probe_login){config->probe_user, config->probe_password};
+    return (struct config_probe_login){database->user, database->password};
+}

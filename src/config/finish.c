@@ -1,0 +1,153 @@
+/*
+ * What takes more than one value to judge, and what the values imply; see snapshot.h.
+ *
+ * Each check runs over a whole snapshot, whether it came from a file, a URL, a RELOAD or a SET,
+ * and goes on after an error, so that all of them are told at once.
+ */
+#include "snapshot.h"
+
+#include "config/effective.h"
+#include "core/list.h"
+#include "core/memory.h"
+
+#include <stdio.h>
+
+#define PORT_DEFAULT   5432
+#define PORT_TEXT_SIZE 16
+
+/* The port of the host at `index`, from a list of none, one, or one for each host. */
+static bool host_port(const struct config_database *database, size_t index, int *port) {
+    *port = PORT_DEFAULT;
+    if (database->port.count == 0) return true;
+    struct bytes text = bytes_of_text(database->port.items[database->port.count == 1 ? 0 : index]);
+    struct bytes digits = setting_leading_digits(text);
+    if (digits.len == 0 || digits.len != text.len || digits.len > 5) return false;
+    *port = 0;
+    for (size_t i = 0; i < digits.len; i++) *port = *port * 10 + (digits.at[i] - '0');
+    return *port >= 1 && *port <= UINT16_MAX;
+}
+
+static bool hosts_fit(const struct config_database *database, const char *socket_dir,
+                      struct config_errors *errors) {
+    const char *name = database->entry.name;
+    const char *where = database->entry.where;
+    size_t hosts = database->host.count == 0 ? 1 : database->host.count;
+    size_t before = errors->count;
+    if (hosts > CONFIG_HOSTS_MAX)
+        errors_add(errors, "too many hosts in database \"%s\" (%s): at most %d", name, where,
+                   CONFIG_HOSTS_MAX);
+    if (database->port.count > 1 && database->port.count != hosts)
+        errors_add(errors,
+                   "%zu ports for %zu hosts in database \"%s\" (%s): expected one port, or one for "
+                   "each host",
+                   database->port.count, hosts, name, where);
+    if (database->host.count == 0 && socket_dir[0] == '\0')
+        errors_add(errors,
+                   "no host in database \"%s\" (%s): expected one, since unix_socket_dir is empty",
+                   name, where);
+    return errors->count == before;
+}
+
+static void hosts_derive(struct config *config, struct config_database *database,
+                         struct config_errors *errors) {
+    if (!hosts_fit(database, config->unix_socket_dir, errors)) return;
+    size_t count = database->host.count == 0 ? 1 : database->host.count;
+    for (size_t i = 0; i < count; i++) {
+        int port;
+        if (!host_port(database, i, &port)) {
+            struct buf quoted = {0};
+            errors_quote(&quoted, bytes_of_text(database->port.text), false);
+            errors_add(errors,
+                       "invalid value %s for parameter port in database \"%s\" (%s): expected "
+                       "numbers from 1 to 65535",
+                       buf_text(&quoted), database->entry.name, database->entry.where);
+            buf_release(&quoted);
+            return;
+        }
+        const char *name =
+            database->host.count == 0 ? config->unix_socket_dir : database->host.items[i];
+        database->hosts[i] = (struct config_host){memory_copy_text(name), port};
+        database->hosts_count = i + 1;
+    }
+}
+
+/* A node is one address, so a list that names one twice cannot be routed over. */
+static void hosts_check(const struct config *config, const struct config_database *database,
+                        struct config_errors *errors) {
+    if (config_routing(config, database, NULL) == ROUTING_OFF) return;
+    for (size_t i = 1; i < database->hosts_count; i++) {
+        for (size_t j = 0; j < i; j++) {
+            const struct config_host *a = &database->hosts[i];
+            const struct config_host *b = &database->hosts[j];
+            if (a->port == b->port && strcmp(a->name, b->name) == 0)
+                errors_add(errors, "host %s port %d occurs twice in database \"%s\" (%s)", a->name,
+                           a->port, database->entry.name, database->entry.where);
+        }
+    }
+}
+
+static void database_check(const struct config *config, const struct config_database *database,
+                           struct config_errors *errors) {
+    hosts_check(config, database, errors);
+    if (database->probe_password != NULL && database->probe_user == NULL)
+        errors_add(errors, "probe_password without probe_user in database \"%s\" (%s)",
+                   database->entry.name, database->entry.where);
+    enum routing asked = database->routing == ROUTING_UNSET ? config->routing : database->routing;
+    if (asked == ROUTING_READ_WRITE &&
+        config_pool_mode(config, database, NULL) == POOL_MODE_SESSION)
+        errors_warn(errors,
+                    "database \"%s\" (%s): with pool_mode = session, routing = read_write counts "
+                    "as primary",
+                    database->entry.name, database->entry.where);
+}
+
+/* Whether a name is one of the database's hosts, or HOST:PORT of one. */
+static bool is_node_of(const struct config_database *database, const char *name) {
+    for (size_t i = 0; i < database->hosts_count; i++) {
+        const struct config_host *host = &database->hosts[i];
+        size_t len = strlen(host->name);
+        if (strncmp(name, host->name, len) != 0) continue;
+        char port[PORT_TEXT_SIZE];
+        (void)snprintf(port, sizeof port, ":%d", host->port);
+        if (name[len] == '\0' || strcmp(name + len, port) == 0) return true;
+    }
+    return false;
+}
+
+static void node_check(const struct config *config, const struct config_entry *node,
+                       struct config_errors *errors) {
+    for (size_t i = 0; i < config->entries[SETTING_SCOPE_DATABASE].count; i++) {
+        if (is_node_of(config_database_at(config, i), node->name)) return;
+    }
+    struct buf quoted = {0};
+    errors_quote(&quoted, bytes_of_text(node->name), false);
+    errors_add(errors, "unknown node %s (%s): expected a host, or HOST:PORT, that a database lists",
+               buf_text(&quoted), node->where);
+    buf_release(&quoted);
+}
+
+static void logins_check(const struct config *config, struct config_errors *errors) {
+    if (config->auth_type == AUTH_TYPE_TRUST || config->auth_file[0] != '\0') return;
+    for (size_t i = 0; i < config->entries[SETTING_SCOPE_USER].count; i++) {
+        if (config_user_at(config, i)->secret != NULL) return;
+    }
+    errors_warn(errors, "auth_file is not set, so that nobody can log in with a password");
+}
+
+bool snapshot_finish(struct config *config, struct config_errors *errors) {
+    const struct config_entries *databases = &config->entries[SETTING_SCOPE_DATABASE];
+    const struct config_entries *nodes = &config->entries[SETTING_SCOPE_NODE];
+    size_t before = errors->count;
+    if (config->listen_addr.count == 0 && config->unix_socket_dir[0] == '\0')
+        errors_add(errors, "nowhere to listen: expected listen_addr, unix_socket_dir or both");
+    for (size_t i = 0; i < databases->count; i++) {
+        struct config_database *database =
+            LIST_OWNER(databases->at[i], struct config_database, entry);
+        hosts_derive(config, database, errors);
+        database_check(config, database, errors);
+    }
+    for (size_t i = 0; i < nodes->count && errors->count == before; i++)
+        node_check(config, nodes->at[i], errors);
+    logins_check(config, errors);
+    return errors->count == before;
+}
