@@ -361,7 +361,8 @@ def test_notification_within_a_transaction(pooler):
 def test_psql(either_mode):
     done = either_mode.psql(
         "CREATE TEMP TABLE t AS SELECT generate_series(1, 3) AS a;\n"
-        "\\d pg_class\n\\copy (SELECT 'x' FROM t) TO STDOUT\nSELECT count(*) FROM t;\nDROP TABLE t;",
+        "\\d pg_class\n\\copy (SELECT 'x' FROM t) TO STDOUT\n"
+        "SELECT count(*) FROM t;\nDROP TABLE t;",
         options=["-q", "-1"],
     )
     assert done.returncode == 0, done.stderr
