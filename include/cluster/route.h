@@ -84,6 +84,10 @@ struct route {
     bool retryable; /* a read outside a transaction that may be sent again before its first row */
 };
 
+/* The target and the reason that the rules give, whatever the nodes are. */
+struct route route_wish(const struct route_request *request);
+
+/* The wish, with the nodes that can fulfil it now. */
 struct route route_choose(const struct route_request *request, const struct cluster *cluster);
 
 /* True if a server of node `index` that logged in at `login_round` may serve the route now: for
@@ -97,7 +101,8 @@ bool route_suits(const struct route *route, const struct route_request *request,
 int route_least_busy(const struct cluster *cluster, uint64_t nodes, unsigned turn);
 
 /* Appends the route as a sentence: "primary: INSERT", "replica pg2: plain read, least busy of 2",
- * "primary: the session has set work_mem, which is not replayed on replicas". */
+ * "primary: the session has set work_mem, which is not replayed on replicas". `cluster` is NULL
+ * for a wish. */
 void route_describe(struct buf *buf, const struct route *route, const struct route_request *request,
                     const struct cluster *cluster);
 
