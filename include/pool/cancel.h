@@ -12,4 +12,8 @@ struct server;
  * it is over, whatever became of it. */
 void cancel_start(struct server *server);
 
+/* Gives up all requests of a worker, at its end. */
+struct pool_set;
+void cancel_close_all(struct pool_set *set);
+
 #endif

@@ -74,7 +74,7 @@ int pool_shared_older(const struct pool_shared *shared, const struct permits *pe
 int pool_shared_idle_holder(const struct pool_shared *shared, const struct permits *permits,
                             unsigned worker);
 
-/* Publishes a greeting if there is none yet or it differs; takes a copy. */
+/* Publishes a greeting if there is none yet; takes a copy. */
 void pool_shared_greet(struct pool_shared *shared, struct bytes messages);
 const struct greeting *pool_shared_greeting(const struct pool_shared *shared);
 

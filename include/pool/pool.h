@@ -11,6 +11,7 @@
 #ifndef WEIR_POOL_POOL_H
 #define WEIR_POOL_POOL_H
 
+#include "auth/scram.h"
 #include "cluster/route.h"
 #include "core/stats.h"
 #include "net/endpoint.h"
@@ -45,6 +46,7 @@ struct borrower {
     enum pool_line line;
     bool wants_greeting_only;  /* a login that waits for the pool's first server */
     uint64_t since_us;         /* when it came into the line */
+    uint64_t avoid;            /* nodes that refused the pool while this one waited */
     const struct route *route; /* the borrower's own, with the request it came from */
     const struct route_request *request;
 };
@@ -52,7 +54,9 @@ struct borrower {
 /* The servers of a pool on one node. */
 struct pool_node {
     struct pool *pool;
+    struct link old; /* in pool->old_nodes */
     struct pool_shared *shared;
+    struct permit *permit;
     struct cluster *cluster; /* one reference */
     unsigned index;          /* of the node in the cluster */
     bool is_old;             /* the database has other nodes now; freed with its last server */
@@ -73,9 +77,10 @@ struct pool {
     struct database *database;
     char *key;
     char *user;
-    struct pool_node **nodes;
+    struct pool_node **nodes; /* one for each node; without routing one for all hosts */
     size_t nodes_count;
-    struct list old_nodes_servers; /* unused list head kept empty; see pool_node.is_old */
+    struct list old_nodes; /* that still have servers */
+    struct scram_client_cache scram;
     struct list lines[POOL_LINE_COUNT];
     enum pool_mode mode;
     uint64_t query_wait_us;
@@ -107,6 +112,7 @@ struct pool_set {
     struct list all;
     struct list service; /* pools to be served at the end of the turn */
     struct list closed;  /* servers to be freed there */
+    struct list cancels; /* cancel requests under way */
     struct loop_hook hook;
     struct endpoint_options socket_options;
     /* Names of the tracked parameters, in the order of server->parameters. */

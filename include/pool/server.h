@@ -46,7 +46,9 @@ struct server {
     struct server_login *login; /* while CONNECTING and LOGIN */
     const char *doing;          /* for log lines */
     enum server_state state;
-    char transaction; /* 'I', 'T' or 'E': the last ReadyForQuery */
+    unsigned host;      /* index of its node in the cluster */
+    char transaction;   /* 'I', 'T' or 'E': the last ReadyForQuery */
+    bool is_reset_owed; /* while CLEANING: the reset query is still to be run */
     bool is_close_needed;
     bool may_have_written;   /* since the last floor was raised */
     uint32_t id;             /* as in SHOW SERVERS */
@@ -82,7 +84,8 @@ void server_close(struct server *server, const char *reason, ...)
 
 /* From LENT, without its borrower: what is owed is awaited, an open transaction rolled back, the
  * reset query run where the pool mode wants it, then the server is idle. `owed_ready` counts the
- * ReadyForQuery that will still come. With `is_cancel_wanted` the running query is cancelled. */
+ * ReadyForQuery that will still come; of a message under way the borrower has put the state into
+ * `skip` and `gather`. With `is_cancel_wanted` the running query is cancelled. */
 void server_clean(struct server *server, unsigned owed_ready, bool is_cancel_wanted);
 
 /* A cancel request for this server has ended (the other side has closed it). */

@@ -1,0 +1,26 @@
+/*
+ * The line: clients that wait for a server of one pool, in order of arrival, and how they meet.
+ * Internal to pool/; see src/pool/line.c.
+ */
+#ifndef WEIR_POOL_LINE_H
+#define WEIR_POOL_LINE_H
+
+#include "pool/pool.h"
+
+/* Serves both lines of a pool: lends what is idle, gives up what is owed to an older waiter of
+ * another worker, starts connections for the rest. Called at the end of a turn only. */
+void line_serve(struct pool *pool);
+
+/* Whether anybody, here or on another worker, waits for a server of this node. */
+bool line_has_waiters(const struct pool *pool, const struct pool_node *node);
+
+/* A permit of the node was freed: wakes the worker whose waiter is first. */
+void line_permit_freed(struct pool *pool, const struct pool_node *node);
+
+/* Has every waiter judge its route anew, and moves those whose target changed. */
+void line_rejudge(struct pool *pool);
+
+/* Timeouts of the waiters. */
+void line_tick(struct pool *pool, uint64_t now_us);
+
+#endif

@@ -1,0 +1,105 @@
+/*
+ * One cancel request to PostgreSQL; see pool/cancel.h and the manual, section 55.2.8.
+ *
+ *      dial -> send 16 bytes -> wait until the other side closes -> server_cancel_ended
+ *
+ * PostgreSQL closes the connection after it has sent the signal, so the end of the connection is
+ * the earliest moment at which no signal can be under way any more. A request that hangs is given
+ * up after CANCEL_WAIT_MS; the server is then closed rather than lent, see server_cancel_ended.
+ */
+#include "pool/cancel.h"
+
+#include "core/log.h"
+#include "core/memory.h"
+#include "net/endpoint.h"
+#include "pool/pool.h"
+#include "proto/startup.h"
+
+#define CANCEL_WAIT_MS 10000u
+
+struct cancel {
+    struct stream stream;
+    struct endpoint_dial *dial;
+    struct loop_timer timer;
+    struct loop_hook end;
+    struct link link; /* in the set's cancels */
+    struct server *server;
+};
+
+static void cancel_free(struct loop_hook *hook) {
+    memory_free(LIST_OWNER(hook, struct cancel, end));
+}
+
+static void finish(struct cancel *cancel, const char *trouble) {
+    struct server *server = cancel->server;
+    if (server == NULL) return;
+    cancel->server = NULL;
+    list_remove(&server->pool->set->cancels, &cancel->link);
+    if (trouble != NULL) {
+        log_line(LOG_LEVEL_WARNING, "S-0x%x: cancel request failed: %s", server->id, trouble);
+        server->is_close_needed = true;
+    }
+    endpoint_dial_close(&cancel->dial);
+    stream_close(&cancel->stream);
+    loop_timer_stop(&cancel->timer);
+    loop_at_end(server->pool->set->loop, &cancel->end);
+    server_cancel_ended(server);
+}
+
+static void on_bytes(struct stream *stream, const char *at, size_t len) {
+    (void)stream; /* PostgreSQL answers nothing */
+    (void)at;
+    (void)len;
+}
+
+static void on_ended(struct stream *stream, int error) {
+    (void)error; /* a reset is an end too: PostgreSQL closes without reading further */
+    finish(LIST_OWNER(stream, struct cancel, stream), NULL);
+}
+
+static void on_drained(struct stream *stream) {
+    (void)stream;
+}
+
+static const struct stream_ops cancel_ops = {
+    .on_bytes = on_bytes, .on_drained = on_drained, .on_ended = on_ended};
+
+static void on_dialled(void *owner, int fd, const char *error) {
+    struct cancel *cancel = owner;
+    cancel->dial = NULL;
+    if (fd < 0) {
+        finish(cancel, error);
+        return;
+    }
+    struct server *server = cancel->server;
+    stream_open(&cancel->stream, server->pool->set->loop, fd, &cancel_ops);
+    struct buf packet = {0};
+    message_write_cancel_request(&packet, server->backend_pid, server->backend_secret);
+    stream_write_bytes(&cancel->stream, buf_content(&packet));
+    memory_wipe(packet.memory, packet.size);
+    buf_release(&packet);
+}
+
+static void on_timer(struct loop_timer *timer) {
+    finish(LIST_OWNER(timer, struct cancel, timer), "no answer in time");
+}
+
+void cancel_start(struct server *server) {
+    struct cancel *cancel = memory_new(sizeof *cancel);
+    struct pool_set *set = server->pool->set;
+    const struct node *node = cluster_node_const(server->node->cluster, server->host);
+    cancel->server = server;
+    cancel->end.run = cancel_free;
+    cancel->timer.run = on_timer;
+    server->cancels++;
+    list_append(&set->cancels, &cancel->link);
+    loop_timer_start(set->loop, &cancel->timer, CANCEL_WAIT_MS, 0);
+    cancel->dial =
+        endpoint_dial(set->loop, node->host, node->port, &set->socket_options, on_dialled, cancel);
+}
+
+void cancel_close_all(struct pool_set *set) {
+    LIST_EACH_SAFE (&set->cancels, l, following) {
+        finish(LIST_OWNER(l, struct cancel, link), "the process ends");
+    }
+}

@@ -1,0 +1,163 @@
+/*
+ * The registry of databases in use; see pool/database.h. One lock guards the map and the cluster
+ * pointers; flags and generation are atomics that workers read without it.
+ */
+#include "pool/database.h"
+
+#include "config/load.h"
+#include "core/check.h"
+#include "core/log.h"
+#include "core/memory.h"
+
+#include <pthread.h>
+
+struct databases {
+    pthread_mutex_t lock;
+    struct map map;
+    struct databases_ops ops;
+};
+
+uint32_t connection_next_id(void) {
+    static _Atomic uint32_t last;
+    return atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+}
+
+struct databases *databases_new(const struct databases_ops *ops) {
+    struct databases *databases = memory_new(sizeof *databases);
+    CHECK(pthread_mutex_init(&databases->lock, NULL) == 0);
+    databases->ops = *ops;
+    return databases;
+}
+
+void databases_free(struct databases **databases_at) {
+    struct databases *databases = *databases_at;
+    if (databases == NULL) return;
+    *databases_at = NULL;
+    struct map_node *node = map_next(&databases->map, NULL);
+    while (node != NULL) {
+        struct database *database = MAP_OWNER(node, struct database, node);
+        node = map_next(&databases->map, node);
+        map_remove(&databases->map, &database->node);
+        cluster_free(&database->cluster);
+        memory_free(database->name);
+        memory_free(database);
+    }
+    map_release(&databases->map);
+    CHECK(pthread_mutex_destroy(&databases->lock) == 0);
+    memory_free(databases);
+}
+
+static bool entry_is_routed(const struct config *config, const struct config_database *entry) {
+    return config_routing(config, entry, NULL) != ROUTING_OFF;
+}
+
+/* Without routing a list of hosts is one pool whose connections go round; with it each host is a
+ * node. Either way the cluster has a node for each host; see pool_node_of_turn. */
+static struct cluster *make_cluster(const char *name, const struct config *config,
+                                    const struct config_database *entry) {
+    struct cluster_member members[CONFIG_HOSTS_MAX];
+    size_t count = entry->hosts_count;
+    for (size_t i = 0; i < count; i++) {
+        const struct config_host *host = &entry->hosts[i];
+        members[i] = (struct cluster_member){
+            .host = host->name,
+            .port = (unsigned)host->port,
+            .weight = (unsigned)config_node_weight(config, host->name, host->port),
+            .zone = config_node_zone(config, host->name, host->port)};
+    }
+    return cluster_new(name, members, count, entry_is_routed(config, entry));
+}
+
+static struct database *make(struct databases *databases, const struct config *config,
+                             const struct config_database *entry, struct bytes name) {
+    struct database *database = memory_new(sizeof *database);
+    database->name = memory_copy(name.at, name.len);
+    database->hash = bytes_hash(name);
+    database->cluster = make_cluster(database->name, config, entry);
+    map_add(&databases->map, &database->node, bytes_of(database->name, name.len));
+    databases->ops.cluster_made(databases->ops.owner, database, entry);
+    return database;
+}
+
+static struct database *get_locked(struct databases *databases, const struct config *config,
+                                   struct bytes name) {
+    const struct config_database *entry = config_database(config, name);
+    struct map_node *node = map_find(&databases->map, name);
+    if (entry == NULL) return NULL;
+    if (node != NULL) return MAP_OWNER(node, struct database, node);
+    return make(databases, config, entry, name);
+}
+
+struct database *databases_get(struct databases *databases, const struct config *config,
+                               struct bytes name) {
+    CHECK(pthread_mutex_lock(&databases->lock) == 0);
+    struct database *database = get_locked(databases, config, name);
+    CHECK(pthread_mutex_unlock(&databases->lock) == 0);
+    return database;
+}
+
+struct cluster *database_cluster(struct databases *databases, struct database *database) {
+    CHECK(pthread_mutex_lock(&databases->lock) == 0);
+    struct cluster *cluster = cluster_share(database->cluster);
+    CHECK(pthread_mutex_unlock(&databases->lock) == 0);
+    return cluster;
+}
+
+static bool hosts_differ(const struct config_database *a, const struct config_database *b) {
+    if (a->hosts_count != b->hosts_count) return true;
+    for (size_t i = 0; i < a->hosts_count; i++) {
+        if (a->hosts[i].port != b->hosts[i].port) return true;
+        if (strcmp(a->hosts[i].name, b->hosts[i].name) != 0) return true;
+    }
+    return false;
+}
+
+static void apply_one(struct databases *databases, struct database *database,
+                      const struct config *from, const struct config *to) {
+    struct bytes name = bytes_of_text(database->name);
+    const struct config_database *old = config_database(from, name);
+    const struct config_database *new = config_database(to, name);
+    if (new == NULL) {
+        atomic_store(&database->is_removed, true);
+        return;
+    }
+    atomic_store(&database->is_removed, false);
+    bool is_moved = old == NULL || hosts_differ(old, new) ||
+                    entry_is_routed(from, old) != entry_is_routed(to, new);
+    if (is_moved) {
+        cluster_free(&database->cluster);
+        database->cluster = make_cluster(database->name, to, new);
+        databases->ops.cluster_made(databases->ops.owner, database, new);
+    }
+    if (is_moved || config_is_reconnect_needed(old, new))
+        atomic_fetch_add(&database->generation, 1);
+}
+
+void databases_apply(struct databases *databases, const struct config *from,
+                     const struct config *to) {
+    CHECK(pthread_mutex_lock(&databases->lock) == 0);
+    struct map_node *node = map_next(&databases->map, NULL);
+    for (; node != NULL; node = map_next(&databases->map, node))
+        apply_one(databases, MAP_OWNER(node, struct database, node), from, to);
+    CHECK(pthread_mutex_unlock(&databases->lock) == 0);
+}
+
+void databases_make_all(struct databases *databases, const struct config *config) {
+    CHECK(pthread_mutex_lock(&databases->lock) == 0);
+    const struct config_entries *entries = &config->entries[SETTING_SCOPE_DATABASE];
+    for (size_t i = 0; i < entries->count; i++) {
+        const struct config_database *entry = config_database_at(config, i);
+        if (strcmp(entry->entry.name, "*") == 0 || !entry_is_routed(config, entry)) continue;
+        (void)get_locked(databases, config, bytes_of_text(entry->entry.name));
+    }
+    CHECK(pthread_mutex_unlock(&databases->lock) == 0);
+}
+
+void databases_each(struct databases *databases,
+                    void (*visit)(void *owner, struct database *database), void *owner) {
+    CHECK(pthread_mutex_lock(&databases->lock) == 0);
+    struct map_node *node = map_next(&databases->map, NULL);
+    for (; node != NULL; node = map_next(&databases->map, node))
+        visit(owner, MAP_OWNER(node, struct database, node));
+    CHECK(pthread_mutex_unlock(&databases->lock) == 0);
+}

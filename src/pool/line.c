@@ -1,0 +1,403 @@
+/*
+ * The line of a pool; see pool/line.h, and pool/permit.h for the protocol between workers.
+ *
+ *      arrive -> [idle server that suits: lent at once] -> stand in line, publish the head
+ *      serve  -> for each waiter from the head: an idle server that suits, and no older waiter
+ *                elsewhere: lend it; an older one elsewhere: give the server up and wake him
+ *             -> waiters left and a permit to be had: connect, one attempt at a time and node
+ *             -> no permit: ask a worker that holds an idle server
+ */
+#include "pool/line.h"
+
+#include "cluster/report.h"
+
+#include "core/log.h"
+#include "core/memory.h"
+
+/* A waiter that finds no suitable server does not end the search: others may want less. But only
+ * so many are looked at in one turn. */
+#define UNSUITED_MAX 64
+
+struct wake_mail {
+    struct loop_mail mail;
+    size_t key_len;
+    char key[];
+};
+
+/* ---- heads */
+
+static void publish(struct pool *pool, enum pool_line line) {
+    struct link *first = list_first(&pool->lines[line]);
+    uint64_t since_us = first == NULL ? 0 : LIST_OWNER(first, struct borrower, waiting)->since_us;
+    /* All nodes of a pool share one struct pool_shared. */
+    pool_shared_publish(pool->nodes[0]->shared, pool->set->worker, line, since_us);
+}
+
+static void join(struct pool *pool, struct borrower *borrower, enum pool_line line) {
+    struct list *list = &pool->lines[line];
+    struct link *place = list->head.prev;
+    while (place != &list->head &&
+           LIST_OWNER(place, struct borrower, waiting)->since_us > borrower->since_us)
+        place = place->prev;
+    list_insert_before(list, place->next, &borrower->waiting);
+    borrower->line = line;
+    if (list->head.next == &borrower->waiting) publish(pool, line);
+}
+
+static void quit(struct borrower *borrower) {
+    struct pool *pool = borrower->pool;
+    struct list *list = &pool->lines[borrower->line];
+    bool was_first = list->head.next == &borrower->waiting;
+    list_remove(list, &borrower->waiting);
+    if (was_first) publish(pool, borrower->line);
+}
+
+static void on_wake(struct loop_mail *mail, void *context) {
+    struct wake_mail *wake = (struct wake_mail *)(void *)mail;
+    struct pool_set *set = context;
+    struct map_node *node = map_find(&set->pools, bytes_of(wake->key, wake->key_len));
+    if (node != NULL) pool_serve_later(MAP_OWNER(node, struct pool, node));
+    memory_free(wake);
+}
+
+static void wake(struct pool *pool, int worker) {
+    struct pool_set *set = pool->set;
+    struct wake_mail *mail = memory_new(sizeof *mail + pool->node.key.len);
+    mail->mail.run = on_wake;
+    mail->key_len = pool->node.key.len;
+    memcpy(mail->key, pool->node.key.at, mail->key_len);
+    set->ops.post(set->ops.owner, (unsigned)worker, &mail->mail);
+}
+
+/* The lines that a server of this node may serve. */
+static unsigned lines_of(const struct pool_node *node) {
+    if (!cluster_is_probed(node->cluster)) return 1u << POOL_LINE_PRIMARY;
+    if (cluster_primary(node->cluster) == (int)node->index) return 1u << POOL_LINE_PRIMARY;
+    return 1u << POOL_LINE_REPLICA;
+}
+
+static int older_elsewhere(const struct pool *pool, enum pool_line line, uint64_t since_us) {
+    if (pool->set->workers == 1) return -1;
+    return pool_shared_older(pool->nodes[0]->shared, pool->set->permits, pool->set->worker, line,
+                             since_us);
+}
+
+bool line_has_waiters(const struct pool *pool, const struct pool_node *node) {
+    if (pool_waiters(pool) > 0) return true;
+    unsigned lines = lines_of(node);
+    for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
+        if ((lines & 1u << line) && older_elsewhere(pool, line, 0) >= 0) return true;
+    }
+    return false;
+}
+
+void line_permit_freed(struct pool *pool, const struct pool_node *node) {
+    if (node->is_old) return;
+    for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
+        struct link *first = list_first(&pool->lines[line]);
+        uint64_t since_us =
+            first == NULL ? 0 : LIST_OWNER(first, struct borrower, waiting)->since_us;
+        int older = older_elsewhere(pool, line, since_us);
+        if (older >= 0) wake(pool, older);
+    }
+}
+
+/* ---- which server, which node */
+
+static bool is_held(const struct pool *pool) {
+    const struct pool_set *set = pool->set;
+    return set->is_paused || set->is_shutting_down || atomic_load(&pool->database->is_paused);
+}
+
+static bool suits(const struct borrower *borrower, const struct server *server) {
+    const struct pool_node *node = server->node;
+    if (borrower->avoid & UINT64_C(1) << server->host) return false;
+    if (!cluster_is_probed(node->cluster)) return true;
+    return route_suits(borrower->route, borrower->request, node->cluster, node->index,
+                       server->login_round);
+}
+
+/* The idle server of the least busy node that suits, or NULL. */
+static struct server *find_idle(const struct pool *pool, const struct borrower *borrower) {
+    struct server *best = NULL;
+    uint64_t best_load = UINT64_MAX;
+    for (size_t i = 0; i < pool->nodes_count; i++) {
+        const struct pool_node *node = pool->nodes[(i + pool->turn) % pool->nodes_count];
+        struct link *first = list_first(&node->servers[SERVER_IDLE]);
+        if (first == NULL) continue;
+        struct server *server = LIST_OWNER(first, struct server, link);
+        if (!suits(borrower, server)) continue;
+        if (pool->nodes_count == 1) return server;
+        const struct node *place = cluster_node_const(node->cluster, node->index);
+        uint64_t load = ((uint64_t)node_active(place) << 20) / place->weight;
+        if (load >= best_load) continue;
+        best = server;
+        best_load = load;
+    }
+    return best;
+}
+
+/* Nodes that a waiter's server may be made on. */
+static uint64_t nodes_for(const struct pool *pool, const struct borrower *borrower) {
+    struct cluster *cluster = pool->nodes[0]->cluster;
+    if (!cluster_is_probed(cluster)) return 1;
+    int primary = cluster_primary(cluster);
+    uint64_t nodes = borrower->route->nodes;
+    if (borrower->line == POOL_LINE_PRIMARY) nodes = primary < 0 ? 0 : UINT64_C(1) << primary;
+    /* The first login of a pool needs any node that answers. */
+    if (borrower->wants_greeting_only && primary < 0) {
+        for (size_t i = 0; i < cluster_count(cluster); i++) {
+            if (node_state(cluster_node_const(cluster, i)) == NODE_UP) nodes |= UINT64_C(1) << i;
+        }
+    }
+    return nodes & ~borrower->avoid;
+}
+
+static size_t live_servers(const struct pool_node *node) {
+    return node->servers[SERVER_IDLE].count + node->servers[SERVER_LENT].count +
+           node->servers[SERVER_CLEANING].count;
+}
+
+static bool is_connecting(const struct pool_node *node) {
+    return node->servers[SERVER_CONNECTING].count + node->servers[SERVER_LOGIN].count > 0;
+}
+
+/* Starts a connection if a node may have one more. True if one is under way. */
+static bool connect_for(struct pool *pool, const struct borrower *borrower) {
+    uint64_t nodes = nodes_for(pool, borrower);
+    uint64_t now_us = loop_now_us(pool->set->loop);
+    bool is_under_way = false;
+    struct pool_node *best = NULL;
+    for (size_t i = 0; i < pool->nodes_count; i++) {
+        struct pool_node *node = pool->nodes[(i + pool->turn) % pool->nodes_count];
+        if (!(nodes & UINT64_C(1) << node->index)) continue;
+        if (is_connecting(node)) is_under_way = true;
+        if (is_connecting(node) || (node->has_failed && now_us < node->retry_at_us)) continue;
+        if (best == NULL || node->servers_count < best->servers_count) best = node;
+    }
+    if (best == NULL) return is_under_way;
+    int limit = atomic_load(&best->permit->limit);
+    int older = older_elsewhere(pool, borrower->line, borrower->since_us);
+    if (older >= 0 && limit > 0 && atomic_load(&best->permit->used) + 1 >= limit) {
+        wake(pool, older); /* the last permit is his */
+        return is_under_way;
+    }
+    if (permit_take(best->permit)) {
+        (void)server_open(pool, best);
+        pool->turn++;
+        return true;
+    }
+    if (pool->set->workers > 1 && !is_under_way) {
+        int holder = pool_shared_idle_holder(best->shared, pool->set->permits, pool->set->worker);
+        if (holder >= 0) wake(pool, holder);
+    }
+    return is_under_way;
+}
+
+/* ---- lending */
+
+static void count_wait(struct pool *pool, struct server *server, uint64_t since_us) {
+    struct stats *stats = &server->node->stats;
+    stats_add(&stats->assignments, 1);
+    if (since_us != 0) stats_add(&stats->wait_us, loop_now_us(pool->set->loop) - since_us);
+}
+
+static void lend(struct borrower *borrower, struct server *server) {
+    server->doing = "serving a client";
+    server->borrower = borrower;
+    borrower->server = server;
+    server_become(server, SERVER_LENT);
+    count_wait(borrower->pool, server, borrower->since_us);
+}
+
+/* Closes an idle server for the sake of a waiter of another worker. */
+static void give_up(struct pool *pool, struct server *server, int worker) {
+    server_close(server, "given to a client of another worker");
+    wake(pool, worker);
+}
+
+struct server *pool_borrow(struct pool *pool, struct borrower *borrower) {
+    CHECK(borrower->server == NULL && !link_is_listed(&borrower->waiting));
+    enum pool_line line =
+        borrower->route->target == ROUTE_REPLICA ? POOL_LINE_REPLICA : POOL_LINE_PRIMARY;
+    borrower->pool = pool;
+    borrower->avoid = 0;
+    borrower->since_us = 0;
+    if (pool->lines[line].count == 0 && !is_held(pool) && !borrower->wants_greeting_only) {
+        struct server *server = find_idle(pool, borrower);
+        if (server != NULL && older_elsewhere(pool, line, 0) < 0) {
+            lend(borrower, server);
+            return server;
+        }
+    }
+    borrower->since_us = loop_now_us(pool->set->loop);
+    join(pool, borrower, line);
+    pool_serve_later(pool);
+    return NULL;
+}
+
+void pool_leave(struct borrower *borrower) {
+    if (!link_is_listed(&borrower->waiting)) return;
+    quit(borrower);
+    pool_serve_later(borrower->pool);
+}
+
+static void meet(struct borrower *borrower, struct server *server) {
+    quit(borrower);
+    if (server != NULL) lend(borrower, server);
+    borrower->ops->lent(borrower, server);
+}
+
+static void refuse(struct borrower *borrower, enum fault_id fault, const char *argument,
+                   const struct fault_fields *fields) {
+    quit(borrower);
+    borrower->ops->refused(borrower, fault, argument, fields);
+}
+
+/* ---- serving */
+
+/* Waiters of a node that refuses logins are told why, unless some server of it still works. */
+static void tell_failure(struct pool *pool, enum pool_line line) {
+    struct link *first = list_first(&pool->lines[line]);
+    struct borrower *borrower = LIST_OWNER(first, struct borrower, waiting);
+    uint64_t nodes = nodes_for(pool, borrower);
+    struct pool_node *failed = NULL;
+    for (size_t i = 0; i < pool->nodes_count; i++) {
+        struct pool_node *node = pool->nodes[i];
+        if (!(nodes & UINT64_C(1) << node->index)) continue;
+        bool has_hope = live_servers(node) > 0 || is_connecting(node) || !node->has_failed ||
+                        loop_now_us(pool->set->loop) >= node->retry_at_us;
+        if (has_hope) return;
+        failed = node;
+    }
+    if (failed == NULL || strcmp(failed->last_sqlstate, "57P03") == 0) return;
+    bool is_refusal = failed->last_sqlstate[0] != '\0';
+    /* A node that cannot be reached may be a primary that is being replaced. */
+    if (!is_refusal && cluster_is_probed(failed->cluster) && line == POOL_LINE_PRIMARY) return;
+    struct fault_fields fields = {.severity = bytes_of_text("FATAL"),
+                                  .sqlstate = bytes_of_text(failed->last_sqlstate),
+                                  .message = bytes_of_text(failed->last_error)};
+    for (size_t left = pool->lines[line].count; left > 0 && pool->lines[line].count > 0; left--) {
+        borrower = LIST_OWNER(list_first(&pool->lines[line]), struct borrower, waiting);
+        if (line == POOL_LINE_REPLICA) {
+            borrower->avoid |= UINT64_C(1) << failed->index;
+            continue;
+        }
+        refuse(borrower, FAULT_SERVER_LOGIN_FAILING, failed->last_error,
+               is_refusal ? &fields : NULL);
+    }
+    if (line == POOL_LINE_REPLICA) line_rejudge(pool);
+}
+
+static void serve_greetings(struct pool *pool) {
+    if (pool_shared_greeting(pool->nodes[0]->shared) == NULL) return;
+    LIST_EACH_SAFE (&pool->lines[POOL_LINE_PRIMARY], l, following) {
+        struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
+        if (borrower->wants_greeting_only) meet(borrower, NULL);
+    }
+}
+
+static void serve_line(struct pool *pool, enum pool_line line) {
+    unsigned unsuited = 0;
+    LIST_EACH_SAFE (&pool->lines[line], l, following) {
+        struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
+        struct server *server = borrower->wants_greeting_only ? NULL : find_idle(pool, borrower);
+        if (server == NULL) {
+            bool is_under_way = connect_for(pool, borrower);
+            if (line == POOL_LINE_PRIMARY || is_under_way || ++unsuited >= UNSUITED_MAX) break;
+            continue;
+        }
+        int older = older_elsewhere(pool, line, borrower->since_us);
+        if (older >= 0) {
+            give_up(pool, server, older);
+            break;
+        }
+        meet(borrower, server);
+    }
+    if (pool->lines[line].count > 0) tell_failure(pool, line);
+}
+
+/* Idle servers that nobody here wants, and for which somebody waits elsewhere in vain. */
+static void serve_others(struct pool *pool) {
+    if (pool->set->workers == 1) return;
+    for (size_t i = 0; i < pool->nodes_count; i++) {
+        struct pool_node *node = pool->nodes[i];
+        struct link *first = list_last(&node->servers[SERVER_IDLE]);
+        int limit = atomic_load(&node->permit->limit);
+        if (first == NULL || limit == 0 || atomic_load(&node->permit->used) < limit) continue;
+        for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
+            if (!(lines_of(node) & 1u << line) || pool->lines[line].count > 0) continue;
+            int older = older_elsewhere(pool, line, 0);
+            if (older < 0) continue;
+            give_up(pool, LIST_OWNER(first, struct server, link), older);
+            break;
+        }
+    }
+}
+
+void line_serve(struct pool *pool) {
+    if (is_held(pool)) return;
+    serve_greetings(pool);
+    for (unsigned line = 0; line < POOL_LINE_COUNT; line++) serve_line(pool, line);
+    serve_others(pool);
+}
+
+void line_rejudge(struct pool *pool) {
+    for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
+        LIST_EACH_SAFE (&pool->lines[line], l, following) {
+            struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
+            if (borrower->wants_greeting_only) continue;
+            borrower->ops->rejudge(borrower);
+            enum pool_line wanted =
+                borrower->route->target == ROUTE_REPLICA ? POOL_LINE_REPLICA : POOL_LINE_PRIMARY;
+            if (wanted == borrower->line) continue;
+            quit(borrower);
+            join(pool, borrower, wanted);
+        }
+    }
+}
+
+/* ---- time */
+
+static void tick_line(struct pool *pool, enum pool_line line, uint64_t now_us) {
+    const struct config *config = pool->set->config;
+    const struct cluster *cluster = pool->nodes[0]->cluster;
+    bool lacks_primary = line == POOL_LINE_PRIMARY && cluster_is_probed(cluster) &&
+                         cluster_primary(cluster) < 0 && !is_held(pool);
+    LIST_EACH_SAFE (&pool->lines[line], l, following) {
+        struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
+        uint64_t waited_us = now_us - borrower->since_us;
+        if (pool->query_wait_us > 0 && waited_us >= pool->query_wait_us) {
+            refuse(borrower,
+                   borrower->wants_greeting_only ? FAULT_LOGIN_TIMEOUT_SERVER
+                                                 : FAULT_QUERY_WAIT_TIMEOUT,
+                   NULL, NULL);
+        } else if (lacks_primary && waited_us >= config->primary_wait_timeout_us) {
+            char trouble[CLUSTER_TROUBLE_SIZE];
+            cluster_trouble_get((struct cluster *)(uintptr_t)cluster, trouble);
+            refuse(borrower, FAULT_NO_PRIMARY, trouble, NULL);
+        } else {
+            break; /* those behind came later */
+        }
+    }
+}
+
+void line_tick(struct pool *pool, uint64_t now_us) {
+    for (unsigned line = 0; line < POOL_LINE_COUNT; line++) tick_line(pool, line, now_us);
+    if (pool->lines[POOL_LINE_REPLICA].count > 0) line_rejudge(pool);
+}
+
+size_t pool_waiters(const struct pool *pool) {
+    return pool->lines[POOL_LINE_PRIMARY].count + pool->lines[POOL_LINE_REPLICA].count;
+}
+
+uint64_t pool_oldest_us(const struct pool *pool) {
+    uint64_t oldest_us = 0;
+    for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
+        struct link *first = list_first(&pool->lines[line]);
+        if (first == NULL) continue;
+        uint64_t since_us = LIST_OWNER(first, struct borrower, waiting)->since_us;
+        if (oldest_us == 0 || since_us < oldest_us) oldest_us = since_us;
+    }
+    return oldest_us;
+}

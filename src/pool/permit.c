@@ -1,0 +1,120 @@
+/*
+ * Permits and the published heads of the lines; see pool/permit.h for the protocol between the
+ * workers. The heads and counts use sequentially consistent operations throughout: the argument
+ * that no waiter is overlooked needs a store before a load to stay in that order.
+ */
+#include "pool/permit.h"
+
+#include "core/check.h"
+#include "core/memory.h"
+
+#include <pthread.h>
+
+struct permits {
+    pthread_mutex_t lock;
+    struct map map;
+    unsigned workers;
+};
+
+struct permits *permits_new(unsigned workers) {
+    CHECK(workers > 0 && workers <= WORKERS_MAX);
+    struct permits *permits = memory_new(sizeof *permits);
+    CHECK(pthread_mutex_init(&permits->lock, NULL) == 0);
+    permits->workers = workers;
+    return permits;
+}
+
+void permits_free(struct permits **permits_at) {
+    struct permits *permits = *permits_at;
+    if (permits == NULL) return;
+    *permits_at = NULL;
+    CHECK(permits->map.count == 0);
+    map_release(&permits->map);
+    CHECK(pthread_mutex_destroy(&permits->lock) == 0);
+    memory_free(permits);
+}
+
+struct pool_shared *permits_get(struct permits *permits, struct bytes key) {
+    CHECK(pthread_mutex_lock(&permits->lock) == 0);
+    struct map_node *node = map_find(&permits->map, key);
+    struct pool_shared *shared;
+    if (node != NULL) {
+        shared = MAP_OWNER(node, struct pool_shared, node);
+        atomic_fetch_add(&shared->references, 1);
+    } else {
+        shared = memory_new(sizeof *shared);
+        atomic_store(&shared->references, 1);
+        shared->key = memory_copy(key.at, key.len);
+        map_add(&permits->map, &shared->node, bytes_of(shared->key, key.len));
+    }
+    CHECK(pthread_mutex_unlock(&permits->lock) == 0);
+    return shared;
+}
+
+void permits_put(struct permits *permits, struct pool_shared **shared_at) {
+    struct pool_shared *shared = *shared_at;
+    *shared_at = NULL;
+    CHECK(pthread_mutex_lock(&permits->lock) == 0);
+    bool is_last = atomic_fetch_sub(&shared->references, 1) == 1;
+    if (is_last) map_remove(&permits->map, &shared->node);
+    CHECK(pthread_mutex_unlock(&permits->lock) == 0);
+    if (!is_last) return;
+    memory_free(atomic_load(&shared->greeting));
+    memory_free(shared->key);
+    memory_free(shared);
+}
+
+bool permit_take(struct permit *permit) {
+    int used = atomic_load(&permit->used);
+    do {
+        int limit = atomic_load(&permit->limit);
+        if (limit > 0 && used >= limit) return false;
+    } while (!atomic_compare_exchange_weak(&permit->used, &used, used + 1));
+    return true;
+}
+
+void permit_release(struct permit *permit) {
+    int before = atomic_fetch_sub(&permit->used, 1);
+    CHECK(before > 0);
+}
+
+void pool_shared_publish(struct pool_shared *shared, unsigned worker, enum pool_line line,
+                         uint64_t since_us) {
+    atomic_store(&shared->heads[worker][line], since_us);
+}
+
+int pool_shared_older(const struct pool_shared *shared, const struct permits *permits,
+                      unsigned worker, enum pool_line line, uint64_t since_us) {
+    int oldest = -1;
+    uint64_t oldest_us = since_us == 0 ? UINT64_MAX : since_us;
+    for (unsigned i = 0; i < permits->workers; i++) {
+        if (i == worker) continue;
+        uint64_t head = atomic_load(&shared->heads[i][line]);
+        if (head == 0 || head >= oldest_us) continue;
+        oldest = (int)i;
+        oldest_us = head;
+    }
+    return oldest;
+}
+
+int pool_shared_idle_holder(const struct pool_shared *shared, const struct permits *permits,
+                            unsigned worker) {
+    for (unsigned i = 0; i < permits->workers; i++) {
+        if (i != worker && atomic_load(&shared->idle[i]) > 0) return (int)i;
+    }
+    return -1;
+}
+
+void pool_shared_greet(struct pool_shared *shared, struct bytes messages) {
+    if (atomic_load(&shared->greeting) != NULL) return;
+    struct greeting *greeting = memory_new(sizeof *greeting + messages.len);
+    greeting->len = messages.len;
+    memcpy(greeting->messages, messages.at, messages.len);
+    struct greeting *none = NULL;
+    /* The first one stays: it is read without a lock for as long as the pool lives. */
+    if (!atomic_compare_exchange_strong(&shared->greeting, &none, greeting)) memory_free(greeting);
+}
+
+const struct greeting *pool_shared_greeting(const struct pool_shared *shared) {
+    return atomic_load(&shared->greeting);
+}

@@ -1,0 +1,477 @@
+/*
+ * Lending, returning, and the line; see pool/pool.h.
+ *
+ * Nobody is called back from within a call: a returned server, a freed permit, news from the
+ * prober and timeouts put the pool on its set's service list, and the end of the turn serves each
+ * listed pool (pool/line.c). Servers that were closed in the turn are freed there too, after their
+ * borrowers have been told.
+ */
+#include "pool/pool.h"
+
+#include "auth/users.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "pool/cancel.h"
+#include "pool/line.h"
+
+#include <stdio.h>
+
+/* ---- nodes of a pool */
+
+static int pool_size_of(const struct pool *pool) {
+    const struct config *config = pool->set->config;
+    const struct config_database *entry =
+        config_database(config, bytes_of_text(pool->database->name));
+    if (entry == NULL) return 1;
+    return config_pool_size(config, entry, config_user(config, bytes_of_text(pool->user)));
+}
+
+static struct pool_node *node_new(struct pool *pool, struct cluster *cluster, unsigned index) {
+    struct pool_node *node = memory_new(sizeof *node);
+    struct buf key = {0};
+    node->pool = pool;
+    node->cluster = cluster_share(cluster);
+    node->index = index;
+    for (unsigned i = 0; i < SERVER_STATE_COUNT; i++) list_init(&node->servers[i]);
+    buf_append(&key, pool->node.key.at, pool->node.key.len);
+    buf_append_format(&key, "/%u", pool->generation);
+    node->shared = permits_get(pool->set->permits, buf_content(&key));
+    node->permit = &node->shared->permits[index];
+    buf_release(&key);
+    return node;
+}
+
+static void node_free(struct pool_node *node) {
+    struct pool_set *set = node->pool->set;
+    for (unsigned line = 0; line < POOL_LINE_COUNT; line++)
+        pool_shared_publish(node->shared, set->worker, line, 0);
+    permits_put(set->permits, &node->shared);
+    cluster_free(&node->cluster);
+    memory_free(node);
+}
+
+static void make_nodes(struct pool *pool) {
+    struct cluster *cluster = database_cluster(pool->set->databases, pool->database);
+    pool->nodes_count = cluster_is_probed(cluster) ? cluster_count(cluster) : 1;
+    pool->nodes = memory_new(pool->nodes_count * sizeof(struct pool_node *));
+    for (size_t i = 0; i < pool->nodes_count; i++) {
+        pool->nodes[i] = node_new(pool, cluster, (unsigned)i);
+        atomic_store(&pool->nodes[i]->permit->limit, pool_size_of(pool));
+    }
+    cluster_free(&cluster);
+}
+
+/* The database has other nodes now: idle servers of the old ones end, busy ones when released. */
+static void retire_nodes(struct pool *pool) {
+    for (size_t i = 0; i < pool->nodes_count; i++) {
+        struct pool_node *node = pool->nodes[i];
+        node->is_old = true;
+        list_append(&pool->old_nodes, &node->old);
+        for (unsigned state = 0; state < SERVER_CLOSED; state++) {
+            LIST_EACH_SAFE (&node->servers[state], l, following) {
+                struct server *server = LIST_OWNER(l, struct server, link);
+                server->is_close_needed = true;
+                if (state != SERVER_LENT && state != SERVER_CLEANING)
+                    server_close(server, "database configuration changed");
+            }
+        }
+        if (node->servers_count == 0) {
+            list_remove(&pool->old_nodes, &node->old);
+            node_free(node);
+        }
+    }
+    memory_free(pool->nodes);
+    pool->nodes = NULL;
+    pool->nodes_count = 0;
+}
+
+/* ---- pools */
+
+static void take_settings(struct pool *pool) {
+    const struct config *config = pool->set->config;
+    const struct config_database *entry =
+        config_database(config, bytes_of_text(pool->database->name));
+    if (entry == NULL) return;
+    const struct config_user *user = config_user(config, bytes_of_text(pool->user));
+    pool->mode = config_pool_mode(config, entry, user);
+    pool->query_wait_us = config_query_wait_timeout_us(config, entry, user);
+    pool->lifetime_us = config_server_lifetime_us(config, entry);
+    for (size_t i = 0; i < pool->nodes_count; i++)
+        atomic_store(&pool->nodes[i]->permit->limit, pool_size_of(pool));
+}
+
+struct pool *pool_get(struct pool_set *set, struct database *database, struct bytes user) {
+    struct buf key = {0};
+    buf_append_text0(&key, database->name);
+    buf_append_bytes(&key, user);
+    struct map_node *found = map_find(&set->pools, buf_content(&key));
+    if (found != NULL) {
+        buf_release(&key);
+        return MAP_OWNER(found, struct pool, node);
+    }
+    struct pool *pool = memory_new(sizeof *pool);
+    pool->set = set;
+    pool->database = database;
+    pool->key = memory_copy(buf_content(&key).at, buf_length(&key));
+    pool->user = memory_copy(user.at, user.len);
+    list_init(&pool->old_nodes);
+    for (unsigned i = 0; i < POOL_LINE_COUNT; i++) list_init(&pool->lines[i]);
+    map_add(&set->pools, &pool->node, bytes_of(pool->key, buf_length(&key)));
+    list_append(&set->all, &pool->link);
+    buf_release(&key);
+    pool->generation = atomic_load(&database->generation);
+    make_nodes(pool);
+    take_settings(pool);
+    return pool;
+}
+
+static void pool_free(struct pool *pool) {
+    for (size_t i = 0; i < pool->nodes_count; i++) node_free(pool->nodes[i]);
+    LIST_EACH_SAFE (&pool->old_nodes, l, following) {
+        node_free(LIST_OWNER(l, struct pool_node, old));
+    }
+    map_remove(&pool->set->pools, &pool->node);
+    list_remove(&pool->set->all, &pool->link);
+    if (link_is_listed(&pool->service)) list_remove(&pool->set->service, &pool->service);
+    memory_wipe(&pool->scram, sizeof pool->scram);
+    memory_free(pool->nodes);
+    memory_free(pool->key);
+    memory_free(pool->user);
+    memory_free(pool);
+}
+
+void pool_serve_later(struct pool *pool) {
+    struct pool_set *set = pool->set;
+    if (!link_is_listed(&pool->service)) list_append(&set->service, &pool->service);
+    loop_at_end(set->loop, &set->hook);
+}
+
+size_t pool_count(const struct pool *pool, enum server_state state) {
+    size_t count = 0;
+    for (size_t i = 0; i < pool->nodes_count; i++) count += pool->nodes[i]->servers[state].count;
+    LIST_EACH (&pool->old_nodes, l) {
+        count += LIST_OWNER(l, struct pool_node, old)->servers[state].count;
+    }
+    return count;
+}
+
+/* ---- borrowing and returning */
+
+static bool is_usable(const struct server *server) {
+    const struct pool *pool = server->pool;
+    if (server->is_close_needed || server->node->is_old) return false;
+    return server->generation == atomic_load(&pool->database->generation);
+}
+
+static bool is_overdue(const struct server *server) {
+    const struct pool *pool = server->pool;
+    uint64_t age_us = loop_now_us(pool->set->loop) - server->connected_us;
+    return pool->lifetime_us == 0 || age_us >= pool->lifetime_us;
+}
+
+void pool_server_ready(struct server *server) {
+    struct pool *pool = server->pool;
+    bool was_used = server->state != SERVER_LOGIN;
+    if (server->state != SERVER_IDLE) server_become(server, SERVER_IDLE);
+    if (!is_usable(server)) {
+        server_close(server, "database configuration changed");
+    } else if (was_used && is_overdue(server)) {
+        server_close(server, "server lifetime over");
+    }
+    pool_serve_later(pool);
+}
+
+void pool_return(struct server *server) {
+    CHECK(server->state == SERVER_LENT && server->transaction == 'I');
+    struct pool *pool = server->pool;
+    server->borrower->server = NULL;
+    server->borrower = NULL;
+    bool is_reset_wanted =
+        pool->set->config->server_reset_query_always || pool->mode == POOL_MODE_SESSION;
+    if (server->cancels > 0 || is_reset_wanted) {
+        server_clean(server, 0, false);
+        return;
+    }
+    server->doing = "idle";
+    server_become(server, SERVER_IDLE);
+    if (!is_usable(server)) {
+        server_close(server, "database configuration changed");
+    } else if (is_overdue(server)) {
+        server_close(server, "server lifetime over");
+    } else if (line_has_waiters(pool, server->node)) {
+        pool_serve_later(pool);
+    }
+}
+
+void pool_abandon(struct server *server, unsigned owed_ready, bool is_cancel_wanted) {
+    CHECK(server->state == SERVER_LENT);
+    server->borrower->server = NULL;
+    if (is_usable(server)) {
+        server_clean(server, owed_ready, is_cancel_wanted);
+    } else {
+        server->borrower = NULL;
+        server_close(server, "database configuration changed");
+    }
+}
+
+/* ---- what server.c tells */
+
+void pool_server_closed(struct server *server) {
+    struct pool_node *node = server->node;
+    permit_release(node->permit);
+    line_permit_freed(server->pool, node);
+    pool_serve_later(server->pool);
+}
+
+void pool_login_failed(struct pool_node *node, const struct fault_fields *fields,
+                       const char *error) {
+    struct pool *pool = node->pool;
+    struct pool_set *set = pool->set;
+    stats_add(&node->stats.server_failures, 1);
+    node->has_failed = true;
+    node->retry_at_us = loop_now_us(set->loop) + set->config->server_login_retry_us;
+    if (fields != NULL) {
+        (void)snprintf(node->last_error, sizeof node->last_error, "%.*s", (int)fields->message.len,
+                       fields->message.at);
+        (void)snprintf(node->last_sqlstate, sizeof node->last_sqlstate, "%.*s",
+                       (int)fields->sqlstate.len, fields->sqlstate.at);
+    } else {
+        (void)snprintf(node->last_error, sizeof node->last_error, "%s", error);
+        node->last_sqlstate[0] = '\0';
+    }
+    pool_serve_later(pool);
+}
+
+/* ---- the end of a turn */
+
+static void free_server(struct server *server) {
+    struct pool_set *set = server->pool->set;
+    struct pool_node *node = server->node;
+    if (server->memory != NULL) set->ops.server_forget(set->ops.owner, server);
+    for (unsigned i = 0; i < SERVER_PARAMETERS_MAX; i++)
+        text_unref(set->texts, &server->parameters[i]);
+    buf_release(&server->gather);
+    memory_free(server);
+    CHECK(node->servers_count > 0);
+    if (--node->servers_count > 0 || !node->is_old) return;
+    list_remove(&node->pool->old_nodes, &node->old);
+    node_free(node);
+}
+
+static void end_closed(struct pool_set *set) {
+    LIST_EACH_SAFE (&set->closed, l, following) {
+        struct server *server = LIST_OWNER(l, struct server, link);
+        struct borrower *borrower = server->borrower;
+        if (borrower != NULL) {
+            server->borrower = NULL;
+            borrower->server = NULL;
+            borrower->ops->lost(borrower, server->close_reason);
+        }
+        if (server->cancels > 0) continue;
+        list_remove(&set->closed, &server->link);
+        free_server(server);
+    }
+}
+
+static void on_end_of_turn(struct loop_hook *hook) {
+    struct pool_set *set = LIST_OWNER(hook, struct pool_set, hook);
+    for (size_t left = set->service.count; left > 0; left--) {
+        struct link *l = list_pop(&set->service);
+        struct pool *pool = LIST_OWNER(l, struct pool, service);
+        line_serve(pool);
+#ifdef WEIR_DEBUG
+        pool_verify(pool);
+#endif
+    }
+    end_closed(set);
+}
+
+/* ---- the set */
+
+void pool_set_init(struct pool_set *set, struct config *config, struct users *users) {
+    set->config = config;
+    set->users = users;
+    list_init(&set->all);
+    list_init(&set->service);
+    list_init(&set->closed);
+    list_init(&set->cancels);
+    set->hook.run = on_end_of_turn;
+    set->socket_options = (struct endpoint_options){.keepalive = config->tcp_keepalive,
+                                                    .keepalive_count = config->tcp_keepcnt,
+                                                    .keepalive_idle_s = config->tcp_keepidle,
+                                                    .keepalive_interval_s = config->tcp_keepintvl,
+                                                    .user_timeout_ms = config->tcp_user_timeout};
+    static const char *const always[] = {"client_encoding", "DateStyle", "TimeZone",
+                                         "standard_conforming_strings", "application_name"};
+    set->tracked_count = 0;
+    for (size_t i = 0; i < COUNT(always); i++) set->tracked[set->tracked_count++] = always[i];
+    const struct setting_list *extra = &config->track_extra_parameters;
+    for (size_t i = 0; i < extra->count && set->tracked_count < SERVER_PARAMETERS_MAX; i++)
+        set->tracked[set->tracked_count++] = memory_copy_text(extra->items[i]);
+}
+
+static void close_servers(struct pool_node *node, const char *reason) {
+    for (unsigned state = 0; state < SERVER_CLOSED; state++) {
+        LIST_EACH_SAFE (&node->servers[state], l, following) {
+            server_close(LIST_OWNER(l, struct server, link), "%s", reason);
+        }
+    }
+}
+
+void pool_set_release(struct pool_set *set) {
+    set->is_shutting_down = true;
+    LIST_EACH (&set->all, l) {
+        struct pool *pool = LIST_OWNER(l, struct pool, link);
+        for (size_t i = 0; i < pool->nodes_count; i++)
+            close_servers(pool->nodes[i], "pooler is shutting down");
+        LIST_EACH (&pool->old_nodes, old) {
+            close_servers(LIST_OWNER(old, struct pool_node, old), "pooler is shutting down");
+        }
+    }
+    cancel_close_all(set);
+    end_closed(set);
+    LIST_EACH_SAFE (&set->all, l, following) {
+        pool_free(LIST_OWNER(l, struct pool, link));
+    }
+    map_release(&set->pools);
+    loop_not_at_end(set->loop, &set->hook);
+    for (unsigned i = 5; i < set->tracked_count; i++)
+        memory_free((void *)(uintptr_t)set->tracked[i]);
+    config_unref(&set->config);
+    users_free(&set->users);
+}
+
+void pool_set_apply(struct pool_set *set, struct config *config, struct users *users) {
+    config_unref(&set->config);
+    users_free(&set->users);
+    set->config = config;
+    set->users = users;
+    LIST_EACH (&set->all, l) {
+        struct pool *pool = LIST_OWNER(l, struct pool, link);
+        uint32_t generation = atomic_load(&pool->database->generation);
+        memory_wipe(&pool->scram, sizeof pool->scram);
+        if (generation != pool->generation && !atomic_load(&pool->database->is_removed)) {
+            pool->generation = generation;
+            retire_nodes(pool);
+            make_nodes(pool);
+            line_rejudge(pool);
+        }
+        take_settings(pool);
+        pool_serve_later(pool);
+    }
+}
+
+void pool_set_serve_all(struct pool_set *set) {
+    LIST_EACH (&set->all, l) {
+        struct pool *pool = LIST_OWNER(l, struct pool, link);
+        if (pool_waiters(pool) == 0) continue;
+        for (size_t i = 0; i < pool->nodes_count; i++) {
+            struct pool_node *node = pool->nodes[i];
+            const struct node *place = cluster_node_const(node->cluster, node->index);
+            if (cluster_is_probed(node->cluster) && node_state(place) == NODE_UP &&
+                node->last_sqlstate[0] == '\0')
+                node->retry_at_us = 0;
+        }
+        line_rejudge(pool);
+        pool_serve_later(pool);
+    }
+}
+
+void pool_set_reset_node(struct pool_set *set, const struct cluster *cluster, unsigned index,
+                         const char *why) {
+    LIST_EACH (&set->all, l) {
+        struct pool *pool = LIST_OWNER(l, struct pool, link);
+        for (size_t i = 0; i < pool->nodes_count; i++) {
+            struct pool_node *node = pool->nodes[i];
+            if (node->cluster == cluster && node->index == index) close_servers(node, why);
+        }
+    }
+}
+
+bool pool_set_is_quiet(const struct pool_set *set, const struct database *database) {
+    LIST_EACH (&set->all, l) {
+        const struct pool *pool = LIST_OWNER(l, struct pool, link);
+        if (database != NULL && pool->database != database) continue;
+        if (pool_count(pool, SERVER_LENT) + pool_count(pool, SERVER_CLEANING) > 0) return false;
+    }
+    return true;
+}
+
+void pool_set_close_idle(struct pool_set *set, const struct database *database,
+                         const char *reason) {
+    LIST_EACH (&set->all, l) {
+        struct pool *pool = LIST_OWNER(l, struct pool, link);
+        if (database != NULL && pool->database != database) continue;
+        for (size_t i = 0; i < pool->nodes_count; i++) {
+            LIST_EACH_SAFE (&pool->nodes[i]->servers[SERVER_IDLE], s, following) {
+                server_close(LIST_OWNER(s, struct server, link), "%s", reason);
+            }
+        }
+    }
+}
+
+static void tick_node(struct pool_node *node, uint64_t now_us) {
+    const struct pool *pool = node->pool;
+    const struct config *config = pool->set->config;
+    LIST_EACH_SAFE (&node->servers[SERVER_IDLE], l, following) {
+        struct server *server = LIST_OWNER(l, struct server, link);
+        uint64_t idle_us = config->server_idle_timeout_us;
+        if (!is_usable(server)) {
+            server_close(server, "database configuration changed");
+        } else if (idle_us > 0 && now_us - server->state_us >= idle_us) {
+            server_close(server, "server idle timeout");
+        } else if (pool->lifetime_us > 0 && is_overdue(server)) {
+            server_close(server, "server lifetime over");
+        }
+    }
+    for (unsigned state = SERVER_CONNECTING; state <= SERVER_LOGIN; state++) {
+        LIST_EACH_SAFE (&node->servers[state], l, following) {
+            struct server *server = LIST_OWNER(l, struct server, link);
+            uint64_t limit_us = config->server_connect_timeout_us;
+            if (limit_us > 0 && now_us - server->connected_us >= limit_us)
+                server_connect_failed(server,
+                                      state == SERVER_LOGIN ? "connect timeout" : "connect failed");
+        }
+    }
+    LIST_EACH_SAFE (&node->servers[SERVER_CLEANING], l, following) {
+        struct server *server = LIST_OWNER(l, struct server, link);
+        uint64_t limit_us = config->cancel_wait_timeout_us;
+        if (limit_us > 0 && now_us - server->state_us >= limit_us)
+            server_close(server, "client disconnected with query in progress");
+    }
+}
+
+void pool_set_tick(struct pool_set *set) {
+    uint64_t now_us = loop_now_us(set->loop);
+    LIST_EACH (&set->all, l) {
+        struct pool *pool = LIST_OWNER(l, struct pool, link);
+        for (size_t i = 0; i < pool->nodes_count; i++) tick_node(pool->nodes[i], now_us);
+        if (pool_waiters(pool) == 0) continue;
+        line_tick(pool, now_us);
+        pool_serve_later(pool);
+    }
+}
+
+void pool_verify(const struct pool *pool) {
+    for (size_t i = 0; i < pool->nodes_count; i++) {
+        const struct pool_node *node = pool->nodes[i];
+        size_t count = 0;
+        for (unsigned state = 0; state < SERVER_CLOSED; state++) {
+            LIST_EACH (&node->servers[state], l) {
+                const struct server *server = LIST_OWNER(l, struct server, link);
+                CHECK(server->state == state && server->node == node && server->pool == pool);
+                CHECK((server->borrower != NULL) == (state == SERVER_LENT));
+                CHECK(server->borrower == NULL || server->borrower->server == server);
+            }
+            count += node->servers[state].count;
+        }
+        CHECK(count <= node->servers_count);
+        CHECK(atomic_load(&node->permit->used) >= (int)count);
+    }
+    for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
+        LIST_EACH (&pool->lines[line], l) {
+            const struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
+            CHECK(borrower->pool == pool && borrower->server == NULL && borrower->line == line);
+        }
+    }
+}

@@ -1,0 +1,363 @@
+/*
+ * The life of a server connection; see pool/server.h.
+ *
+ * Bytes are dispatched by state. What comes while nobody has borrowed the server is read here:
+ * in IDLE only notices, parameter changes and notifications may come; in CLEANING the answers to
+ * what the client that left had asked, and to ROLLBACK and the reset query:
+ *
+ *      CLEANING: owed answers -> [cancel requests ended] -> [ROLLBACK] -> [reset query] -> IDLE
+ *
+ * A COPY that the departed client had begun cannot be ended safely; such a server is closed.
+ */
+#include "pool/server.h"
+
+#include "cluster/probe.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "pool/cancel.h"
+#include "pool/pool.h"
+#include "proto/message.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define OWN_MESSAGE_BYTES 65536u /* of a message that is read whole here */
+
+static const struct {
+    const char *text;
+    unsigned next; /* set of states */
+} states[SERVER_STATE_COUNT] = {
+    [SERVER_CONNECTING] = {"new", 1u << SERVER_LOGIN | 1u << SERVER_CLOSED},
+    [SERVER_LOGIN] = {"new", 1u << SERVER_IDLE | 1u << SERVER_CLOSED},
+    [SERVER_IDLE] = {"idle", 1u << SERVER_LENT | 1u << SERVER_CLEANING | 1u << SERVER_CLOSED},
+    [SERVER_LENT] = {"active", 1u << SERVER_IDLE | 1u << SERVER_CLEANING | 1u << SERVER_CLOSED},
+    [SERVER_CLEANING] = {"tested", 1u << SERVER_IDLE | 1u << SERVER_CLOSED},
+    [SERVER_CLOSED] = {"closed", 0},
+};
+
+static void log_server(const struct server *server, enum log_level level, const char *text) {
+    const struct node *node = cluster_node_const(server->node->cluster, server->host);
+    log_line(level, "S-0x%x: %s/%s@%s:%u %s", server->id, server->pool->database->name,
+             server->pool->user, node->host, node->port, text);
+}
+
+void server_become(struct server *server, enum server_state state) {
+    CHECK(states[server->state].next & 1u << state);
+    struct pool_node *node = server->node;
+    struct pool_set *set = server->pool->set;
+    struct node *place = cluster_node(node->cluster, server->host);
+    if (server->state == SERVER_LENT) node_add_active(place, -1);
+    if (state == SERVER_LENT) node_add_active(place, 1);
+    if (server->state == SERVER_IDLE) atomic_fetch_sub(&node->shared->idle[set->worker], 1);
+    if (state == SERVER_IDLE) atomic_fetch_add(&node->shared->idle[set->worker], 1);
+    list_remove(&node->servers[server->state], &server->link);
+    server->state = state;
+    server->state_us = loop_now_us(set->loop);
+    if (state == SERVER_CLOSED) {
+        list_append(&set->closed, &server->link);
+    } else if (state == SERVER_IDLE && !set->config->server_round_robin) {
+        list_prepend(&node->servers[state], &server->link);
+    } else {
+        list_append(&node->servers[state], &server->link);
+    }
+}
+
+const char *server_state_text(const struct server *server) {
+    if (server->cancels > 0) return server->state == SERVER_LENT ? "active" : "being_canceled";
+    return states[server->state].text;
+}
+
+int server_note_parameter(struct server *server, struct bytes name, struct bytes value) {
+    struct pool_set *set = server->pool->set;
+    for (unsigned i = 0; i < set->tracked_count; i++) {
+        if (!bytes_equal_nocase(name, set->tracked[i])) continue;
+        text_unref(set->texts, &server->parameters[i]);
+        server->parameters[i] = text_get(set->texts, value);
+        return (int)i;
+    }
+    return -1;
+}
+
+/* ---- bytes that come while nobody has borrowed it */
+
+static void send_query(struct server *server, const char *text) {
+    struct buf out = {0};
+    buf_append_u8(&out, 'Q');
+    buf_append_u32(&out, (uint32_t)(4 + strlen(text) + 1));
+    buf_append_text0(&out, text);
+    stream_write_bytes(&server->stream, buf_content(&out));
+    buf_release(&out);
+    server->owed_ready++;
+}
+
+static void raise_floor(struct server *server) {
+    if (!server->may_have_written) return;
+    (void)freshness_raise(server->pool->database->hash);
+}
+
+/* The next step of cleaning, once nothing is owed. */
+static void clean_on(struct server *server) {
+    if (server->owed_ready > 0 || server->cancels > 0) return;
+    if (server->transaction != 'I') {
+        server->doing = "rolling back for a client that left";
+        send_query(server, "ROLLBACK");
+    } else if (server->is_reset_owed) {
+        server->is_reset_owed = false;
+        server->doing = "running the reset query";
+        send_query(server, server->pool->set->config->server_reset_query);
+    } else {
+        raise_floor(server);
+        server->may_have_written = false;
+        server->doing = "idle";
+        pool_server_ready(server);
+    }
+}
+
+static void on_own_ready(struct server *server, char status) {
+    server->transaction = status;
+    raise_floor(server);
+    if (server->state != SERVER_CLEANING || server->owed_ready == 0) {
+        server_close(server, "idle server got dirty");
+        return;
+    }
+    server->owed_ready--;
+    clean_on(server);
+}
+
+static void on_own_error(struct server *server, struct bytes body) {
+    struct fault_fields fields;
+    (void)fault_read(body, &fields);
+    bool is_fatal = !bytes_equal_text(fields.severity, "ERROR");
+    raise_floor(server);
+    /* A reset query that fails leaves a connection in an unknown condition. */
+    bool is_reset = strcmp(server->doing, "running the reset query") == 0;
+    if (server->state == SERVER_IDLE || is_fatal || is_reset)
+        server_close(server, "%s%.*s",
+                     server->state == SERVER_IDLE ? "idle server got dirty: " : "",
+                     (int)fields.message.len, fields.message.at);
+}
+
+/* A message of which the head, and as far as the row wants it the body, is there. */
+static void on_own_message(struct server *server, const struct message_row *row,
+                           struct bytes body) {
+    struct bytes name, value, rest;
+    switch (row->kind) {
+    case REPLY_READY:
+        on_own_ready(server, body.at[0]);
+        return;
+    case REPLY_ERROR:
+        on_own_error(server, body);
+        return;
+    case REPLY_STATUS:
+        if (message_text(body, &name, &rest) && message_text(rest, &value, &rest))
+            (void)server_note_parameter(server, name, value);
+        return;
+    case REPLY_COMPLETE:
+        if (bytes_equal_text(bytes_of(body.at, body.len - 1), "DISCARD ALL") ||
+            bytes_equal_text(bytes_of(body.at, body.len - 1), "DEALLOCATE ALL"))
+            server->pool->set->ops.server_forget(server->pool->set->ops.owner, server);
+        break;
+    case REPLY_NOTICE:
+    case REPLY_NOTIFICATION:
+        return;
+    case REPLY_COPY_IN:
+    case REPLY_COPY_BOTH:
+        server_close(server, "client disconnected in COPY");
+        return;
+    default:
+        break;
+    }
+    if (server->state != SERVER_CLEANING) server_close(server, "idle server got dirty");
+}
+
+static bool is_gathered(const struct message_row *row, uint32_t length) {
+    return row->is_whole && length <= OWN_MESSAGE_BYTES;
+}
+
+/* Takes what it can use of `at`; returns how much. */
+static size_t own_step(struct server *server, const char *at, size_t len) {
+    if (server->skip > 0) {
+        size_t n = len < server->skip ? len : server->skip;
+        server->skip -= (uint32_t)n;
+        return n;
+    }
+    size_t have = buf_length(&server->gather);
+    size_t want = MESSAGE_HEAD_BYTES;
+    if (have >= MESSAGE_HEAD_BYTES) want = message_length(buf_content(&server->gather).at);
+    size_t n = len < want - have ? len : want - have;
+    buf_append(&server->gather, at, n);
+    have += n;
+    if (have < want) return n;
+    const char *head = buf_content(&server->gather).at;
+    uint32_t length = message_length(head);
+    const struct message_row *row = &message_replies[(unsigned char)head[0]];
+    if (length == 0 || row->name == NULL || length - 1 < row->length_min) {
+        server_close(server, "unknown pkt from server");
+        return n;
+    }
+    if (have < length && is_gathered(row, length)) return n; /* the body is still to come */
+    if (!is_gathered(row, length)) server->skip = length - MESSAGE_HEAD_BYTES;
+    struct buf message = server->gather;
+    server->gather = (struct buf){0};
+    head = buf_content(&message).at;
+    on_own_message(server, row, bytes_of(head + MESSAGE_HEAD_BYTES, have - MESSAGE_HEAD_BYTES));
+    buf_release(&message);
+    return n;
+}
+
+static void own_bytes(struct server *server, const char *at, size_t len) {
+    while (len > 0 && (server->state == SERVER_IDLE || server->state == SERVER_CLEANING)) {
+        size_t n = own_step(server, at, len);
+        at += n;
+        len -= n;
+    }
+}
+
+/* ---- the stream's news */
+
+static void on_bytes(struct stream *stream, const char *at, size_t len) {
+    struct server *server = LIST_OWNER(stream, struct server, stream);
+    if (server->state == SERVER_LENT) {
+        server->borrower->ops->bytes(server->borrower, at, len);
+    } else if (server->state == SERVER_LOGIN) {
+        server_login_bytes(server, at, len);
+    } else {
+        own_bytes(server, at, len);
+    }
+}
+
+static void on_drained(struct stream *stream) {
+    struct server *server = LIST_OWNER(stream, struct server, stream);
+    if (server->state == SERVER_LENT) server->borrower->ops->drained(server->borrower);
+}
+
+static void on_ended(struct stream *stream, int error) {
+    struct server *server = LIST_OWNER(stream, struct server, stream);
+    if (server->state == SERVER_LOGIN) {
+        server_connect_failed(server, "server closed the connection during the login");
+        return;
+    }
+    if (error == 0 || error == ECONNRESET) {
+        server_close(server, "server conn crashed?");
+    } else {
+        server_close(server, "server conn crashed? (%s)", strerror(error));
+    }
+}
+
+static const struct stream_ops server_stream_ops = {
+    .on_bytes = on_bytes, .on_drained = on_drained, .on_ended = on_ended};
+
+/* ---- beginning and end */
+
+static void on_dialled(void *owner, int fd, const char *error) {
+    struct server *server = owner;
+    server->dial = NULL;
+    if (fd < 0) {
+        server_connect_failed(server, error);
+        return;
+    }
+    struct pool_set *set = server->pool->set;
+    stream_open(&server->stream, set->loop, fd, &server_stream_ops);
+    server_become(server, SERVER_LOGIN);
+    server->doing = "logging in";
+    if (set->config->log_connections) log_server(server, LOG_LEVEL_LOG, "new connection to server");
+    server->login = server_login_begin(server);
+}
+
+struct server *server_open(struct pool *pool, struct pool_node *node) {
+    struct server *server = memory_new(sizeof *server);
+    struct pool_set *set = pool->set;
+    server->pool = pool;
+    server->node = node;
+    server->host = node->index;
+    if (!cluster_is_probed(node->cluster))
+        server->host = pool->turn++ % (unsigned)cluster_count(node->cluster);
+    server->id = connection_next_id();
+    server->generation = atomic_load(&pool->database->generation);
+    server->transaction = 'I';
+    server->doing = "connecting";
+    server->connected_us = server->state_us = loop_now_us(set->loop);
+    server->connected_wall_us = clock_wall_us();
+    server->state = SERVER_CONNECTING;
+    list_append(&node->servers[SERVER_CONNECTING], &server->link);
+    node->servers_count++;
+    const struct node *place = cluster_node_const(node->cluster, server->host);
+    server->dial = endpoint_dial(set->loop, place->host, place->port, &set->socket_options,
+                                 on_dialled, server);
+    return server;
+}
+
+void server_login_done(struct server *server, struct bytes greeting) {
+    pool_shared_greet(server->node->shared, greeting);
+    server_login_free(&server->login);
+    server->login_round = freshness_now();
+    if (cluster_is_probed(server->node->cluster)) probe_nudge(server->node->cluster);
+    server->doing = "idle";
+    stats_add(&server->node->stats.server_logins, 1);
+    server->node->has_failed = false;
+    pool_server_ready(server);
+}
+
+void server_login_failed(struct server *server, const struct fault_fields *fields) {
+    char text[SERVER_REASON_BYTES];
+    (void)snprintf(text, sizeof text, "server login failed: %.*s %.*s", (int)fields->severity.len,
+                   fields->severity.at, (int)fields->message.len, fields->message.at);
+    log_server(server, LOG_LEVEL_WARNING, text);
+    pool_login_failed(server->node, fields, NULL);
+    server_close(server, "%.*s", (int)fields->message.len, fields->message.at);
+}
+
+void server_connect_failed(struct server *server, const char *error) {
+    pool_login_failed(server->node, NULL, error);
+    server_close(server, "%s", error);
+}
+
+void server_close(struct server *server, const char *reason, ...) {
+    if (server->state == SERVER_CLOSED) return;
+    va_list list;
+    va_start(list, reason);
+    (void)vsnprintf(server->close_reason, sizeof server->close_reason, reason, list);
+    va_end(list);
+    struct pool_set *set = server->pool->set;
+    if (set->config->log_disconnections) {
+        char text[SERVER_REASON_BYTES + 64];
+        uint64_t age_us = loop_now_us(set->loop) - server->connected_us;
+        (void)snprintf(text, sizeof text, "closing because: %s (age=%us)", server->close_reason,
+                       (unsigned)(age_us / US_PER_S));
+        log_server(server, LOG_LEVEL_LOG, text);
+    }
+    raise_floor(server);
+    if (server->state == SERVER_IDLE) {
+        static const char terminate[] = {'X', 0, 0, 0, 4};
+        stream_write_bytes(&server->stream, bytes_of(terminate, sizeof terminate));
+    }
+    endpoint_dial_close(&server->dial);
+    stream_close(&server->stream);
+    server_login_free(&server->login);
+    server_become(server, SERVER_CLOSED);
+    pool_server_closed(server);
+}
+
+void server_clean(struct server *server, unsigned owed_ready, bool is_cancel_wanted) {
+    const struct config *config = server->pool->set->config;
+    bool is_reset_wanted =
+        server->pool->mode == POOL_MODE_SESSION || config->server_reset_query_always;
+    server->borrower = NULL;
+    server->owed_ready = owed_ready;
+    server->is_reset_owed = is_reset_wanted && config->server_reset_query[0] != '\0';
+    server->doing = "finishing for a client that left";
+    stream_start(&server->stream);
+    server_become(server, SERVER_CLEANING);
+    if (is_cancel_wanted && owed_ready > 0) cancel_start(server);
+    clean_on(server);
+}
+
+void server_cancel_ended(struct server *server) {
+    CHECK(server->cancels > 0);
+    server->cancels--;
+    if (server->cancels > 0) return;
+    if (server->state == SERVER_CLEANING) clean_on(server);
+    if (server->state == SERVER_CLOSED)
+        loop_at_end(server->pool->set->loop, &server->pool->set->hook);
+}

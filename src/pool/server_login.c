@@ -1,0 +1,259 @@
+/*
+ * Logging in to PostgreSQL; the manual, section 55.2.1.
+ *
+ *      dialled -> StartupMessage -> [password or SASL exchange] -> AuthenticationOk
+ *              -> ParameterStatus..., BackendKeyData -> ReadyForQuery: done
+ *
+ * One row for each authentication request says what to answer. The messages of a login are small,
+ * so each is read whole, up to LOGIN_MESSAGE_BYTES. The secret is looked up when it is asked for:
+ * the database entry's password, else the user's own, which has to be a plain one.
+ */
+#include "auth/scram.h"
+#include "auth/users.h"
+#include "config/effective.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "pool/pool.h"
+#include "proto/message.h"
+#include "proto/startup.h"
+
+#define LOGIN_MESSAGE_BYTES 131072u
+
+struct server_login {
+    struct buf input;
+    struct buf greeting; /* ParameterStatus messages as they came */
+    struct scram_client scram;
+    bool is_scram;
+    bool is_authenticated;
+};
+
+enum authentication {
+    AUTHENTICATION_OK = 0,
+    AUTHENTICATION_CLEARTEXT = 3,
+    AUTHENTICATION_MD5 = 5,
+    AUTHENTICATION_SASL = 10,
+    AUTHENTICATION_SASL_CONTINUE = 11,
+    AUTHENTICATION_SASL_FINAL = 12
+};
+
+static const struct config_database *entry_of(const struct server *server) {
+    struct pool *pool = server->pool;
+    return config_database(pool->set->config, bytes_of_text(pool->database->name));
+}
+
+static void send_and_wipe(struct server *server, struct buf *out) {
+    stream_write_bytes(&server->stream, buf_content(out));
+    memory_wipe(out->memory, out->size);
+    buf_release(out);
+}
+
+struct server_login *server_login_begin(struct server *server) {
+    struct server_login *login = memory_new(sizeof *login);
+    const struct config_database *entry = entry_of(server);
+    struct bytes name = bytes_of_text(server->pool->database->name);
+    struct startup_parameter parameters[8];
+    size_t count = 0;
+    parameters[count++] =
+        (struct startup_parameter){bytes_of_text("user"), bytes_of_text(server->pool->user)};
+    parameters[count++] =
+        (struct startup_parameter){bytes_of_text("database"), config_dbname(entry, name)};
+    const struct {
+        const char *parameter;
+        const char *value;
+    } optional[] = {{"client_encoding", entry->client_encoding},
+                    {"datestyle", entry->datestyle},
+                    {"timezone", entry->timezone},
+                    {"application_name", entry->application_name}};
+    for (size_t i = 0; i < COUNT(optional); i++) {
+        if (optional[i].value == NULL) continue;
+        parameters[count++] = (struct startup_parameter){bytes_of_text(optional[i].parameter),
+                                                         bytes_of_text(optional[i].value)};
+    }
+    struct buf out = {0};
+    message_write_startup(&out, parameters, count);
+    send_and_wipe(server, &out);
+    return login;
+}
+
+void server_login_free(struct server_login **login_at) {
+    struct server_login *login = *login_at;
+    if (login == NULL) return;
+    *login_at = NULL;
+    if (login->is_scram) scram_client_release(&login->scram);
+    buf_release(&login->input);
+    buf_release(&login->greeting);
+    memory_free(login);
+}
+
+static void fail(struct server *server, const char *message) {
+    struct fault_fields fields = {.severity = bytes_of_text("FATAL"),
+                                  .sqlstate = bytes_of_text("08P01"),
+                                  .message = bytes_of_text(message)};
+    server_login_failed(server, &fields);
+}
+
+/* The secret to log in with; empty if there is no plain one. */
+static struct bytes secret_of(const struct server *server) {
+    const struct config_database *entry = entry_of(server);
+    if (entry->user != NULL && entry->password != NULL) return bytes_of_text(entry->password);
+    struct users *users = server->pool->set->users;
+    struct user *user = users == NULL ? NULL : users_find(users, bytes_of_text(server->pool->user));
+    if (user == NULL || user->kind != USER_SECRET_PLAIN) return bytes_of("", 0);
+    return user->secret;
+}
+
+static bool answer_cleartext(struct server *server, struct bytes body) {
+    (void)body;
+    struct bytes secret = secret_of(server);
+    if (secret.len == 0) {
+        fail(server, "server login failed: wrong password type");
+        return false;
+    }
+    struct buf out = {0};
+    message_write_password(&out, secret);
+    send_and_wipe(server, &out);
+    return true;
+}
+
+static bool answer_md5(struct server *server, struct bytes body) {
+    (void)body;
+    fail(server, "server login failed: wrong password type");
+    return false;
+}
+
+static bool answer_sasl(struct server *server, struct bytes body) {
+    struct server_login *login = server->login;
+    struct bytes secret = secret_of(server);
+    if (login->is_scram || !scram_is_offered(body) || secret.len == 0) {
+        fail(server, "server login failed: wrong password type");
+        return false;
+    }
+    struct buf data = {0};
+    struct buf out = {0};
+    login->is_scram = true;
+    scram_client_begin(&login->scram, secret, &server->pool->scram, NULL, &data);
+    message_write_sasl_initial_response(&out, buf_content(&data));
+    buf_release(&data);
+    send_and_wipe(server, &out);
+    return true;
+}
+
+static bool answer_scram(struct server *server, struct bytes body) {
+    struct server_login *login = server->login;
+    if (!login->is_scram) {
+        fail(server, "server login failed: SASL message out of turn");
+        return false;
+    }
+    struct buf data = {0};
+    enum scram_result result = scram_client_message(&login->scram, body, &data);
+    if (result == SCRAM_FAILED) {
+        fail(server, login->scram.reason);
+        buf_release(&data);
+        return false;
+    }
+    if (result == SCRAM_MORE) {
+        struct buf out = {0};
+        message_write_sasl_response(&out, buf_content(&data));
+        send_and_wipe(server, &out);
+    }
+    buf_release(&data);
+    return true;
+}
+
+static bool accept_ok(struct server *server, struct bytes body) {
+    (void)body;
+    struct server_login *login = server->login;
+    /* A server that skips its own proof may be an impostor with our nonce. */
+    if (login->is_scram && login->scram.state != SCRAM_STATE_OVER) {
+        fail(server, "server login failed: the server did not prove that it knows the password");
+        return false;
+    }
+    login->is_authenticated = true;
+    return true;
+}
+
+static const struct {
+    uint32_t code;
+    bool (*answer)(struct server *server, struct bytes body);
+} answers[] = {
+    {AUTHENTICATION_OK, accept_ok},
+    {AUTHENTICATION_CLEARTEXT, answer_cleartext},
+    {AUTHENTICATION_MD5, answer_md5},
+    {AUTHENTICATION_SASL, answer_sasl},
+    {AUTHENTICATION_SASL_CONTINUE, answer_scram},
+    {AUTHENTICATION_SASL_FINAL, answer_scram},
+};
+
+static bool on_authentication(struct server *server, struct bytes body) {
+    uint32_t code = bytes_get_u32(body.at);
+    for (size_t i = 0; i < COUNT(answers); i++) {
+        if (answers[i].code == code)
+            return answers[i].answer(server, bytes_of(body.at + 4, body.len - 4));
+    }
+    fail(server, "server login failed: it asks for an authentication method that is not supported");
+    return false;
+}
+
+static void on_status(struct server *server, struct bytes message) {
+    struct bytes name, value, rest;
+    struct bytes body = bytes_of(message.at + MESSAGE_HEAD_BYTES, message.len - MESSAGE_HEAD_BYTES);
+    if (!message_text(body, &name, &rest) || !message_text(rest, &value, &rest)) return;
+    (void)server_note_parameter(server, name, value);
+    buf_append_bytes(&server->login->greeting, message);
+}
+
+/* One whole message; false once the login is over, in whichever way. */
+static bool on_message(struct server *server, struct bytes message) {
+    const struct message_row *row = &message_replies[(unsigned char)message.at[0]];
+    struct bytes body = bytes_of(message.at + MESSAGE_HEAD_BYTES, message.len - MESSAGE_HEAD_BYTES);
+    if (row->name == NULL || message.len - 1 < row->length_min) {
+        fail(server, "unknown pkt from server");
+        return false;
+    }
+    struct fault_fields fields;
+    switch (row->kind) {
+    case REPLY_AUTHENTICATION:
+        return on_authentication(server, body);
+    case REPLY_ERROR:
+        (void)fault_read(body, &fields);
+        server_login_failed(server, &fields);
+        return false;
+    case REPLY_STATUS:
+        on_status(server, message);
+        return true;
+    case REPLY_KEY:
+        server->backend_pid = bytes_get_u32(body.at);
+        server->backend_secret = bytes_get_u32(body.at + 4);
+        return true;
+    case REPLY_READY:
+        if (!server->login->is_authenticated) break;
+        server->transaction = body.at[0];
+        server_login_done(server, buf_content(&server->login->greeting));
+        return false;
+    case REPLY_NOTICE:
+    case REPLY_NEGOTIATE:
+        return true;
+    default:
+        break;
+    }
+    fail(server, "unknown pkt from server");
+    return false;
+}
+
+void server_login_bytes(struct server *server, const char *at, size_t len) {
+    struct server_login *login = server->login;
+    buf_append(&login->input, at, len);
+    for (;;) {
+        struct bytes input = buf_content(&login->input);
+        if (input.len < MESSAGE_HEAD_BYTES) return;
+        uint32_t length = message_length(input.at);
+        if (length == 0 || length > LOGIN_MESSAGE_BYTES) {
+            fail(server, "unknown pkt from server");
+            return;
+        }
+        if (input.len < length) return;
+        /* Nothing may follow ReadyForQuery, so nothing is lost when the login ends here. */
+        if (!on_message(server, bytes_of(input.at, length))) return;
+        buf_consume(&login->input, length);
+    }
+}
