@@ -269,6 +269,10 @@ class Node:
             raise RuntimeError(f"{self.name}: {done.stderr.strip()}")
         return done.stdout.strip()
 
+    def conninfo(self, user="postgres", database=DATABASE):
+        """A connection string straight to this node."""
+        return f"host={self.host} port={self.port} user={user} dbname={database}"
+
     def is_standby(self):
         return self.sql("SELECT pg_is_in_recovery()") == "t"
 

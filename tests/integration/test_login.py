@@ -145,11 +145,11 @@ SCRAM_NONSENSE = [
     message("p", b"\0"),
     message("p", b"SCRAM-SHA-256"),
     message("p", text0("SCRAM-SHA-256")),
-    message("p", text0("SCRAM-SHA-256") + struct.pack("!i", -1)),
     pytest.param(
-        message("p", text0("SCRAM-SHA-256") + struct.pack("!i", 1 << 30)),
+        message("p", text0("SCRAM-SHA-256") + struct.pack("!i", -1)),
         marks=pytest.mark.weir_only,  # PgBouncer 1.18 crashes
     ),
+    message("p", text0("SCRAM-SHA-256") + struct.pack("!i", 1 << 30)),
     message("p", text0("SCRAM-SHA-256") + struct.pack("!I", 3) + b"n,,"),
     message("p", text0("SCRAM-SHA-256") + struct.pack("!I", 9) + b"n,,x=,r=a"),
     message("p", text0("SCRAM-SHA-256-PLUS") + struct.pack("!I", 13) + b"p=x,,n=,r=abcd"),
