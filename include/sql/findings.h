@@ -1,0 +1,43 @@
+/*
+ * What has been found in one statement so far.
+ */
+#ifndef WEIR_SQL_FINDINGS_H
+#define WEIR_SQL_FINDINGS_H
+
+#include "core/buf.h"
+#include "sql/traits.h"
+
+#define FINDINGS_NAMES_BYTES_MAX 2048u
+
+/* Zeroed but for `names` it is a start. */
+struct findings {
+    uint32_t flags; /* enum traits_flag */
+    unsigned why_rank;
+    char why[TRAITS_WHY_SIZE];
+    unsigned parameters; /* how often one is set or reset that differs from the last */
+    char parameter[TRAITS_WHY_SIZE];
+    bool is_plan_only; /* EXPLAIN without ANALYZE: no write that it shows is done */
+    bool names_cut;
+    struct buf *names; /* as in struct traits; borrowed */
+};
+
+/* Adds flags, and their reason if it weighs more than the one at hand: a known write more than a
+ * possible one, that more than another need of the primary, that more than the rest. */
+void findings_note(struct findings *findings, uint32_t flags, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Adds the name of a function (kind 'f') or relation ('r'): its `parts_count` parts, the last of
+ * which is its own and the others its schema and database. */
+void findings_add_name(struct findings *findings, char kind, const struct bytes *parts,
+                       size_t parts_count);
+
+/* Notes that a parameter is set: to `value`, or to something that the text does not say where
+ * value.at is NULL. `flag` is TRAITS_SETS or TRAITS_SETS_LOCAL; of it follows TRAITS_READ_ONLY,
+ * TRAITS_READ_WRITE or TRAITS_SERIALIZABLE where the parameter is one of the transaction's. */
+void findings_set_parameter(struct findings *findings, struct bytes name, struct bytes value,
+                            uint32_t flag);
+
+/* Adds what `more`, the next statement of the same text, was found to do. */
+void findings_merge(struct findings *findings, const struct findings *more);
+
+#endif

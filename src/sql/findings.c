@@ -1,0 +1,113 @@
+/* What has been found in one statement; see sql/findings.h. */
+#include "sql/findings.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static unsigned rank_of(uint32_t flags) {
+    if (flags & TRAITS_KNOWN_WRITE) return 4;
+    if (flags & TRAITS_MAY_WRITE) return 3;
+    return flags & TRAITS_NEEDS_PRIMARY ? 2 : 1;
+}
+
+void findings_note(struct findings *findings, uint32_t flags, const char *format, ...) {
+    findings->flags |= flags;
+    unsigned rank = rank_of(flags);
+    if (rank <= findings->why_rank) return;
+    findings->why_rank = rank;
+    va_list list;
+    va_start(list, format);
+    int len = vsnprintf(findings->why, sizeof findings->why, format, list);
+    va_end(list);
+    if (len < 0) findings->why[0] = '\0';
+}
+
+/* Whether the names hold this one, which ends in its NUL. */
+static bool has_name(struct bytes names, struct bytes name) {
+    for (size_t at = 0; at < names.len;) {
+        const char *end = memchr(names.at + at, '\0', names.len - at);
+        if (end == NULL) return false;
+        size_t len = (size_t)(end - names.at) + 1 - at;
+        if (bytes_equal(bytes_of(names.at + at, len), name)) return true;
+        at += len;
+    }
+    return false;
+}
+
+void findings_add_name(struct findings *findings, char kind, const struct bytes *parts,
+                       size_t parts_count) {
+    struct buf *names = findings->names;
+    size_t before = buf_length(names);
+    buf_append(names, &kind, 1);
+    for (size_t i = 0; i < parts_count; i++) {
+        if (parts[i].len == 0) continue;
+        /* A dot within a part could be taken for one between two. */
+        if (memchr(parts[i].at, '.', parts[i].len) != NULL) findings->names_cut = true;
+        if (buf_length(names) > before + 1) buf_append_text(names, ".");
+        buf_append_bytes(names, parts[i]);
+    }
+    buf_append_u8(names, 0);
+    struct bytes all = buf_content(names);
+    bool is_known = has_name(bytes_of(all.at, before), bytes_of(all.at + before, all.len - before));
+    if (all.len > FINDINGS_NAMES_BYTES_MAX) findings->names_cut = true;
+    if (is_known || all.len > FINDINGS_NAMES_BYTES_MAX) buf_truncate(names, before);
+}
+
+static void add_parameter(struct findings *findings, struct bytes name) {
+    char lower[TRAITS_WHY_SIZE] = "";
+    if (name.len >= sizeof lower) name.len = 0;
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.at[i];
+        lower[i] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+    }
+    if (findings->parameters > 0 && strcmp(lower, findings->parameter) == 0) return;
+    if (findings->parameters++ > 0) lower[0] = '\0';
+    memcpy(findings->parameter, lower, sizeof lower);
+}
+
+/* The ways to write "on" that need no guessing; any other value of a switch may mean off. */
+static bool is_on(struct bytes value) {
+    return bytes_equal_nocase(value, "on") || bytes_equal_nocase(value, "true") ||
+           bytes_equal_nocase(value, "yes") || bytes_equal_text(value, "1");
+}
+
+void findings_set_parameter(struct findings *findings, struct bytes name, struct bytes value,
+                            uint32_t flag) {
+    int shown = name.len > 40 ? 40 : (int)name.len;
+    add_parameter(findings, name);
+    if (bytes_equal_nocase(name, "transaction_read_only")) {
+        if (value.at != NULL && is_on(value)) {
+            findings_note(findings, TRAITS_READ_ONLY | TRAITS_SETS_LOCAL, "sets %.*s", shown,
+                          name.at);
+            return;
+        }
+        flag = TRAITS_READ_WRITE | TRAITS_SETS_LOCAL;
+    }
+    if (bytes_equal_nocase(name, "transaction_isolation") ||
+        bytes_equal_nocase(name, "default_transaction_isolation")) {
+        if (bytes_equal_nocase(name, "transaction_isolation")) flag = TRAITS_SETS_LOCAL;
+        if (value.at == NULL || bytes_equal_nocase(value, "serializable"))
+            flag |= TRAITS_SERIALIZABLE;
+    }
+    findings_note(findings, TRAITS_NEEDS_PRIMARY | flag, "sets %.*s", shown, name.at);
+}
+
+void findings_merge(struct findings *findings, const struct findings *more) {
+    uint32_t flags = more->flags;
+    if (more->is_plan_only) flags &= ~(uint32_t)TRAITS_KNOWN_WRITE;
+    findings->flags |= flags;
+    findings->names_cut |= more->names_cut;
+    if (more->why_rank > findings->why_rank) {
+        findings->why_rank = more->why_rank;
+        memcpy(findings->why, more->why, sizeof findings->why);
+    }
+    if (more->parameters > 0) {
+        bool is_same =
+            findings->parameters == 0 || strcmp(findings->parameter, more->parameter) == 0;
+        if (is_same)
+            memcpy(findings->parameter, more->parameter, sizeof findings->parameter);
+        else
+            findings->parameter[0] = '\0';
+        findings->parameters += more->parameters;
+    }
+}
