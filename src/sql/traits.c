@@ -1,0 +1,354 @@
+/*
+ * The cache of traits.
+ *
+ *      text -> lexer -> shape --- in the cache ----------------------------> traits
+ *                             `-- not: up to inline_tokens -- parse -------> traits, kept
+ *                                      up to LEX_TOKENS_MAX - job ---------> anything, kept until
+ *                                                                            the job comes back
+ *                                      too many misses, or no room for a job: anything, not kept
+ *
+ * Shapes are compared in full. The least recently used one goes when there are too many, by
+ * number or by bytes. A text of more tokens than its shape, such as an IN list of a thousand
+ * constants, may be parsed by its shape: that is a text of the same meaning (sql/lex.h).
+ *
+ * Misses cost microseconds for each token and come from outside, so a cache pays for only so
+ * many tokens a second. Hits allocate nothing; the lexer's output lies in a buffer that is kept.
+ */
+#include "sql/traits.h"
+
+#include "core/buf.h"
+#include "core/check.h"
+#include "core/clock.h"
+#include "core/list.h"
+#include "core/map.h"
+#include "core/memory.h"
+#include "sql/lex.h"
+#include "sql/parse.h"
+
+#include <stdio.h>
+
+/* At about 2.5 us each this is a tenth of a core, and as much at once after a quiet second. */
+#define MISS_TOKENS_PER_SECOND 40000u
+/* Memory for shapes and names, for each shape that a cache may hold. */
+#define BYTES_PER_SHAPE 1024u
+
+#define ANYTHING (TRAITS_ANYTHING | TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE | TRAITS_RUNS_UNKNOWN)
+
+struct entry {
+    struct map_node node; /* its key is the shape */
+    struct link used;     /* in the order of last use, latest first */
+    struct traits traits;
+    bool is_corrected; /* a replica refused it: no parse takes that back */
+    size_t bytes;
+    char *shape;
+    char *names;
+};
+
+struct traits_cache {
+    struct map map;
+    struct list used;
+    size_t shapes_max;
+    size_t bytes;
+    unsigned inline_tokens;
+    bool has_sink;
+    struct traits_job_sink sink;
+    uint64_t paid_us; /* when `tokens_left` was last filled up */
+    uint64_t tokens_left;
+    char *shape_memory;
+    size_t shape_memory_size;
+    struct buf names;
+    struct traits loose; /* the answer for what is not in the cache */
+    struct traits_cache_stats stats;
+};
+
+struct traits_job {
+    char *text;
+    char *shape;
+    size_t shape_len;
+    uint32_t hints;
+    struct findings findings;
+    struct buf names;
+};
+
+struct traits_cache *traits_cache_new(size_t shapes_max, unsigned inline_tokens,
+                                      const struct traits_job_sink *sink) {
+    struct traits_cache *cache = memory_new(sizeof *cache);
+    list_init(&cache->used);
+    cache->shapes_max = shapes_max == 0 ? 1 : shapes_max;
+    cache->inline_tokens =
+        inline_tokens > TRAITS_INLINE_TOKENS_MAX ? TRAITS_INLINE_TOKENS_MAX : inline_tokens;
+    cache->tokens_left = MISS_TOKENS_PER_SECOND;
+    if (sink != NULL) {
+        cache->has_sink = true;
+        cache->sink = *sink;
+    }
+    return cache;
+}
+
+static void entry_drop(struct traits_cache *cache, struct entry *entry) {
+    map_remove(&cache->map, &entry->node);
+    list_remove(&cache->used, &entry->used);
+    cache->bytes -= entry->bytes;
+    memory_free(entry->shape);
+    memory_free(entry->names);
+    memory_free(entry);
+}
+
+static void entry_correct(struct entry *entry) {
+    entry->is_corrected = true;
+    entry->traits.flags |= TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE;
+    snprintf(entry->traits.why, sizeof entry->traits.why, "a replica refused it");
+}
+
+void traits_cache_free(struct traits_cache **cache) {
+    if (*cache == NULL) return;
+    struct link *link;
+    while ((link = list_first(&(*cache)->used)) != NULL) {
+        entry_drop(*cache, LIST_OWNER(link, struct entry, used));
+    }
+    map_release(&(*cache)->map);
+    buf_release(&(*cache)->names);
+    memory_free((*cache)->shape_memory);
+    memory_free(*cache);
+    *cache = NULL;
+}
+
+/* ---- Answers that no entry has ---- */
+
+static const struct traits *loose_anything(struct traits_cache *cache, uint32_t hints,
+                                           const char *why) {
+    cache->loose = (struct traits){.flags = ANYTHING | hints};
+    snprintf(cache->loose.why, sizeof cache->loose.why, "%s", why);
+    return &cache->loose;
+}
+
+static const struct traits *refused(struct traits_cache *cache, const char *why) {
+    char text[TRAITS_WHY_SIZE];
+    snprintf(text, sizeof text, "not understood: %s", why);
+    cache->stats.refused++;
+    return loose_anything(cache, 0, text);
+}
+
+/* The encodings whose bytes the lexer can read one by one: no character has an ASCII byte as its
+ * second one (PostgreSQL's manual, section 24.3). Without the signs that PostgreSQL passes over. */
+static const char *const safe_encodings[] = {
+    "utf8",        "unicode",     "sqlascii",    "euccn",       "eucjp",       "eucjis2004",
+    "euckr",       "euctw",       "latin1",      "latin2",      "latin3",      "latin4",
+    "latin5",      "latin6",      "latin7",      "latin8",      "latin9",      "latin10",
+    "iso88591",    "iso88592",    "iso88593",    "iso88594",    "iso88595",    "iso88596",
+    "iso88597",    "iso88598",    "iso88599",    "iso885910",   "iso885913",   "iso885914",
+    "iso885915",   "iso885916",   "koi8r",       "koi8",        "koi8u",       "win866",
+    "alt",         "win874",      "win1250",     "win1251",     "win1252",     "win",
+    "win1253",     "win1254",     "win1255",     "win1256",     "win1257",     "win1258",
+    "tcvn",        "tcvn5712",    "vscii",       "abc",         "windows866",  "windows874",
+    "windows1250", "windows1251", "windows1252", "windows1253", "windows1254", "windows1255",
+    "windows1256", "windows1257", "windows1258"};
+
+static bool encoding_is_safe(const char *encoding) {
+    if (encoding == NULL || strcmp(encoding, "UTF8") == 0) return true;
+    char plain[16];
+    size_t len = 0;
+    for (const char *p = encoding; *p != '\0'; p++) {
+        char c = *p >= 'A' && *p <= 'Z' ? (char)(*p | 0x20) : *p;
+        if ((c < 'a' || c > 'z') && (c < '0' || c > '9')) continue;
+        if (len == sizeof plain - 1) return false;
+        plain[len++] = c;
+    }
+    plain[len] = '\0';
+    for (size_t i = 0; i < COUNT(safe_encodings); i++) {
+        if (strcmp(plain, safe_encodings[i]) == 0) return true;
+    }
+    return false;
+}
+
+/* Lexes; on false `why` says why nothing is known of the text. */
+static bool lex(struct traits_cache *cache, struct bytes text, const struct traits_context *context,
+                struct lex_result *result) {
+    result->refused = NULL;
+    if (!encoding_is_safe(context->client_encoding)) {
+        result->refused = "this client_encoding is not read";
+    } else if (!context->standard_conforming_strings) {
+        result->refused = "standard_conforming_strings is off";
+    } else if (!context->safe_backslash_quote) {
+        result->refused = "backslash_quote is not safe_encoding";
+    } else if (text.len > LEX_TEXT_BYTES_MAX) {
+        result->refused = "too long";
+    }
+    if (result->refused != NULL) return false;
+    size_t size = LEX_SHAPE_BYTES(text.len);
+    if (size > cache->shape_memory_size) {
+        memory_free(cache->shape_memory);
+        cache->shape_memory = memory_new(size);
+        cache->shape_memory_size = size;
+    }
+    return lex_text(text, cache->shape_memory, result);
+}
+
+static uint32_t hints_of(const struct lex_result *lexed) {
+    return (lexed->hint_primary ? TRAITS_HINT_PRIMARY : 0u) |
+           (lexed->hint_replica ? TRAITS_HINT_REPLICA : 0u);
+}
+
+/* ---- Entries ---- */
+
+static struct entry *entry_find(struct traits_cache *cache, struct bytes shape) {
+    struct map_node *node = map_find(&cache->map, shape);
+    return node == NULL ? NULL : MAP_OWNER(node, struct entry, node);
+}
+
+/* Adds an entry for a shape that has none; the least recently used make room for it. */
+static struct entry *entry_add(struct traits_cache *cache, struct bytes shape) {
+    struct entry *entry = memory_new(sizeof *entry);
+    entry->shape = memory_copy(shape.at, shape.len);
+    entry->bytes = shape.len;
+    cache->bytes += shape.len;
+    map_add(&cache->map, &entry->node, bytes_of(entry->shape, shape.len));
+    list_prepend(&cache->used, &entry->used);
+    while (cache->used.count > cache->shapes_max ||
+           (cache->bytes > cache->shapes_max * BYTES_PER_SHAPE && cache->used.count > 1)) {
+        entry_drop(cache, LIST_OWNER(list_last(&cache->used), struct entry, used));
+    }
+    return entry;
+}
+
+static void entry_touch(struct traits_cache *cache, struct entry *entry) {
+    if (list_first(&cache->used) == &entry->used) return;
+    list_remove(&cache->used, &entry->used);
+    list_prepend(&cache->used, &entry->used);
+}
+
+/* Fills an entry with what a parse has found. */
+static void entry_fill(struct traits_cache *cache, struct entry *entry,
+                       const struct findings *found, uint32_t hints) {
+    struct bytes names = buf_content(found->names);
+    memory_free(entry->names);
+    entry->names = memory_copy(names.at, names.len);
+    cache->bytes += names.len + entry->node.key.len - entry->bytes;
+    entry->bytes = names.len + entry->node.key.len;
+    entry->traits = (struct traits){.flags = found->flags | hints,
+                                    .names = bytes_of(entry->names, names.len),
+                                    .names_complete = !found->names_cut};
+    memcpy(entry->traits.why, found->why, sizeof found->why);
+    memcpy(entry->traits.parameter, found->parameter, sizeof found->parameter);
+    if (entry->is_corrected) entry_correct(entry);
+}
+
+/* ---- Misses ---- */
+
+/* Takes what a parse of so many tokens costs out of this second's share; false if it is used up. */
+static bool pay(struct traits_cache *cache, unsigned tokens, uint64_t now_us) {
+    uint64_t elapsed_us = now_us > cache->paid_us ? now_us - cache->paid_us : 0;
+    if (elapsed_us > US_PER_S) elapsed_us = US_PER_S;
+    uint64_t earned = elapsed_us * MISS_TOKENS_PER_SECOND / US_PER_S;
+    if (earned > 0 || now_us < cache->paid_us) cache->paid_us = now_us;
+    cache->tokens_left += earned;
+    if (cache->tokens_left > MISS_TOKENS_PER_SECOND) cache->tokens_left = MISS_TOKENS_PER_SECOND;
+    if (cache->tokens_left < tokens) return false;
+    cache->tokens_left -= tokens;
+    return true;
+}
+
+static const struct traits *parse_now(struct traits_cache *cache, struct bytes text,
+                                      const struct lex_result *lexed) {
+    char *copy = memory_copy(text.at, text.len);
+    buf_clear(&cache->names);
+    struct findings found = {.names = &cache->names};
+    parse_text(copy, &found);
+    memory_free(copy);
+    struct entry *entry = entry_add(cache, lexed->shape);
+    entry_fill(cache, entry, &found, hints_of(lexed));
+    cache->stats.parsed_inline++;
+    return &entry->traits;
+}
+
+/* Leaves a parse to the job sink. Until it is done the shape may do anything. */
+static const struct traits *parse_later(struct traits_cache *cache, struct bytes text,
+                                        const struct lex_result *lexed) {
+    struct traits_job *job = memory_new(sizeof *job);
+    job->text = memory_copy(text.at, text.len);
+    job->shape = memory_copy(lexed->shape.at, lexed->shape.len);
+    job->shape_len = lexed->shape.len;
+    job->hints = hints_of(lexed);
+    job->findings.names = &job->names;
+    if (!cache->has_sink || !cache->sink.post(cache->sink.owner, job)) {
+        traits_job_free(&job);
+        return loose_anything(cache, hints_of(lexed), "too long to parse at once");
+    }
+    struct entry *entry = entry_add(cache, lexed->shape);
+    entry->traits = *loose_anything(cache, hints_of(lexed), "too long to parse at once");
+    cache->stats.parsed_later++;
+    return &entry->traits;
+}
+
+static const struct traits *miss(struct traits_cache *cache, struct bytes text,
+                                 const struct lex_result *lexed, uint64_t now_us) {
+    cache->stats.misses++;
+    if (lexed->tokens <= cache->inline_tokens || lexed->shape_tokens <= cache->inline_tokens) {
+        bool is_short = lexed->tokens <= cache->inline_tokens;
+        unsigned tokens = is_short ? lexed->tokens : lexed->shape_tokens;
+        if (!pay(cache, tokens, now_us))
+            return loose_anything(cache, hints_of(lexed), "too many new statements at once");
+        return parse_now(cache, is_short ? text : lexed->shape, lexed);
+    }
+    return parse_later(cache, lexed->tokens <= LEX_TOKENS_MAX ? text : lexed->shape, lexed);
+}
+
+/* ---- Public ---- */
+
+const struct traits *traits_of(struct traits_cache *cache, struct bytes text,
+                               const struct traits_context *context, uint64_t now_us) {
+    struct lex_result lexed;
+    if (!lex(cache, text, context, &lexed)) return refused(cache, lexed.refused);
+    struct entry *entry = entry_find(cache, lexed.shape);
+    if (entry != NULL) {
+        cache->stats.hits++;
+        entry_touch(cache, entry);
+        return &entry->traits;
+    }
+    if (lexed.tokens == 0) {
+        cache->loose =
+            (struct traits){.flags = TRAITS_EMPTY | hints_of(&lexed), .names_complete = true};
+        return &cache->loose;
+    }
+    return miss(cache, text, &lexed, now_us);
+}
+
+void traits_correct(struct traits_cache *cache, struct bytes text,
+                    const struct traits_context *context) {
+    struct lex_result lexed;
+    if (!lex(cache, text, context, &lexed) || lexed.tokens == 0) return;
+    struct entry *entry = entry_find(cache, lexed.shape);
+    if (entry == NULL) {
+        entry = entry_add(cache, lexed.shape);
+        entry->traits = *loose_anything(cache, hints_of(&lexed), "");
+    }
+    entry_touch(cache, entry);
+    entry_correct(entry);
+}
+
+void traits_job_run(struct traits_job *job) {
+    parse_text(job->text, &job->findings);
+}
+
+void traits_job_finish(struct traits_cache *cache, struct traits_job **job) {
+    struct bytes shape = bytes_of((*job)->shape, (*job)->shape_len);
+    struct entry *entry = entry_find(cache, shape);
+    if (entry == NULL) entry = entry_add(cache, shape);
+    entry_fill(cache, entry, &(*job)->findings, (*job)->hints);
+    traits_job_free(job);
+}
+
+void traits_job_free(struct traits_job **job) {
+    if (*job == NULL) return;
+    memory_free((*job)->text);
+    memory_free((*job)->shape);
+    buf_release(&(*job)->names);
+    memory_free(*job);
+    *job = NULL;
+}
+
+struct traits_cache_stats traits_cache_stats(const struct traits_cache *cache) {
+    struct traits_cache_stats stats = cache->stats;
+    stats.shapes = cache->used.count;
+    return stats;
+}
