@@ -54,43 +54,4 @@ void probe_close(struct probe **probe);
  * replica. */
 void probe_nudge(struct cluster *cluster);
 
-/*
- * What the answers of all nodes mean: pure, for the prober and its tests.
- */
-
-struct probe_view {
-    bool is_tried; /* answered or failed at least once, or has had its time */
-    bool is_answering;
-    bool in_recovery;
-    bool has_followed; /* this process saw it as a standby that replayed this primary's positions */
-    uint32_t timeline; /* 0 unknown */
-    uint64_t system_identifier; /* 0 unknown */
-};
-
-enum probe_trouble {
-    PROBE_FINE,
-    PROBE_NO_PRIMARY,    /* nobody answers as a primary */
-    PROBE_UNTRIED,       /* at start-up: some node `b` may still turn out to be one */
-    PROBE_TWO_PRIMARIES, /* `a` and `b` both answer as one */
-    PROBE_UNPROVEN       /* `a` answers as one in place of `b`, but is not known as its standby */
-};
-
-struct probe_verdict {
-    enum node_role roles[CLUSTER_NODES_MAX]; /* NODE_UNKNOWN for who does not answer */
-    int primary;                             /* who gets the writes, -1 nobody */
-    uint64_t system_identifier;              /* of the cluster from now on; 0 unknown */
-    enum probe_trouble trouble;
-    int a, b; /* the nodes that `trouble` names, -1 none */
-};
-
-/* What the prober knew before. */
-struct probe_past {
-    int primary; /* the last node that had the primary's role, -1 at start-up */
-    uint32_t timeline;
-    uint64_t system_identifier;
-};
-
-void probe_judge(const struct probe_view *views, size_t count, const struct probe_past *past,
-                 struct probe_verdict *verdict);
-
 #endif

@@ -176,8 +176,7 @@ static void fail_as_libpq_says(struct pqconn *conn) {
 }
 
 static void on_deadline(struct loop_timer *timer) {
-    struct pqconn *conn =
-        (struct pqconn *)(void *)((char *)timer - offsetof(struct pqconn, deadline));
+    struct pqconn *conn = LIST_OWNER(timer, struct pqconn, deadline);
     switch (conn->state) {
     case PQCONN_LOOKUP:
         fail(conn, "server DNS lookup failed: no answer in time");

@@ -1,0 +1,552 @@
+/*
+ * The prober of one cluster; see cluster/probe.h, and cluster/freshness.h for the rule it serves.
+ *
+ * An answer is handled in this order: what the node said becomes its view; the views of all nodes
+ * become a verdict (cluster/verdict.h), which is carried out; then a primary's position goes into
+ * the history and every replica is judged anew by its latest sample, or a replica's sample is
+ * judged alone. A sample is void as soon as its connection is lost, its node is no replica, or
+ * the primary has changed.
+ *
+ * Rounds. `round` is the number of the latest one. The expected primary is asked first and the
+ * replicas upon its answer, since a replica that is asked at the same moment has often not yet
+ * replayed the very position the primary reports; if that answer takes longer than STRAGGLE_MS
+ * the replicas are asked all the same. A node whose last question is still open is left alone.
+ *
+ * A nudge brings the next round forward and starts a chase: rounds follow every CHASE_MS until all
+ * replicas that are up have a sample of, and cover, the round that the nudge asked for, or until
+ * CHASE_US_MAX is over.
+ */
+#include "cluster/probe.h"
+
+#include "cluster/freshness.h"
+#include "cluster/inquiry.h"
+#include "cluster/nudge.h"
+#include "cluster/verdict.h"
+#include "core/buf.h"
+#include "core/check.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "net/loop.h"
+
+#include <stdio.h>
+
+#define STRAGGLE_MS  10u
+#define CHASE_MS     5u
+#define CHASE_US_MAX 1000000u
+#define GRACE_US     1000000u /* how long an untried node may hold up the first verdict */
+
+/* What is known about one node. */
+struct standing {
+    struct inquiry *inquiry;
+    struct verdict_view view;
+    struct inquiry_identity identity; /* of the last connection that stood */
+    bool has_stood;
+    unsigned rises, falls; /* answers and failures in a row */
+    uint32_t timeline;     /* the latest one seen over this connection */
+    uint64_t lsn;          /* the latest sample; 0 none */
+    uint32_t sampled;      /* the round in which it was requested; 0: no valid sample */
+    uint64_t replay_age_ms;
+    struct node_report report;
+};
+
+struct probe {
+    struct loop *loop;
+    struct cluster *cluster;
+    const struct probe_ops *ops;
+    void *owner;
+    struct probe_settings settings; /* its texts are the four below */
+    char *user;
+    char *password;
+    char *database;
+    char *sslmode;
+    struct verdict_past past;
+    struct verdict verdict;
+    struct freshness_history history;
+    struct loop_timer next_round;
+    struct loop_timer straggle;
+    uint64_t opened_us;
+    uint32_t round;
+    uint64_t round_us;
+    bool has_asked_replicas; /* in this round */
+    bool is_nudged;          /* the next round answers a nudge */
+    bool is_changed;         /* the owner is to be told */
+    bool has_told_privileges;
+    uint32_t wanted; /* what the chase is after; 0: no chase */
+    uint64_t chase_end_us;
+    size_t count;
+    struct standing standings[];
+};
+
+static const char *name_of(const struct probe *probe, int index) {
+    return cluster_node_const(probe->cluster, (size_t)index)->name;
+}
+
+/* ---- trouble in words */
+
+/* Why nobody answers as a primary: what each node is, or the error that it gave. */
+static void describe_nodes(struct buf *text, struct probe *probe) {
+    for (size_t i = 0; i < probe->count; i++) {
+        const struct standing *standing = &probe->standings[i];
+        const struct node *node = cluster_node_const(probe->cluster, i);
+        const char *what = standing->report.error;
+        if (what[0] == '\0') what = node_role_text(node_role(node));
+        buf_append_format(text, "%s%s: %s", i == 0 ? "" : "; ", node->name, what);
+    }
+}
+
+static void describe_trouble(struct buf *text, struct probe *probe) {
+    const struct verdict *verdict = &probe->verdict;
+    switch (verdict->trouble) {
+    case VERDICT_FINE:
+        return;
+    case VERDICT_NO_PRIMARY:
+        buf_append_text(text, "no node answers as primary (");
+        describe_nodes(text, probe);
+        buf_append_text(text, ")");
+        return;
+    case VERDICT_UNTRIED:
+        if (verdict->a >= 0) {
+            buf_append_format(text, "%s answers as primary, ", name_of(probe, verdict->a));
+        }
+        buf_append_format(text, "%s has not been tried yet", name_of(probe, verdict->b));
+        return;
+    case VERDICT_TWO_PRIMARIES:
+        buf_append_format(text, "%s and %s both answer as primary, neither gets writes",
+                          name_of(probe, verdict->a), name_of(probe, verdict->b));
+        return;
+    case VERDICT_UNPROVEN:
+        buf_append_format(text,
+                          "%s answers as primary in place of %s, but was not seen as its standby"
+                          " and on a later timeline, and gets no writes",
+                          name_of(probe, verdict->a), name_of(probe, verdict->b));
+        return;
+    }
+}
+
+static void tell_trouble(struct probe *probe, enum verdict_trouble before) {
+    if (before == VERDICT_FINE && probe->verdict.trouble == VERDICT_FINE) return;
+    struct buf text = {0};
+    describe_trouble(&text, probe);
+    cluster_trouble_set(probe->cluster, buf_text(&text));
+    if (probe->verdict.trouble != before && probe->verdict.trouble > VERDICT_UNTRIED) {
+        log_line(LOG_LEVEL_WARNING, "cluster %s: %s", cluster_name(probe->cluster),
+                 buf_text(&text));
+    }
+    buf_release(&text);
+}
+
+/* ---- samples */
+
+static bool is_up_replica(const struct node *node) {
+    return node_role(node) == NODE_REPLICA && node_state(node) == NODE_UP;
+}
+
+/* What a replica covers by its latest sample, for the workers to see. */
+static void judge_sample(struct probe *probe, size_t index) {
+    struct standing *standing = &probe->standings[index];
+    struct node *node = cluster_node(probe->cluster, index);
+    uint64_t before = atomic_load_explicit(&node->freshness, memory_order_relaxed);
+    uint32_t covers = 0;
+    if (standing->sampled > 0 && node_role(node) == NODE_REPLICA) {
+        covers = freshness_history_covers(&probe->history, standing->timeline, standing->lsn);
+    }
+    if (covers > 0) standing->view.has_followed = true;
+    uint64_t after = (uint64_t)covers << 32 | standing->sampled;
+    if (after == before) return;
+    node_sample(node, covers, standing->sampled);
+    if (covers > freshness_covers(before) || standing->sampled > freshness_sampled(before)) {
+        probe->is_changed = true;
+    }
+}
+
+static void void_sample(struct probe *probe, size_t index) {
+    probe->standings[index].sampled = 0;
+    node_sample(cluster_node(probe->cluster, index), 0, 0);
+}
+
+/* Ends the chase once every replica that is up has, and covers, what was wanted. */
+static void check_chase(struct probe *probe) {
+    if (probe->wanted == 0) return;
+    for (size_t i = 0; i < probe->count; i++) {
+        const struct node *node = cluster_node_const(probe->cluster, i);
+        uint64_t pair = atomic_load_explicit(&node->freshness, memory_order_relaxed);
+        if (!is_up_replica(node)) continue;
+        if (freshness_covers(pair) < probe->wanted) return;
+        if (freshness_sampled(pair) < probe->wanted) return;
+    }
+    probe->wanted = 0;
+}
+
+/* ---- reports */
+
+static void publish_report(struct probe *probe, size_t index) {
+    struct standing *standing = &probe->standings[index];
+    struct node_report *report = &standing->report;
+    uint64_t primary_lsn = 0;
+    if (probe->history.count > 0) {
+        primary_lsn = probe->history.entries[probe->history.count - 1].lsn;
+    }
+    report->lsn = standing->lsn;
+    report->timeline = standing->timeline;
+    report->has_lag = standing->sampled > 0 && primary_lsn > 0 && standing->view.in_recovery;
+    report->lag_bytes = standing->lsn < primary_lsn ? primary_lsn - standing->lsn : 0;
+    report->lag_ms = report->lag_bytes == 0 ? 0 : standing->replay_age_ms;
+    node_report_set(probe->cluster, index, report);
+}
+
+/* ---- verdicts */
+
+static void reset_node(struct probe *probe, size_t index, const char *why) {
+    probe->ops->reset(probe->owner, probe->cluster, (unsigned)index, why);
+}
+
+/* Sets a node's role; a node that does not answer keeps its own, unless another is the primary. */
+static void carry_out_role(struct probe *probe, size_t index) {
+    struct node *node = cluster_node(probe->cluster, index);
+    enum node_role before = node_role(node);
+    enum node_role after = probe->verdict.roles[index];
+    if (after == NODE_UNKNOWN) {
+        bool is_replaced = before == NODE_PRIMARY && probe->verdict.primary >= 0;
+        if (!is_replaced) after = before;
+    }
+    if (after == before) return;
+    node_become(node, after, node_state(node));
+    probe->is_changed = true;
+    if (after != NODE_REPLICA) void_sample(probe, index);
+    bool is_bad = after == NODE_RIVAL || after == NODE_STRANGER;
+    log_line(is_bad ? LOG_LEVEL_WARNING : LOG_LEVEL_LOG, "cluster %s: node %s was %s, is %s%s",
+             cluster_name(probe->cluster), node->name, node_role_text(before),
+             node_role_text(after),
+             after == NODE_STRANGER ? " (another system identifier: no member)" : "");
+    if (before == NODE_PRIMARY) reset_node(probe, index, "it is no longer the primary");
+}
+
+/* Another node than before has the primary's role: nothing that was sampled counts for it. */
+static void welcome_primary(struct probe *probe, int primary) {
+    probe->past.primary = primary;
+    probe->history.count = 0;
+    for (size_t i = 0; i < probe->count; i++) {
+        probe->standings[i].view.has_followed = false;
+        judge_sample(probe, i);
+    }
+}
+
+static void judge(struct probe *probe) {
+    struct verdict_view views[CLUSTER_NODES_MAX];
+    bool has_waited = loop_now_us(probe->loop) - probe->opened_us >= GRACE_US;
+    for (size_t i = 0; i < probe->count; i++) {
+        views[i] = probe->standings[i].view;
+        views[i].is_tried = views[i].is_tried || has_waited;
+    }
+    enum verdict_trouble trouble_before = probe->verdict.trouble;
+    verdict_reach(&probe->verdict, views, probe->count, &probe->past);
+    const struct verdict *verdict = &probe->verdict;
+    probe->past.system_identifier = verdict->system_identifier;
+    if (verdict->primary != cluster_primary(probe->cluster)) {
+        /* No primary before there is another one: no worker may see a role and an index that
+         * contradict each other in favour of a node that has lost the role. */
+        cluster_set_primary(probe->cluster, -1);
+        probe->is_changed = true;
+    }
+    for (size_t i = 0; i < probe->count; i++) carry_out_role(probe, i);
+    if (verdict->primary >= 0) {
+        if (verdict->primary != probe->past.primary) welcome_primary(probe, verdict->primary);
+        probe->past.timeline = views[verdict->primary].timeline;
+    }
+    cluster_set_primary(probe->cluster, verdict->primary);
+    tell_trouble(probe, trouble_before);
+}
+
+/* Puts an end to the handling of an event. */
+static void settle(struct probe *probe) {
+    check_chase(probe);
+    if (!probe->is_changed) return;
+    probe->is_changed = false;
+    probe->ops->changed(probe->owner, probe->cluster);
+}
+
+/* ---- news of one node */
+
+static void count_rise(struct probe *probe, size_t index) {
+    struct standing *standing = &probe->standings[index];
+    struct node *node = cluster_node(probe->cluster, index);
+    standing->falls = 0;
+    if (standing->rises < probe->settings.rise) standing->rises++;
+    if (standing->rises < probe->settings.rise) return;
+    standing->report.error[0] = '\0';
+    standing->view.is_answering = true;
+    standing->view.is_tried = true;
+    if (node_state(node) == NODE_UP) return;
+    node_become(node, node_role(node), NODE_UP);
+    probe->is_changed = true;
+    log_line(LOG_LEVEL_LOG, "cluster %s: node %s is up", cluster_name(probe->cluster), node->name);
+}
+
+static void count_fall(struct probe *probe, size_t index) {
+    struct standing *standing = &probe->standings[index];
+    struct node *node = cluster_node(probe->cluster, index);
+    standing->rises = 0;
+    if (standing->falls < probe->settings.fall) standing->falls++;
+    if (node_state(node) == NODE_DOWN || standing->falls < probe->settings.fall) return;
+    standing->view.is_answering = false;
+    standing->view.is_tried = true;
+    node_become(node, node_role(node), NODE_DOWN);
+    probe->is_changed = true;
+    log_line(LOG_LEVEL_WARNING, "cluster %s: node %s is down: %s", cluster_name(probe->cluster),
+             node->name, standing->report.error);
+}
+
+/* True if it is known that this is not what the last connection reached. */
+static const char *find_difference(const struct standing *standing,
+                                   const struct inquiry_identity *now) {
+    const struct inquiry_identity *before = &standing->identity;
+    if (!standing->has_stood) return NULL;
+    if (strcmp(before->address, now->address) != 0) return "its address has changed";
+    if (strcmp(before->started, now->started) != 0) return "it has been started anew";
+    if (before->system_identifier != now->system_identifier) {
+        return "its system identifier has changed";
+    }
+    return NULL;
+}
+
+/* Says once what the probe's user may not see, and what follows. */
+static void tell_privileges(struct probe *probe, const struct inquiry_identity *identity) {
+    if (probe->has_told_privileges) return;
+    const char *what = NULL;
+    if (identity->hides_receiver)
+        what = "the WAL receivers (a replica serves again after a "
+               "failover only when its next restart point is done)";
+    if (identity->hides_control) what = "the control data (replicas' timelines are not known)";
+    if (identity->hides_system) what = "the system identifier (foreign nodes are not recognised)";
+    if (what == NULL) return;
+    probe->has_told_privileges = true;
+    log_line(LOG_LEVEL_WARNING, "cluster %s: user %s may not see %s; pg_monitor would allow it",
+             cluster_name(probe->cluster), probe->settings.user, what);
+}
+
+static void on_stood(void *owner, unsigned index, const struct inquiry_identity *identity) {
+    struct probe *probe = owner;
+    struct standing *standing = &probe->standings[index];
+    const char *difference = find_difference(standing, identity);
+    standing->sampled = 0;
+    standing->timeline = 0;
+    node_renew(cluster_node(probe->cluster, index), difference != NULL);
+    standing->identity = *identity;
+    standing->has_stood = true;
+    standing->view.system_identifier = identity->system_identifier;
+    standing->report.system_identifier = identity->system_identifier;
+    standing->report.version = identity->version;
+    memcpy(standing->report.address, identity->address, sizeof standing->report.address);
+    memcpy(standing->report.started, identity->started, sizeof standing->report.started);
+    tell_privileges(probe, identity);
+    if (difference != NULL) reset_node(probe, index, difference);
+    /* It missed the question of this round; the number was stored before, so it may have it. */
+    (void)inquiry_ask(standing->inquiry, probe->round);
+}
+
+static void ask_replicas(struct probe *probe) {
+    probe->has_asked_replicas = true;
+    for (size_t i = 0; i < probe->count; i++) {
+        if ((int)i == probe->past.primary) continue;
+        (void)inquiry_ask(probe->standings[i].inquiry, probe->round);
+    }
+}
+
+static void take_position(struct probe *probe, size_t index, const struct inquiry_answer *answer) {
+    if (cluster_primary(probe->cluster) != (int)index) return;
+    freshness_history_add(&probe->history, answer->round, answer->timeline, answer->lsn);
+    for (size_t i = 0; i < probe->count; i++) {
+        if (i != index) judge_sample(probe, i);
+    }
+    if (!probe->has_asked_replicas) ask_replicas(probe);
+}
+
+static void on_answer(void *owner, unsigned index, const struct inquiry_answer *answer) {
+    struct probe *probe = owner;
+    struct standing *standing = &probe->standings[index];
+    /* While a WAL receiver is between two timelines only older figures can be had. */
+    if (answer->timeline > standing->timeline) standing->timeline = answer->timeline;
+    standing->lsn = answer->lsn;
+    standing->sampled = answer->in_recovery ? answer->round : 0;
+    standing->replay_age_ms = answer->replay_age_ms;
+    standing->report.latency_us = answer->latency_us;
+    standing->view.in_recovery = answer->in_recovery;
+    standing->view.timeline = standing->timeline;
+    count_rise(probe, index);
+    judge(probe);
+    if (answer->in_recovery) {
+        judge_sample(probe, index);
+    } else {
+        take_position(probe, index, answer);
+    }
+    publish_report(probe, index);
+    /* A question that was open when the round began kept the node out of it. */
+    if (answer->round != probe->round && probe->has_asked_replicas) {
+        (void)inquiry_ask(standing->inquiry, probe->round);
+    }
+    settle(probe);
+}
+
+static void on_failure(void *owner, unsigned index, const char *error) {
+    struct probe *probe = owner;
+    struct standing *standing = &probe->standings[index];
+    (void)snprintf(standing->report.error, sizeof standing->report.error, "%s", error);
+    void_sample(probe, index);
+    count_fall(probe, index);
+    judge(probe);
+    publish_report(probe, index);
+    settle(probe);
+}
+
+static const struct inquiry_ops ops_of_inquiries = {on_stood, on_answer, on_failure};
+
+/* ---- rounds */
+
+static void schedule_round(struct probe *probe, uint64_t in_ms) {
+    loop_timer_start(probe->loop, &probe->next_round, in_ms, 0);
+}
+
+/* The flag is cleared before the number is taken: whoever finds it set, and therefore does not
+ * post, has loaded a smaller number than this round's. */
+static void accept_nudge(struct probe *probe) {
+    if (!probe->is_nudged) return;
+    probe->is_nudged = false;
+    atomic_store(&cluster_nudge(probe->cluster)->is_posted, false);
+    probe->wanted = UINT32_MAX; /* becomes the number of this round */
+    probe->chase_end_us = loop_now_us(probe->loop) + CHASE_US_MAX;
+}
+
+static void begin_round(struct probe *probe) {
+    uint64_t now_us = loop_now_us(probe->loop);
+    accept_nudge(probe);
+    probe->round = freshness_next();
+    probe->round_us = now_us;
+    if (probe->wanted == UINT32_MAX) probe->wanted = probe->round;
+    if (now_us >= probe->chase_end_us) probe->wanted = 0;
+    /* Without a primary nothing can be covered any more, however often replicas are asked. */
+    bool is_chasing = probe->wanted != 0 && cluster_primary(probe->cluster) >= 0;
+    schedule_round(probe, is_chasing ? CHASE_MS : probe->settings.interval_ms);
+    probe->has_asked_replicas = false;
+    int primary = probe->past.primary;
+    bool is_asked = primary >= 0 && inquiry_ask(probe->standings[primary].inquiry, probe->round);
+    if (is_asked) {
+        loop_timer_start(probe->loop, &probe->straggle, STRAGGLE_MS, 0);
+    } else {
+        ask_replicas(probe);
+    }
+    judge(probe);
+    settle(probe);
+}
+
+static void on_next_round(struct loop_timer *timer) {
+    begin_round(LIST_OWNER(timer, struct probe, next_round));
+}
+
+static void on_straggle(struct loop_timer *timer) {
+    struct probe *probe = LIST_OWNER(timer, struct probe, straggle);
+    if (!probe->has_asked_replicas) ask_replicas(probe);
+}
+
+/* ---- nudges */
+
+static void take_nudge(struct probe *probe) {
+    probe->is_nudged = true;
+    uint64_t since_us = loop_now_us(probe->loop) - probe->round_us;
+    uint64_t spacing_us = CHASE_MS * US_PER_MS;
+    schedule_round(probe, since_us >= spacing_us ? 0 : (spacing_us - since_us) / US_PER_MS + 1);
+}
+
+static void on_nudge(struct loop_mail *mail, void *context) {
+    (void)context;
+    struct cluster_nudge *nudge = LIST_OWNER(mail, struct cluster_nudge, mail);
+    struct cluster *cluster = nudge->cluster;
+    nudge->cluster = NULL;
+    if (nudge->probe != NULL) {
+        take_nudge(nudge->probe);
+    } else {
+        atomic_store(&nudge->is_posted, false);
+    }
+    cluster_free(&cluster);
+}
+
+void probe_nudge(struct cluster *cluster) {
+    struct cluster_nudge *nudge = cluster_nudge(cluster);
+    struct loop *loop = atomic_load_explicit(&nudge->loop, memory_order_acquire);
+    if (loop == NULL) return;
+    if (atomic_load_explicit(&nudge->is_posted, memory_order_relaxed)) return;
+    if (atomic_exchange(&nudge->is_posted, true)) return;
+    nudge->cluster = cluster_share(cluster);
+    nudge->mail.run = on_nudge;
+    loop_post(loop, &nudge->mail);
+}
+
+/* ---- opening and closing */
+
+static unsigned or_default(unsigned value, unsigned otherwise) {
+    return value == 0 ? otherwise : value;
+}
+
+static void copy_settings(struct probe *probe, const struct probe_settings *given) {
+    probe->user = memory_copy_text(given->user);
+    probe->password = memory_copy_text(given->password);
+    probe->database = memory_copy_text(given->database);
+    probe->sslmode = memory_copy_text(given->sslmode);
+    probe->settings = (struct probe_settings){
+        .user = probe->user,
+        .password = probe->password,
+        .database = probe->database,
+        .sslmode = probe->sslmode,
+        .interval_ms = or_default(given->interval_ms, 1000),
+        .connect_timeout_ms = or_default(given->connect_timeout_ms, 5000),
+        .query_timeout_ms = or_default(given->query_timeout_ms, 5000),
+        .rise = or_default(given->rise, 1),
+        .fall = or_default(given->fall, 2),
+    };
+}
+
+struct probe *probe_open(struct loop *loop, struct cluster *cluster,
+                         const struct probe_settings *settings, const struct probe_ops *ops,
+                         void *owner) {
+    size_t count = cluster_count(cluster);
+    CHECK(cluster_is_probed(cluster) && cluster_nudge(cluster)->probe == NULL);
+    struct probe *probe = memory_new(sizeof *probe + count * sizeof probe->standings[0]);
+    probe->loop = loop;
+    probe->cluster = cluster_share(cluster);
+    probe->ops = ops;
+    probe->owner = owner;
+    copy_settings(probe, settings);
+    probe->past.primary = -1;
+    probe->verdict.primary = -1;
+    probe->opened_us = loop_now_us(loop);
+    probe->count = count;
+    probe->next_round.run = on_next_round;
+    probe->straggle.run = on_straggle;
+    for (size_t i = 0; i < count; i++) {
+        probe->standings[i].inquiry = inquiry_new(loop, cluster_node_const(cluster, i),
+                                                  &probe->settings, &ops_of_inquiries, probe);
+    }
+    cluster_nudge(cluster)->probe = probe;
+    atomic_store_explicit(&cluster_nudge(cluster)->loop, loop, memory_order_release);
+    begin_round(probe);
+    return probe;
+}
+
+void probe_close(struct probe **probe_at) {
+    struct probe *probe = *probe_at;
+    if (probe == NULL) return;
+    *probe_at = NULL;
+    struct cluster_nudge *nudge = cluster_nudge(probe->cluster);
+    atomic_store_explicit(&nudge->loop, NULL, memory_order_release);
+    nudge->probe = NULL;
+    if (probe->is_nudged) atomic_store(&nudge->is_posted, false);
+    loop_timer_stop(&probe->next_round);
+    loop_timer_stop(&probe->straggle);
+    for (size_t i = 0; i < probe->count; i++) inquiry_free(&probe->standings[i].inquiry);
+    memory_free(probe->user);
+    memory_free_secret(probe->password);
+    memory_free(probe->database);
+    memory_free(probe->sslmode);
+    cluster_free(&probe->cluster);
+    memory_free(probe);
+}

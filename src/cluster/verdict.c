@@ -1,0 +1,114 @@
+/*
+ * Verdicts; the rules stand in cluster/verdict.h. First the cluster's system identifier, then who
+ * is a member, then the candidates, the members that answer as a primary, then which of them may
+ * have the writes.
+ */
+#include "cluster/verdict.h"
+
+#include "core/check.h"
+
+struct candidates {
+    size_t count;
+    int first, second; /* -1: none */
+};
+
+static bool answers_as_primary(const struct verdict_view *view) {
+    return view->is_answering && !view->in_recovery;
+}
+
+static bool is_stranger(const struct verdict_view *view, uint64_t cluster_identifier) {
+    return view->is_answering && cluster_identifier != 0 && view->system_identifier != 0 &&
+           view->system_identifier != cluster_identifier;
+}
+
+static struct candidates find_candidates(const struct verdict_view *views, size_t count,
+                                         uint64_t cluster_identifier) {
+    struct candidates found = {0, -1, -1};
+    for (size_t i = 0; i < count; i++) {
+        if (!answers_as_primary(&views[i]) || is_stranger(&views[i], cluster_identifier)) continue;
+        found.count++;
+        if (found.first < 0) {
+            found.first = (int)i;
+        } else if (found.second < 0) {
+            found.second = (int)i;
+        }
+    }
+    return found;
+}
+
+/* The identifier that decides who is a member. It is learnt from the only node that answers as a
+ * primary. It changes only where the primary itself was made anew and nobody answers with the old
+ * one, as when a single node's data folder was replaced. */
+static uint64_t find_identifier(const struct verdict_view *views, size_t count,
+                                const struct verdict_past *past) {
+    if (past->system_identifier == 0) {
+        struct candidates found = find_candidates(views, count, 0);
+        return found.count == 1 ? views[found.first].system_identifier : 0;
+    }
+    if (past->primary < 0 || !answers_as_primary(&views[past->primary])) {
+        return past->system_identifier;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (views[i].is_answering && views[i].system_identifier == past->system_identifier) {
+            return past->system_identifier;
+        }
+    }
+    uint64_t now = views[past->primary].system_identifier;
+    return now == 0 ? past->system_identifier : now;
+}
+
+static int first_untried(const struct verdict_view *views, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (!views[i].is_tried) return (int)i;
+    }
+    return -1;
+}
+
+static void stop_writes(struct verdict *verdict, enum verdict_trouble trouble, int a, int b) {
+    verdict->primary = -1;
+    verdict->trouble = trouble;
+    verdict->a = a;
+    verdict->b = b;
+}
+
+/* Exactly one node answers as a primary: may it have the writes? */
+static void judge_single(struct verdict *verdict, int node, const struct verdict_view *views,
+                         size_t count, const struct verdict_past *past) {
+    verdict->primary = node;
+    if (past->primary == node) return;
+    if (past->primary < 0) {
+        int untried = first_untried(views, count);
+        if (untried >= 0) stop_writes(verdict, VERDICT_UNTRIED, node, untried);
+        return;
+    }
+    const struct verdict_view *view = &views[node];
+    bool is_proven = view->has_followed && past->timeline != 0 && view->timeline > past->timeline;
+    if (!is_proven) stop_writes(verdict, VERDICT_UNPROVEN, node, past->primary);
+}
+
+void verdict_reach(struct verdict *verdict, const struct verdict_view *views, size_t count,
+                   const struct verdict_past *past) {
+    CHECK(count <= CLUSTER_NODES_MAX && past->primary < (int)count);
+    *verdict = (struct verdict){.primary = -1, .a = -1, .b = -1};
+    verdict->system_identifier = find_identifier(views, count, past);
+    struct candidates found = find_candidates(views, count, verdict->system_identifier);
+    if (found.count == 0) {
+        int untried = past->primary < 0 ? first_untried(views, count) : -1;
+        stop_writes(verdict, untried >= 0 ? VERDICT_UNTRIED : VERDICT_NO_PRIMARY, -1, untried);
+    } else if (found.count == 1) {
+        judge_single(verdict, found.first, views, count, past);
+    } else {
+        stop_writes(verdict, VERDICT_TWO_PRIMARIES, found.first, found.second);
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct verdict_view *view = &views[i];
+        if (!view->is_answering) continue;
+        if (is_stranger(view, verdict->system_identifier)) {
+            verdict->roles[i] = NODE_STRANGER;
+        } else if (view->in_recovery) {
+            verdict->roles[i] = NODE_REPLICA;
+        } else {
+            verdict->roles[i] = verdict->primary == (int)i ? NODE_PRIMARY : NODE_RIVAL;
+        }
+    }
+}
