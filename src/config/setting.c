@@ -108,8 +108,8 @@ static const struct setting pooler_settings[] = {
     {"auth_file", STRING, POOLER(auth_file), LIVE, "", 0, 0, NULL,
      "File with the users and their secrets, one \"user\" \"secret\" on each line."},
     {"auth_type", ENUM, POOLER(auth_type), LIVE, "md5", 0, 0, auth_types,
-     "How clients log in. With md5 a client is asked for SCRAM, whatever kind of secret is "
-     "stored; MD5 itself is not supported by this version."},
+     "How clients log in. In this version md5 is SCRAM with plain and SCRAM secrets; MD5 "
+     "secrets are not supported yet."},
     {"cancel_wait_timeout", TIME, POOLER(cancel_wait_timeout_us), LIVE, "10", 0, TIME_MAX, NULL,
      "How long a cancel request may wait to be sent; 0 = without end."},
     {"client_idle_timeout", TIME, POOLER(client_idle_timeout_us), LIVE, "0", 0, TIME_MAX, NULL,
