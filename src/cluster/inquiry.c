@@ -24,7 +24,7 @@
 #include <stdlib.h>
 
 #define PAUSE_MS_MIN 100u
-#define PAUSE_MS_MAX 2000u
+#define PAUSE_MS_MAX 1000u
 
 enum inquiry_step {
     INQUIRY_WAITING,

@@ -12,9 +12,10 @@
  * replayed the very position the primary reports; if that answer takes longer than STRAGGLE_MS
  * the replicas are asked all the same. A node whose last question is still open is left alone.
  *
- * A nudge brings the next round forward and starts a chase: rounds follow every CHASE_MS until all
- * replicas that are up have a sample of, and cover, the round that the nudge asked for, or until
- * CHASE_US_MAX is over.
+ * A nudge brings the next round forward, to SPACING_MS after the last one at the earliest, and
+ * starts a chase: more rounds follow after 1, 2, 4 and from then on SPACING_MS milliseconds, until
+ * all replicas that are up have a sample of, and cover, the round that the nudge asked for, or
+ * until CHASE_US_MAX is over.
  */
 #include "cluster/probe.h"
 
@@ -32,7 +33,7 @@
 #include <stdio.h>
 
 #define STRAGGLE_MS  10u
-#define CHASE_MS     5u
+#define SPACING_MS   5u
 #define CHASE_US_MAX 1000000u
 #define GRACE_US     1000000u /* how long an untried node may hold up the first verdict */
 
@@ -67,13 +68,15 @@ struct probe {
     struct loop_timer straggle;
     uint64_t opened_us;
     uint32_t round;
-    uint64_t round_us;
+    uint64_t round_us;       /* when it began */
+    uint64_t due_us;         /* when the next one begins */
     bool has_asked_replicas; /* in this round */
     bool is_nudged;          /* the next round answers a nudge */
     bool is_changed;         /* the owner is to be told */
     bool has_told_privileges;
     uint32_t wanted; /* what the chase is after; 0: no chase */
     uint64_t chase_end_us;
+    unsigned chase_ms; /* the pause before the chase's next round */
     size_t count;
     struct standing standings[];
 };
@@ -404,6 +407,7 @@ static const struct inquiry_ops ops_of_inquiries = {on_stood, on_answer, on_fail
 /* ---- rounds */
 
 static void schedule_round(struct probe *probe, uint64_t in_ms) {
+    probe->due_us = loop_now_us(probe->loop) + in_ms * US_PER_MS;
     loop_timer_start(probe->loop, &probe->next_round, in_ms, 0);
 }
 
@@ -412,9 +416,20 @@ static void schedule_round(struct probe *probe, uint64_t in_ms) {
 static void accept_nudge(struct probe *probe) {
     if (!probe->is_nudged) return;
     probe->is_nudged = false;
+    if (probe->wanted == 0) probe->chase_ms = 1;
     atomic_store(&cluster_nudge(probe->cluster)->is_posted, false);
     probe->wanted = UINT32_MAX; /* becomes the number of this round */
     probe->chase_end_us = loop_now_us(probe->loop) + CHASE_US_MAX;
+}
+
+/* Without a primary nothing more can be covered, however often replicas are asked. */
+static unsigned pause_before_next(struct probe *probe) {
+    if (probe->wanted == 0 || cluster_primary(probe->cluster) < 0) {
+        return probe->settings.interval_ms;
+    }
+    unsigned pause_ms = probe->chase_ms;
+    probe->chase_ms = pause_ms * 2 < SPACING_MS ? pause_ms * 2 : SPACING_MS;
+    return pause_ms;
 }
 
 static void begin_round(struct probe *probe) {
@@ -424,9 +439,7 @@ static void begin_round(struct probe *probe) {
     probe->round_us = now_us;
     if (probe->wanted == UINT32_MAX) probe->wanted = probe->round;
     if (now_us >= probe->chase_end_us) probe->wanted = 0;
-    /* Without a primary nothing can be covered any more, however often replicas are asked. */
-    bool is_chasing = probe->wanted != 0 && cluster_primary(probe->cluster) >= 0;
-    schedule_round(probe, is_chasing ? CHASE_MS : probe->settings.interval_ms);
+    schedule_round(probe, pause_before_next(probe));
     probe->has_asked_replicas = false;
     int primary = probe->past.primary;
     bool is_asked = primary >= 0 && inquiry_ask(probe->standings[primary].inquiry, probe->round);
@@ -452,9 +465,11 @@ static void on_straggle(struct loop_timer *timer) {
 
 static void take_nudge(struct probe *probe) {
     probe->is_nudged = true;
-    uint64_t since_us = loop_now_us(probe->loop) - probe->round_us;
-    uint64_t spacing_us = CHASE_MS * US_PER_MS;
-    schedule_round(probe, since_us >= spacing_us ? 0 : (spacing_us - since_us) / US_PER_MS + 1);
+    uint64_t now_us = loop_now_us(probe->loop);
+    uint64_t free_us = probe->round_us + SPACING_MS * US_PER_MS;
+    if (free_us < now_us) free_us = now_us;
+    if (probe->due_us <= free_us) return;
+    schedule_round(probe, (free_us - now_us + US_PER_MS - 1) / US_PER_MS);
 }
 
 static void on_nudge(struct loop_mail *mail, void *context) {

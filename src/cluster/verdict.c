@@ -86,6 +86,12 @@ static void judge_single(struct verdict *verdict, int node, const struct verdict
     if (!is_proven) stop_writes(verdict, VERDICT_UNPROVEN, node, past->primary);
 }
 
+/* Nobody is a rival before all have been heard. */
+static enum node_role role_of_candidate(const struct verdict *verdict, int node) {
+    if (verdict->primary == node) return NODE_PRIMARY;
+    return verdict->trouble == VERDICT_UNTRIED ? NODE_UNKNOWN : NODE_RIVAL;
+}
+
 void verdict_reach(struct verdict *verdict, const struct verdict_view *views, size_t count,
                    const struct verdict_past *past) {
     CHECK(count <= CLUSTER_NODES_MAX && past->primary < (int)count);
@@ -108,7 +114,7 @@ void verdict_reach(struct verdict *verdict, const struct verdict_view *views, si
         } else if (view->in_recovery) {
             verdict->roles[i] = NODE_REPLICA;
         } else {
-            verdict->roles[i] = verdict->primary == (int)i ? NODE_PRIMARY : NODE_RIVAL;
+            verdict->roles[i] = role_of_candidate(verdict, (int)i);
         }
     }
 }
