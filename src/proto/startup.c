@@ -195,14 +195,14 @@ static bool next_word(struct startup_options *options) {
     struct bytes *rest = &options->rest;
     size_t at = 0;
     while (at < rest->len && is_space(rest->at[at])) at++;
-    bool found = at < rest->len;
+    if (at == rest->len) return false;
     buf_clear(&options->word);
     for (; at < rest->len && !is_space(rest->at[at]); at++) {
         if (rest->at[at] == '\\' && ++at == rest->len) break;
         buf_append(&options->word, rest->at + at, 1);
     }
     *rest = bytes_of(rest->at + at, rest->len - at);
-    return found;
+    return true;
 }
 
 enum startup_option startup_option_next(struct startup_options *options,

@@ -345,6 +345,10 @@ static void test_options(void **state) {
         startup_options_release(&options);
         buf_release(&given);
     }
+    /* A client that gave no options at all. */
+    struct startup_options options = {.rest = bytes_of(NULL, 0)};
+    struct startup_parameter option;
+    assert_int_equal(startup_option_next(&options, &option), STARTUP_OPTION_END);
 }
 
 static void test_messages(void **state) {
