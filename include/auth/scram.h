@@ -54,6 +54,13 @@ bool scram_verifier_parse(struct scram_verifier *verifier, struct bytes text);
 void scram_verifier_derive(struct scram_verifier *verifier, struct bytes password,
                            unsigned iterations, const unsigned char salt[SCRAM_SALT_BYTES]);
 
+/* Fills a key with random bytes. */
+void scram_key_make(unsigned char key[SCRAM_KEY_BYTES]);
+
+/* Compares two secrets by hashes under that key, so that neither content nor length shows in the
+ * time it takes. */
+bool scram_secrets_equal(struct bytes a, struct bytes b, const unsigned char key[SCRAM_KEY_BYTES]);
+
 /* A salt that depends on the name and on a key of this process alone, so that those of known and
  * of unknown users cannot be told apart. */
 void scram_salt(unsigned char salt[SCRAM_SALT_BYTES], struct bytes name,

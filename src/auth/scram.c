@@ -216,6 +216,18 @@ void scram_verifier_derive(struct scram_verifier *verifier, struct bytes passwor
     memory_wipe(&keys, sizeof keys);
 }
 
+void scram_key_make(unsigned char key[SCRAM_KEY_BYTES]) {
+    random_bytes(key, SCRAM_KEY_BYTES);
+}
+
+bool scram_secrets_equal(struct bytes a, struct bytes b, const unsigned char key[SCRAM_KEY_BYTES]) {
+    unsigned char digest_a[SCRAM_KEY_BYTES];
+    unsigned char digest_b[SCRAM_KEY_BYTES];
+    hmac(digest_a, key, a);
+    hmac(digest_b, key, b);
+    return equal_keys(digest_a, digest_b);
+}
+
 void scram_salt(unsigned char salt[SCRAM_SALT_BYTES], struct bytes name,
                 const unsigned char key[SCRAM_KEY_BYTES]) {
     unsigned char digest[SCRAM_KEY_BYTES];

@@ -13,11 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-#include <openssl/rand.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,8 +32,7 @@ struct users {
 void users_scram_init(struct users_scram *scram, unsigned iterations) {
     CHECK(iterations >= 1 && iterations <= SCRAM_ITERATIONS_MAX);
     scram->iterations = iterations;
-    ERR_clear_error();
-    CHECK(RAND_bytes(scram->key, sizeof scram->key) == 1);
+    scram_key_make(scram->key);
 }
 
 struct users *users_new(const struct users_scram *scram) {
@@ -295,18 +289,6 @@ void users_derive_all(const struct users *users) {
     }
 }
 
-/* Compares by keyed hashes, so that neither content nor length shows in the time it takes. */
-static bool equal_secrets(const struct users *users, struct bytes a, struct bytes b) {
-    unsigned char digests[2][SCRAM_KEY_BYTES];
-    const struct bytes texts[2] = {a, b};
-    for (size_t i = 0; i < COUNT(texts); i++) {
-        ERR_clear_error();
-        CHECK(HMAC(EVP_sha256(), users->scram.key, SCRAM_KEY_BYTES,
-                   (const unsigned char *)texts[i].at, texts[i].len, digests[i], NULL) != NULL);
-    }
-    return CRYPTO_memcmp(digests[0], digests[1], SCRAM_KEY_BYTES) == 0;
-}
-
 bool users_password_fits(const struct users *users, struct user *user, struct bytes password) {
     enum user_secret kind = USER_SECRET_PLAIN;
     if (user != NULL) {
@@ -322,6 +304,6 @@ bool users_password_fits(const struct users *users, struct user *user, struct by
         return is_real && fits;
     }
     struct bytes secret = user == NULL ? bytes_of_text("?") : user->secret;
-    bool fits = equal_secrets(users, secret, password);
+    bool fits = scram_secrets_equal(secret, password, users->scram.key);
     return user != NULL && kind == USER_SECRET_PLAIN && fits;
 }
