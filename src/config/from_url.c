@@ -78,20 +78,21 @@ static struct config *config_of(const struct url *url, struct config_errors *err
     return config;
 }
 
-struct config *config_from_url(const char *text, struct config_errors *errors) {
-    struct url url;
+struct config *config_from_url(const char *url, struct config_errors *errors) {
+    struct url parts;
     struct buf why = {0};
     struct config *config = NULL;
-    bool is_right = url_parse(text, &url, &why);
-    if (is_right && (strcmp(url.database, "pgbouncer") == 0 || strcmp(url.database, "*") == 0)) {
+    bool is_right = url_parse(url, &parts, &why);
+    if (is_right &&
+        (strcmp(parts.database, "pgbouncer") == 0 || strcmp(parts.database, "*") == 0)) {
         buf_append_text(&why, "the database's name has a meaning of its own: expected another one");
         is_right = false;
     }
     if (is_right)
-        config = config_of(&url, errors);
+        config = config_of(&parts, errors);
     else
         errors_add(errors, PLACE ": %s", buf_text(&why));
-    url_release(&url);
+    url_release(&parts);
     buf_release(&why);
     return config;
 }

@@ -266,8 +266,12 @@ static void list_show(const struct setting *setting, const void *member, struct 
     if (list->text != NULL) buf_append_text(text, list->text);
 }
 
+/* "expected disable", or "expected one of trust, plain". */
 static void enum_expected(const struct setting *setting, struct buf *why) {
-    buf_append_text(why, "expected one of");
+    size_t count = 0;
+    for (const struct setting_choice *choice = setting->choices; choice->name != NULL; choice++)
+        count += choice->value >= 0 ? 1 : 0;
+    buf_append_text(why, count == 1 ? "expected" : "expected one of");
     const char *separator = " ";
     for (const struct setting_choice *choice = setting->choices; choice->name != NULL; choice++) {
         if (choice->value < 0) continue;
