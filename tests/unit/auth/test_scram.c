@@ -146,7 +146,8 @@ static void test_passwords(void **state) {
         {"\xC2\xAA\xFF", "a\xFF", false},               /* not UTF-8: nothing is mapped */
         {"\xF0\x9F\x98\x80", "\xF0\x9F\x98\x80", true}, /* newer than Unicode 3.2 */
         {"\xC2\xAD", "\xC2\xAD", true},                 /* nothing would be left: as it stands */
-        {"\xC3\xA9\x07", "e\xCC\x81\x07", false},       /* a prohibited character: as it stands */
+        {"\xC2\xAA\xF0\x9F\x98\x80", "a\xF0\x9F\x98\x80", false}, /* so nothing else is mapped */
+        {"\xC3\xA9\x07", "e\xCC\x81\x07", false}, /* a prohibited character: as it stands */
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct scram_verifier verifier;
@@ -174,6 +175,28 @@ static void test_long_passwords(void **state) {
                               salt_of_text("0123456789abcdef"));
         assert_true(exchange(&verifier, password, NULL, NULL));
         password[len] = end;
+    }
+}
+
+/* Beyond the limit nothing is mapped: the same sign, below and above it. */
+static void test_saslprep_limit(void **state) {
+    (void)state;
+    static const struct {
+        size_t signs; /* of two bytes, each mapped to one "a" */
+        bool fits;
+    } rows[] = {{512, true}, {513, false}};
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct scram_verifier verifier;
+        struct buf signs = {0};
+        struct buf letters = {0};
+        for (size_t n = 0; n < rows[i].signs; n++) {
+            buf_append_text(&signs, "\xC2\xAA");
+            buf_append_text(&letters, "a");
+        }
+        scram_verifier_derive(&verifier, buf_content(&signs), 1, salt_of_text("0123456789abcdef"));
+        assert_int_equal(scram_verifier_fits(&verifier, buf_content(&letters)), rows[i].fits);
+        buf_release(&signs);
+        buf_release(&letters);
     }
 }
 
@@ -283,24 +306,28 @@ static void test_malformed_client_first(void **state) {
     }
 }
 
-/* A nonce at its limit and above it, and a message above its own. */
+/* A nonce at its limit and above it, and a whole message at and above its own. */
 static void test_long_client_first(void **state) {
     (void)state;
     static const struct {
-        size_t nonce_bytes;
+        const char *start;
+        size_t bytes; /* of the nonce, or of the message */
+        bool is_message;
         enum scram_result result;
-    } rows[] = {{SCRAM_NONCE_BYTES_MAX, SCRAM_MORE},
-                {SCRAM_NONCE_BYTES_MAX + 1, SCRAM_FAILED},
-                {SCRAM_MESSAGE_BYTES_MAX, SCRAM_FAILED},
-                {1u << 20, SCRAM_FAILED}};
+    } rows[] = {{"n,,n=,r=", SCRAM_NONCE_BYTES_MAX, false, SCRAM_MORE},
+                {"n,,n=,r=", SCRAM_NONCE_BYTES_MAX + 1, false, SCRAM_FAILED},
+                {"n,,n=,r=", 1u << 20, true, SCRAM_FAILED},
+                {"n,,n=,r=abc,x=", SCRAM_MESSAGE_BYTES_MAX, true, SCRAM_MORE},
+                {"n,,n=,r=abc,x=", SCRAM_MESSAGE_BYTES_MAX + 1, true, SCRAM_FAILED}};
     struct scram_verifier verifier = pencil_verifier();
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct scram_server server;
         struct buf message = {0};
         struct buf out = {0};
-        buf_append_text(&message, "n,,n=,r=");
-        memset(buf_room(&message, rows[i].nonce_bytes), 'x', rows[i].nonce_bytes);
-        buf_grown(&message, rows[i].nonce_bytes);
+        size_t len = rows[i].bytes - (rows[i].is_message ? strlen(rows[i].start) : 0);
+        buf_append_text(&message, rows[i].start);
+        memset(buf_room(&message, len), 'x', len);
+        buf_grown(&message, len);
         scram_server_begin(&server, &verifier, NULL);
         assert_int_equal(scram_server_message(&server, buf_content(&message), &out),
                          rows[i].result);
@@ -552,6 +579,7 @@ int main(void) {
         cmocka_unit_test(test_derived_verifier_is_the_stored_one),
         cmocka_unit_test(test_passwords),
         cmocka_unit_test(test_long_passwords),
+        cmocka_unit_test(test_saslprep_limit),
         cmocka_unit_test(test_verifier_texts),
         cmocka_unit_test(test_long_salts),
         cmocka_unit_test(test_malformed_client_first),
