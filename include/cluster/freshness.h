@@ -84,8 +84,8 @@ bool freshness_parse_lsn(const char *text, uint64_t *lsn);
 
 /*
  * The primary's last positions, kept by the prober: an entry for each distinct position, with the
- * greatest number that was answered with it. A full history drops every other entry of its older
- * half, so that a replica far behind still covers something.
+ * greatest number that was answered with it. A full history forgets the entry that is missed
+ * least, so that a replica far behind still covers something.
  */
 #define FRESHNESS_HISTORY_MAX 64
 

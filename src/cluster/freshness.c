@@ -141,15 +141,24 @@ bool freshness_parse_lsn(const char *text, uint64_t *lsn) {
     return true;
 }
 
-/* Makes room by forgetting every other entry of the older half; the ones that stay are still
- * true, a replica only covers a little less than it could. */
-static void thin_out(struct freshness_history *history) {
-    unsigned kept = 0;
-    for (unsigned i = 0; i < history->count; i++) {
-        if (i < FRESHNESS_HISTORY_MAX / 2 && i % 2 == 1) continue;
-        history->entries[kept++] = history->entries[i];
+/* Makes room by forgetting the entry that is missed least: the one whose neighbours are closest
+ * together for their age. What stays is true, and the gaps grow with the age, so that a replica
+ * far behind covers a little less than it could and one close behind loses nothing. */
+static void forget_one(struct freshness_history *history) {
+    uint32_t newest = history->entries[history->count - 1].number;
+    unsigned chosen = 1;
+    double least = 2;
+    for (unsigned i = 1; i + 1 < history->count; i++) {
+        uint32_t before = history->entries[i - 1].number;
+        double gap = history->entries[i + 1].number - before;
+        double share = gap / (newest - before);
+        if (share >= least) continue;
+        least = share;
+        chosen = i;
     }
-    history->count = kept;
+    history->count--;
+    memmove(&history->entries[chosen], &history->entries[chosen + 1],
+            (history->count - chosen) * sizeof history->entries[0]);
 }
 
 void freshness_history_add(struct freshness_history *history, uint32_t number, uint32_t timeline,
@@ -163,7 +172,7 @@ void freshness_history_add(struct freshness_history *history, uint32_t number, u
         history->entries[history->count - 1].number = number;
         return;
     }
-    if (history->count == FRESHNESS_HISTORY_MAX) thin_out(history);
+    if (history->count == FRESHNESS_HISTORY_MAX) forget_one(history);
     history->entries[history->count].number = number;
     history->entries[history->count].lsn = lsn;
     history->count++;

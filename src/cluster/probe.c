@@ -132,7 +132,11 @@ static void tell_trouble(struct probe *probe, enum verdict_trouble before) {
     struct buf text = {0};
     describe_trouble(&text, probe);
     cluster_trouble_set(probe->cluster, buf_text(&text));
-    if (probe->verdict.trouble != before && probe->verdict.trouble > VERDICT_UNTRIED) {
+    enum verdict_trouble now = probe->verdict.trouble;
+    if (now != before && now == VERDICT_FINE && before != VERDICT_UNTRIED) {
+        log_line(LOG_LEVEL_LOG, "cluster %s: %s gets the writes", cluster_name(probe->cluster),
+                 name_of(probe, probe->verdict.primary));
+    } else if (now != before && now != VERDICT_FINE && now != VERDICT_UNTRIED) {
         log_line(LOG_LEVEL_WARNING, "cluster %s: %s", cluster_name(probe->cluster),
                  buf_text(&text));
     }
@@ -193,7 +197,8 @@ static void publish_report(struct probe *probe, size_t index) {
     report->lsn = standing->lsn;
     report->timeline = standing->timeline;
     report->has_lag = standing->sampled > 0 && primary_lsn > 0 && standing->view.in_recovery;
-    report->lag_bytes = standing->lsn < primary_lsn ? primary_lsn - standing->lsn : 0;
+    bool is_behind = report->has_lag && standing->lsn < primary_lsn;
+    report->lag_bytes = is_behind ? primary_lsn - standing->lsn : 0;
     report->lag_ms = report->lag_bytes == 0 ? 0 : standing->replay_age_ms;
     node_report_set(probe->cluster, index, report);
 }

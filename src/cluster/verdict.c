@@ -117,4 +117,6 @@ void verdict_reach(struct verdict *verdict, const struct verdict_view *views, si
             verdict->roles[i] = role_of_candidate(verdict, (int)i);
         }
     }
+    /* Learnt only from a primary that is beyond doubt, not from whoever answered first. */
+    if (verdict->primary < 0) verdict->system_identifier = past->system_identifier;
 }
