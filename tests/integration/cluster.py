@@ -388,8 +388,13 @@ class Cluster:
             node.begin_start()
         for node in self.standbys:
             node.wait_ready()
+        self.wait_streaming()
+
+    def wait_streaming(self):
+        """Waits until every running standby receives the primary's WAL."""
         count = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
-        primary.wait_for(count, str(len(self.standbys)))
+        running = [node for node in self.standbys if node.is_running()]
+        self.primary.wait_for(count, str(len(running)))
 
     def wait_replayed(self):
         """Waits until every running standby shows what the primary shows now."""

@@ -7,29 +7,11 @@ import psycopg
 import pytest
 
 from pooler import KIND, PATIENCE, WORKERS
+from tools import in_threads
 from wire import LoginFailed, query
 
 PID = "SELECT pg_backend_pid()"
 BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_trust'"
-
-
-def in_threads(count, work):
-    """Runs work(0) to work(count - 1) at the same time; raises what one of them raised."""
-    failures = []
-
-    def run(number):
-        try:
-            work(number)
-        except BaseException as failure:
-            failures.append(failure)
-
-    threads = [threading.Thread(target=run, args=[i], daemon=True) for i in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
 
 
 @pytest.mark.parametrize("size", [1, 5])
