@@ -30,8 +30,10 @@
 #include "core/bytes.h"
 
 #define LEX_TEXT_BYTES_MAX (128u * 1024)
-#define LEX_TOKENS_MAX     8000u
+#define LEX_TOKENS_MAX     8000u /* of the shape */
 #define LEX_DEPTH_MAX      500u
+/* Of the text, where most are elements of lists that collapse. */
+#define LEX_LISTED_TOKENS_MAX 20000u
 
 /* Memory that the shape of a text of `len` bytes fits into. */
 #define LEX_SHAPE_BYTES(len) (2 * (size_t)(len) + 64)

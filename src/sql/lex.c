@@ -1,34 +1,15 @@
 /*
- * The lexer; include/sql/lex.h says what a shape is.
+ * The lexer; include/sql/lex.h says what a shape is, and src/sql/shape.h how it is written.
  *
  * It is a loop over bytes that looks each one up in a table of classes and calls the function of
- * that class, which takes one token and writes it out. Between two tokens there is a blank only
- * where they would otherwise become one. A blank for each token is the most that is added, so
- * twice the text's length is always enough memory.
- *
- * Folding that depends on what comes later is done by going back in the output:
- *
- *   - A list is written in full while it may still collapse. When its end shows that it was one
- *     of constants only, the output is cut back to where the list began.
- *
- *          none --in( array[ values(--> ITEM <--> AFTER_SIGN
- *                                        | ^ ,
- *                                        v |
- *                                   AFTER_ITEM --) ]--> collapse (IN, ARRAY)
- *                                        | )
- *                                        v    ,              (
- *                                  BETWEEN_ROWS --> NEXT_ROW --> ITEM      (VALUES)
- *                                        | anything else: collapse
- *
- *     A token that fits no arrow leaves the list as it was written.
- *   - A folded constant stays "live" while only casts, names and closing parentheses follow; if
- *     one of these is a reg type, the constant is put back into its place.
- *
- * Recursion is not needed: depth is a counter.
+ * that class, which takes one token. Every function looks at each byte at most once, or at a
+ * bounded number of bytes ahead, so that the time is in proportion to the text. Nothing recurses:
+ * depth is a counter.
  */
 #include "sql/lex.h"
 
 #include "core/check.h"
+#include "shape.h"
 
 enum lex_class {
     CLASS_OTHER, /* no part of SQL outside quotes */
@@ -46,7 +27,8 @@ enum lex_class {
     CLASS_COMMA,
     CLASS_SEMICOLON,
     CLASS_COLON,
-    CLASS_OPERATOR
+    CLASS_OPERATOR,
+    CLASS_OPERATOR_ENDING /* part of an operator, which may then end in + or - */
 };
 
 /* One letter for each class, so that the table reads as 32 characters a line. */
@@ -66,15 +48,16 @@ enum {
     C = CLASS_COMMA,
     M = CLASS_SEMICOLON,
     I = CLASS_COLON,
-    O = CLASS_OPERATOR
+    O = CLASS_OPERATOR,
+    E = CLASS_OPERATOR_ENDING
 };
 
 /* clang-format off */
 static const unsigned char classes[256] = {
     X, X, X, X, X, X, X, X, X, S, S, X, S, S, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X, X,
-    S, O, N, O, L, O, O, Q, P, R, O, O, C, O, T, O, D, D, D, D, D, D, D, D, D, D, I, M, O, O, O, O,
-    O, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, B, X, K, O, W,
-    O, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, X, O, X, O, X,
+    S, E, N, E, L, E, E, Q, P, R, O, O, C, O, T, O, D, D, D, D, D, D, D, D, D, D, I, M, O, O, O, E,
+    E, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, B, X, K, E, W,
+    E, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, X, E, X, E, X,
     /* From 128 on: parts of letters in every encoding that is lexed. */
     W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W,
     W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W,
@@ -82,69 +65,13 @@ static const unsigned char classes[256] = {
     W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W, W};
 /* clang-format on */
 
-enum token {
-    TOKEN_START,
-    TOKEN_OPEN,
-    TOKEN_CLOSE,
-    TOKEN_BRACKET_OPEN,
-    TOKEN_BRACKET_CLOSE,
-    TOKEN_COMMA,
-    /* From here on two neighbours need a blank between them, */
-    TOKEN_WORD,
-    TOKEN_QUOTED, /* except a name and a dot or cast */
-    TOKEN_DOT,
-    TOKEN_CAST,
-    TOKEN_CONSTANT,
-    TOKEN_SIGN, /* + or - alone */
-    TOKEN_OPERATOR,
-    TOKEN_OTHER,
-    TOKEN_LITERAL /* the words NULL, TRUE and FALSE in a list */
-};
-
-enum list_state {
-    LIST_NONE,
-    LIST_ITEM,
-    LIST_AFTER_SIGN,
-    LIST_AFTER_ITEM,
-    LIST_BETWEEN_ROWS,
-    LIST_NEXT_ROW
-};
-
-/* A list that may collapse. */
-struct lex_list {
-    enum list_state state;
-    enum token closes;  /* what ends it, or a row of it */
-    bool has_rows;      /* VALUES */
-    char *out;          /* the output just behind its opening bracket */
-    unsigned tokens;    /* shape_tokens at that place */
-    unsigned items;     /* in this row so far */
-    unsigned row_items; /* in each row, known after the first */
-    unsigned rows;
-};
-
 struct lexer {
     const char *at;
     const char *end;
-    char *out;
-    enum token last;
-    const char *word; /* the last word or quoted name in the output, without its quotes */
-    size_t word_len;
-    bool is_started;  /* the statement's first word was seen */
-    bool is_verbatim; /* no constant of this statement folds */
-    bool owes_semicolon;
-    bool has_token;  /* this statement has one */
     bool is_unicode; /* the last constant was U&'' */
-    unsigned depth;
-    unsigned call_depth; /* of the call whose arguments matter; 0: none */
-    char *live;          /* a folded constant in the output that may have to come back, or NULL */
-    size_t live_len;
-    struct bytes live_raw;
-    struct lex_list list;
+    struct shape shape;
     struct lex_result *result;
 };
-
-#define WORD_IS(lexer, text)                                                                       \
-    ((lexer)->word_len == sizeof(text) - 1 && memcmp((lexer)->word, text, sizeof(text) - 1) == 0)
 
 static inline unsigned char class_at(const struct lexer *lexer, const char *p) {
     return p < lexer->end ? classes[(unsigned char)*p] : (unsigned char)CLASS_OTHER;
@@ -167,177 +94,21 @@ static void refuse(struct lexer *lexer, const char *why) {
     lexer->at = lexer->end;
 }
 
-static void put(struct lexer *lexer, const char *at, size_t len) {
-    memcpy(lexer->out, at, len);
-    lexer->out += len;
-}
-
-/* clang-format off */
-/* Functions with arguments that decide what the call does, and FLOAT, whose grammar judges the
- * number. Sorted by their first letters. */
-static const char *const argument_matters[] = {
-    "current_setting", "currval", "cursor_to_xml", "cursor_to_xmlschema", "database_to_xml",
-    "database_to_xml_and_xmlschema", "dblink", "dblink_connect", "dblink_connect_u", "dblink_exec",
-    "dblink_open", "dblink_send_query", "float", "lo_open", "nextval", "pg_get_serial_sequence",
-    "pg_notify", "query_to_xml", "query_to_xml_and_xmlschema", "query_to_xmlschema",
-    "schema_to_xml", "schema_to_xml_and_xmlschema", "set_config", "setval", "table_to_xml",
-    "table_to_xml_and_xmlschema", "to_regclass", "to_regcollation", "to_regnamespace", "to_regoper",
-    "to_regoperator", "to_regproc", "to_regprocedure", "to_regrole", "to_regtype", "ts_rewrite",
-    "ts_stat"};
-/* clang-format on */
-
-static bool arguments_matter(const struct lexer *lexer) {
-    if (lexer->word_len < 5) return false;
-    for (size_t i = 0; i < COUNT(argument_matters); i++) {
-        const char *name = argument_matters[i];
-        if (name[0] != lexer->word[0] || name[1] != lexer->word[1]) continue;
-        if (strncmp(name, lexer->word, lexer->word_len) == 0 && name[lexer->word_len] == '\0')
-            return true;
-    }
-    return false;
-}
-
-/* ---- Lists ---- */
-
-static void list_collapse(struct lexer *lexer) {
-    struct lex_list *list = &lexer->list;
-    unsigned items = list->has_rows ? list->row_items : 2;
-    unsigned rows = list->has_rows ? 2 : 1;
-    lexer->out = list->out;
-    for (unsigned row = 0; row < rows; row++) {
-        if (row > 0) put(lexer, ",(", 2);
-        put(lexer, "0", 1);
-        for (unsigned i = 1; i < items; i++) put(lexer, ",0", 2);
-        if (list->has_rows) put(lexer, ")", 1);
-    }
-    lexer->result->shape_tokens = list->tokens + rows * (2 * items - 1) + (list->has_rows ? 4 : 0);
-    lexer->last = list->has_rows ? TOKEN_CLOSE : TOKEN_CONSTANT;
-    lexer->live = NULL;
-}
-
-static enum list_state list_close(struct lexer *lexer) {
-    struct lex_list *list = &lexer->list;
-    if (!list->has_rows) {
-        if (list->items > 1) list_collapse(lexer);
-        return LIST_NONE;
-    }
-    if (list->rows++ == 0) list->row_items = list->items;
-    return list->items == list->row_items ? LIST_BETWEEN_ROWS : LIST_NONE;
-}
-
-/* Tells the list at hand of the next token, before that is written. */
-static void list_feed(struct lexer *lexer, enum token token) {
-    struct lex_list *list = &lexer->list;
-    enum list_state next = LIST_NONE;
-    switch (list->state) {
-    case LIST_NONE:
-        break;
-    case LIST_ITEM:
-        if (token == TOKEN_SIGN) next = LIST_AFTER_SIGN;
-        /* fall through */
-    case LIST_AFTER_SIGN:
-        if (token == TOKEN_CONSTANT || token == TOKEN_LITERAL) next = LIST_AFTER_ITEM;
-        break;
-    case LIST_AFTER_ITEM:
-        if (token == TOKEN_COMMA) {
-            list->items++;
-            next = LIST_ITEM;
-        } else if (token == list->closes) {
-            next = list_close(lexer);
-        }
-        break;
-    case LIST_BETWEEN_ROWS:
-        if (token == TOKEN_COMMA)
-            next = LIST_NEXT_ROW;
-        else if (list->rows > 1)
-            list_collapse(lexer);
-        break;
-    case LIST_NEXT_ROW:
-        if (token == TOKEN_OPEN) next = LIST_ITEM;
-        list->items = 1;
-        break;
-    }
-    list->state = next;
-}
-
-/* Called with an opening bracket just written behind a word. */
-static void list_begin(struct lexer *lexer, enum token closes, bool has_rows) {
-    lexer->list = (struct lex_list){.state = LIST_ITEM,
-                                    .closes = closes,
-                                    .has_rows = has_rows,
-                                    .out = lexer->out,
-                                    .tokens = lexer->result->shape_tokens,
-                                    .items = 1};
-}
-
-/* ---- Writing tokens ---- */
-
-static inline bool needs_blank(enum token last, enum token next) {
-    if (last < TOKEN_WORD || next < TOKEN_WORD) return false;
-    if (next == TOKEN_CAST && last == TOKEN_CONSTANT) return false;
-    if (next == TOKEN_DOT || next == TOKEN_CAST) return last > TOKEN_QUOTED;
-    if (last == TOKEN_DOT || last == TOKEN_CAST) return next > TOKEN_QUOTED;
-    return true;
-}
-
-/* Everything that precedes a token's own bytes. */
-static inline void token_begin(struct lexer *lexer, enum token token) {
-    if (lexer->list.state != LIST_NONE) list_feed(lexer, token);
-    if (token == TOKEN_LITERAL) token = TOKEN_WORD;
-    if (lexer->owes_semicolon) {
-        put(lexer, ";", 1);
-        lexer->owes_semicolon = false;
-        lexer->last = TOKEN_START;
-    }
-    if (!lexer->has_token) {
-        lexer->has_token = true;
-        lexer->result->statements++;
-    }
-    if (needs_blank(lexer->last, token)) *lexer->out++ = ' ';
-    lexer->result->tokens++;
-    lexer->result->shape_tokens++;
-    lexer->last = token;
-}
-
 /* A token that is written as it stands and after which no constant is live. */
 static void take_plain(struct lexer *lexer, enum token token, size_t len) {
-    token_begin(lexer, token);
-    put(lexer, lexer->at, len);
+    struct shape *shape = &lexer->shape;
+    shape_begin(shape, token);
+    *shape->out++ = *lexer->at++;
+    if (len > 1) shape_put(shape, lexer->at, len - 1);
+    lexer->at += len - 1;
+    shape->live = NULL;
+}
+
+/* Likewise, but a constant before it stays live. */
+static void take_transparent(struct lexer *lexer, enum token token, size_t len) {
+    shape_begin(&lexer->shape, token);
+    shape_put(&lexer->shape, lexer->at, len);
     lexer->at += len;
-    lexer->live = NULL;
-}
-
-static bool last_word_is_reg(const struct lexer *lexer) {
-    return lexer->last == TOKEN_WORD && lexer->word_len > 3 && memcmp(lexer->word, "reg", 3) == 0;
-}
-
-/* A constant whose text is `raw`; `folded` is what stands for its kind, NULL if it may not fold. */
-static void take_constant(struct lexer *lexer, struct bytes raw, const char *folded) {
-    bool is_verbatim =
-        lexer->is_verbatim || lexer->call_depth != 0 || folded == NULL || last_word_is_reg(lexer);
-    token_begin(lexer, is_verbatim ? TOKEN_OTHER : TOKEN_CONSTANT);
-    lexer->last = TOKEN_CONSTANT;
-    lexer->is_unicode = false;
-    lexer->live = NULL;
-    if (is_verbatim) {
-        put(lexer, raw.at, raw.len);
-        return;
-    }
-    lexer->live = lexer->out;
-    lexer->live_len = strlen(folded);
-    lexer->live_raw = raw;
-    put(lexer, folded, lexer->live_len);
-}
-
-/* A reg type follows the live constant: what stands behind that moves up to make room for it. */
-static void restore_live(struct lexer *lexer) {
-    char *behind = lexer->live + lexer->live_len;
-    size_t shift = lexer->live_raw.len - lexer->live_len;
-    memmove(behind + shift, behind, (size_t)(lexer->out - behind));
-    memcpy(lexer->live, lexer->live_raw.at, lexer->live_raw.len);
-    lexer->out += shift;
-    lexer->word += shift;
-    lexer->live = NULL;
 }
 
 /* ---- Comments and blanks ---- */
@@ -345,17 +116,7 @@ static void restore_live(struct lexer *lexer) {
 static void note_hint(struct lexer *lexer, const char *at, const char *end) {
     while (at < end && classes[(unsigned char)*at] == CLASS_SPACE) at++;
     while (at < end && classes[(unsigned char)end[-1]] == CLASS_SPACE) end--;
-    struct bytes text = bytes_of(at, (size_t)(end - at));
-    if (bytes_equal_text(text, "weir:primary")) {
-        lexer->result->hint_primary = true;
-        put(lexer, "/*weir:primary*/", 16);
-    } else if (bytes_equal_text(text, "weir:replica")) {
-        lexer->result->hint_replica = true;
-        put(lexer, "/*weir:replica*/", 16);
-    } else {
-        return;
-    }
-    lexer->list.state = LIST_NONE;
+    shape_hint(&lexer->shape, bytes_of(at, (size_t)(end - at)));
 }
 
 /* From `--` to before the line's end. */
@@ -389,6 +150,11 @@ static void skip_block_comment(struct lexer *lexer) {
 }
 
 /* ---- Constants ---- */
+
+static void take_constant(struct lexer *lexer, struct bytes raw, const char *folded) {
+    lexer->is_unicode = false;
+    shape_constant(&lexer->shape, raw, folded);
+}
 
 /* Behind a closing quote: skips blanks and line comments. True if the string goes on, which is
  * so if the next thing is a quote and a line end came before it. */
@@ -537,11 +303,9 @@ static void take_quoted_name(struct lexer *lexer) {
         refuse(lexer, "a quoted name of no length");
         return;
     }
-    token_begin(lexer, TOKEN_QUOTED);
-    lexer->word = lexer->out + 1;
-    lexer->word_len = len - 2;
-    put(lexer, lexer->at, len);
-    lexer->at = p + 1;
+    take_transparent(lexer, TOKEN_QUOTED, len);
+    lexer->shape.word = lexer->shape.out - len + 1;
+    lexer->shape.word_len = len - 2;
 }
 
 /* A single letter before a quote makes a string of its own kind. True if it was one. */
@@ -578,18 +342,6 @@ static bool take_prefixed(struct lexer *lexer) {
     }
 }
 
-/* The first word of a statement decides whether its constants fold. */
-static void judge_first_word(struct lexer *lexer) {
-    static const char *const folding[] = {"select", "with",   "values", "table",
-                                          "insert", "update", "delete", "merge"};
-    lexer->is_started = true;
-    for (size_t i = 0; i < COUNT(folding); i++) {
-        if (strlen(folding[i]) == lexer->word_len &&
-            memcmp(folding[i], lexer->word, lexer->word_len) == 0)
-            lexer->is_verbatim = false;
-    }
-}
-
 /* Whether the word at `p` is NULL, TRUE or FALSE. */
 static bool is_literal(const struct lexer *lexer, const char *p) {
     size_t len = 0;
@@ -600,69 +352,47 @@ static bool is_literal(const struct lexer *lexer, const char *p) {
 }
 
 static void take_word(struct lexer *lexer) {
+    struct shape *shape = &lexer->shape;
     if (take_prefixed(lexer)) return;
-    bool is_in_list = lexer->list.state != LIST_NONE;
-    bool is_unicode = lexer->is_unicode && lexer->last == TOKEN_CONSTANT;
-    token_begin(lexer, is_in_list && is_literal(lexer, lexer->at) ? TOKEN_LITERAL : TOKEN_WORD);
+    bool is_in_list = shape->list.state != LIST_NONE;
+    bool is_unicode = lexer->is_unicode && shape->last == TOKEN_CONSTANT;
+    shape_begin(shape, is_in_list && is_literal(lexer, lexer->at) ? TOKEN_LITERAL : TOKEN_WORD);
     const char *p = lexer->at;
     const char *end = lexer->end;
-    char *out = lexer->out;
-    lexer->word = out;
+    char *out = shape->out;
     for (; p < end; p++) {
         unsigned char class = classes[(unsigned char)*p];
         if (class != CLASS_WORD && class != CLASS_DIGIT && class != CLASS_DOLLAR) break;
         *out++ = lower(*p);
     }
-    lexer->word_len = (size_t)(out - lexer->out);
-    lexer->out = out;
+    size_t len = (size_t)(out - shape->out);
+    shape->out = out;
     lexer->at = p;
-    if (!lexer->is_started) judge_first_word(lexer);
-    if (lexer->live != NULL && last_word_is_reg(lexer)) restore_live(lexer);
-    if (is_unicode && WORD_IS(lexer, "uescape")) refuse(lexer, "UESCAPE");
+    shape_word(shape, len);
+    if (is_unicode && shape_word_is(shape, "uescape")) refuse(lexer, "UESCAPE");
 }
 
 /* ---- Punctuation and operators ---- */
 
 static void take_open(struct lexer *lexer, enum token token) {
-    enum token before = lexer->last;
+    enum token before = lexer->shape.last;
     take_plain(lexer, token, 1);
-    if (++lexer->depth > lexer->result->depth) lexer->result->depth = lexer->depth;
-    if (lexer->depth > LEX_DEPTH_MAX) {
-        refuse(lexer, "nested too deeply");
-        return;
-    }
-    if ((before != TOKEN_WORD && before != TOKEN_QUOTED) || lexer->is_verbatim ||
-        lexer->call_depth != 0)
-        return;
-    if (token == TOKEN_OPEN && arguments_matter(lexer)) {
-        lexer->call_depth = lexer->depth;
-    } else if (token == TOKEN_OPEN && before == TOKEN_WORD) {
-        if (WORD_IS(lexer, "in")) list_begin(lexer, TOKEN_CLOSE, false);
-        if (WORD_IS(lexer, "values")) list_begin(lexer, TOKEN_CLOSE, true);
-    } else if (before == TOKEN_WORD && WORD_IS(lexer, "array")) {
-        list_begin(lexer, TOKEN_BRACKET_CLOSE, false);
-    }
+    shape_opened(&lexer->shape, before);
+    if (lexer->shape.depth > LEX_DEPTH_MAX) refuse(lexer, "nested too deeply");
 }
 
 static void take_close(struct lexer *lexer, enum token token) {
-    char bracket = *lexer->at++;
-    token_begin(lexer, token);
-    put(lexer, &bracket, 1);
-    if (lexer->depth > 0) lexer->depth--;
-    if (lexer->depth < lexer->call_depth) lexer->call_depth = 0;
+    take_transparent(lexer, token, 1);
+    shape_closed(&lexer->shape);
 }
 
 static void take_semicolon(struct lexer *lexer) {
-    if (lexer->depth > 0) {
+    if (lexer->shape.depth > 0) {
         take_plain(lexer, TOKEN_OTHER, 1);
         return;
     }
     lexer->at++;
-    list_feed(lexer, TOKEN_OTHER);
-    if (lexer->has_token) lexer->owes_semicolon = true;
-    lexer->has_token = lexer->is_started = false;
-    lexer->is_verbatim = true;
-    lexer->live = NULL;
+    shape_end_statement(&lexer->shape);
 }
 
 static void take_dot(struct lexer *lexer) {
@@ -672,32 +402,33 @@ static void take_dot(struct lexer *lexer) {
     } else if (next == '.') {
         take_plain(lexer, TOKEN_OTHER, 2);
     } else {
-        token_begin(lexer, TOKEN_DOT);
-        put(lexer, ".", 1);
-        lexer->at++;
+        take_transparent(lexer, TOKEN_DOT, 1);
     }
 }
 
 static void take_colon(struct lexer *lexer) {
     char next = byte_at(lexer, lexer->at + 1);
     if (next == ':') {
-        token_begin(lexer, TOKEN_CAST);
-        put(lexer, "::", 2);
-        lexer->at += 2;
+        take_transparent(lexer, TOKEN_CAST, 2);
     } else {
         take_plain(lexer, TOKEN_OTHER, next == '=' ? 2 : 1);
     }
 }
 
+/* PostgreSQL's own bound, NAMEDATALEN. */
+#define OPERATOR_BYTES_MAX 64
+
 /* The longest run of operator characters, up to a comment; + and - end an operator of several
  * characters only if it has one of ~ ! @ # ^ & | ` ? % (the manual's section 4.1.3). */
 static size_t operator_length(const struct lexer *lexer) {
     const char *p = lexer->at;
+    unsigned char class;
     bool may_end_in_sign = false;
-    for (; class_at(lexer, p) == CLASS_OPERATOR; p++) {
+    for (; (class = class_at(lexer, p)) >= CLASS_OPERATOR; p++) {
         char next = byte_at(lexer, p + 1);
         if ((*p == '-' && next == '-') || (*p == '/' && next == '*')) break;
-        if (strchr("~!@#^&|`?%", *p) != NULL) may_end_in_sign = true;
+        if (p - lexer->at >= OPERATOR_BYTES_MAX) return OPERATOR_BYTES_MAX;
+        if (class == CLASS_OPERATOR_ENDING) may_end_in_sign = true;
     }
     while (!may_end_in_sign && p > lexer->at + 1 && (p[-1] == '+' || p[-1] == '-')) p--;
     return (size_t)(p - lexer->at);
@@ -708,13 +439,18 @@ static void take_operator(struct lexer *lexer) {
     char next = byte_at(lexer, lexer->at + 1);
     if (c == '-' && next == '-') {
         skip_line_comment(lexer);
-    } else if (c == '/' && next == '*') {
-        skip_block_comment(lexer);
-    } else {
-        size_t len = class_at(lexer, lexer->at + 1) == CLASS_OPERATOR ? operator_length(lexer) : 1;
-        bool is_sign = len == 1 && (c == '+' || c == '-');
-        take_plain(lexer, is_sign ? TOKEN_SIGN : TOKEN_OPERATOR, len);
+        return;
     }
+    if (c == '/' && next == '*') {
+        skip_block_comment(lexer);
+        return;
+    }
+    size_t len = class_at(lexer, lexer->at + 1) >= CLASS_OPERATOR ? operator_length(lexer) : 1;
+    if (len == OPERATOR_BYTES_MAX) {
+        refuse(lexer, "an operator that is too long");
+        return;
+    }
+    take_plain(lexer, len == 1 && (c == '+' || c == '-') ? TOKEN_SIGN : TOKEN_OPERATOR, len);
 }
 
 static void take_token(struct lexer *lexer) {
@@ -762,6 +498,7 @@ static void take_token(struct lexer *lexer) {
         take_colon(lexer);
         return;
     case CLASS_OPERATOR:
+    case CLASS_OPERATOR_ENDING:
         take_operator(lexer);
         return;
     case CLASS_OTHER:
@@ -770,14 +507,17 @@ static void take_token(struct lexer *lexer) {
     }
 }
 
+static bool is_beyond_bounds(const struct lexer *lexer) {
+    const struct lex_result *result = lexer->result;
+    if (result->tokens > LEX_LISTED_TOKENS_MAX) return true;
+    return result->shape_tokens > LEX_TOKENS_MAX && lexer->shape.list.state == LIST_NONE;
+}
+
 bool lex_text(struct bytes text, char *memory, struct lex_result *result) {
     *result = (struct lex_result){0};
-    struct lexer lexer = {.at = text.at,
-                          .end = text.at + text.len,
-                          .out = memory,
-                          .last = TOKEN_START,
-                          .is_verbatim = true,
-                          .result = result};
+    const char *at = text.len == 0 ? "" : text.at;
+    struct lexer lexer = {.at = at, .end = at + text.len, .result = result};
+    shape_init(&lexer.shape, memory, result);
     if (text.len > LEX_TEXT_BYTES_MAX) {
         refuse(&lexer, "too long");
     } else if (text.len > 0 && memchr(text.at, '\0', text.len) != NULL) {
@@ -785,13 +525,11 @@ bool lex_text(struct bytes text, char *memory, struct lex_result *result) {
     }
     while (lexer.at < lexer.end) {
         take_token(&lexer);
-        if (result->shape_tokens > LEX_TOKENS_MAX && lexer.list.state == LIST_NONE)
-            refuse(&lexer, "too many tokens");
+        if (is_beyond_bounds(&lexer)) refuse(&lexer, "too many tokens");
     }
-    list_feed(&lexer, TOKEN_OTHER);
-    if (result->refused == NULL && result->shape_tokens > LEX_TOKENS_MAX)
-        refuse(&lexer, "too many tokens");
-    result->shape = bytes_of(memory, (size_t)(lexer.out - memory));
+    shape_end_statement(&lexer.shape);
+    if (is_beyond_bounds(&lexer)) refuse(&lexer, "too many tokens");
+    result->shape = bytes_of(memory, (size_t)(lexer.shape.out - memory));
     CHECK(result->shape.len <= LEX_SHAPE_BYTES(text.len));
     return result->refused == NULL;
 }

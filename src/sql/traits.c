@@ -29,6 +29,8 @@
 
 /* At about 2.5 us each this is a tenth of a core, and as much at once after a quiet second. */
 #define MISS_TOKENS_PER_SECOND 40000u
+/* So many bytes cost as much as a token. */
+#define MISS_BYTES_PER_TOKEN 256u
 /* Memory for shapes and names, for each shape that a cache may hold. */
 #define BYTES_PER_SHAPE 1024u
 
@@ -236,7 +238,7 @@ static void entry_fill(struct traits_cache *cache, struct entry *entry,
 /* ---- Misses ---- */
 
 /* Takes what a parse of so many tokens costs out of this second's share; false if it is used up. */
-static bool pay(struct traits_cache *cache, unsigned tokens, uint64_t now_us) {
+static bool pay(struct traits_cache *cache, uint64_t tokens, uint64_t now_us) {
     uint64_t elapsed_us = now_us > cache->paid_us ? now_us - cache->paid_us : 0;
     if (elapsed_us > US_PER_S) elapsed_us = US_PER_S;
     uint64_t earned = elapsed_us * MISS_TOKENS_PER_SECOND / US_PER_S;
@@ -286,9 +288,10 @@ static const struct traits *miss(struct traits_cache *cache, struct bytes text,
     if (lexed->tokens <= cache->inline_tokens || lexed->shape_tokens <= cache->inline_tokens) {
         bool is_short = lexed->tokens <= cache->inline_tokens;
         unsigned tokens = is_short ? lexed->tokens : lexed->shape_tokens;
-        if (!pay(cache, tokens, now_us))
+        struct bytes parsed = is_short ? text : lexed->shape;
+        if (!pay(cache, tokens + parsed.len / MISS_BYTES_PER_TOKEN, now_us))
             return loose_anything(cache, hints_of(lexed), "too many new statements at once");
-        return parse_now(cache, is_short ? text : lexed->shape, lexed);
+        return parse_now(cache, parsed, lexed);
     }
     return parse_later(cache, lexed->tokens <= LEX_TOKENS_MAX ? text : lexed->shape, lexed);
 }
