@@ -173,6 +173,7 @@ static bool look_at_string(struct findings *findings, const struct tree_node *no
     return false;
 }
 
+/* For constants, and where what stands inside is not done now. */
 static bool look_at_nothing(struct findings *findings, const struct tree_node *node) {
     (void)findings;
     (void)node;
@@ -228,6 +229,15 @@ static bool look_at_create_sequence(struct findings *findings, const struct tree
 static bool look_at_create_view(struct findings *findings, const struct tree_node *node) {
     note_temporary(findings, node, "view", "");
     return true;
+}
+
+/* What its body does and its SET clauses say comes only when it is called. */
+static bool look_at_create_function(struct findings *findings, const struct tree_node *node) {
+    struct bytes parts[NAME_PARTS_MAX];
+    size_t count = read_texts(node, "funcname", parts, NAME_PARTS_MAX);
+    if (count > 1 && is_temporary_schema(parts[count - 2]))
+        findings_note(findings, PRIMARY | TRAITS_TEMPORARY, "temporary function");
+    return false;
 }
 
 static bool look_at_into(struct findings *findings, const struct tree_node *node) {
@@ -374,7 +384,7 @@ static const struct node_rule rules[] = {
     {"AConst", 0, "", look_at_nothing},
     {"AlterCollationStmt", DDL, "ALTER COLLATION", NULL},
     {"AlterDatabaseRefreshCollStmt", DDL, "ALTER DATABASE", NULL},
-    {"AlterDatabaseSetStmt", DDL, "ALTER DATABASE", NULL},
+    {"AlterDatabaseSetStmt", DDL, "ALTER DATABASE", look_at_nothing},
     {"AlterDatabaseStmt", DDL, "ALTER DATABASE", NULL},
     {"AlterDefaultPrivilegesStmt", DDL, "ALTER DEFAULT PRIVILEGES", NULL},
     {"AlterDomainStmt", DDL, "ALTER DOMAIN", NULL},
@@ -384,7 +394,7 @@ static const struct node_rule rules[] = {
     {"AlterExtensionStmt", DDL, "ALTER EXTENSION", NULL},
     {"AlterFdwStmt", DDL, "ALTER FOREIGN DATA WRAPPER", NULL},
     {"AlterForeignServerStmt", DDL, "ALTER SERVER", NULL},
-    {"AlterFunctionStmt", DDL, "ALTER FUNCTION", NULL},
+    {"AlterFunctionStmt", DDL, "ALTER FUNCTION", look_at_nothing},
     {"AlterObjectDependsStmt", DDL, "ALTER ... DEPENDS ON", NULL},
     {"AlterObjectSchemaStmt", DDL, "ALTER ... SET SCHEMA", NULL},
     {"AlterOpFamilyStmt", DDL, "ALTER OPERATOR FAMILY", NULL},
@@ -392,12 +402,12 @@ static const struct node_rule rules[] = {
     {"AlterOwnerStmt", DDL, "ALTER ... OWNER", NULL},
     {"AlterPolicyStmt", DDL, "ALTER POLICY", NULL},
     {"AlterPublicationStmt", DDL, "ALTER PUBLICATION", NULL},
-    {"AlterRoleSetStmt", DDL, "ALTER ROLE", NULL},
+    {"AlterRoleSetStmt", DDL, "ALTER ROLE", look_at_nothing},
     {"AlterRoleStmt", DDL, "ALTER ROLE", NULL},
     {"AlterSeqStmt", DDL, "ALTER SEQUENCE", NULL},
     {"AlterStatsStmt", DDL, "ALTER STATISTICS", NULL},
     {"AlterSubscriptionStmt", DDL, "ALTER SUBSCRIPTION", NULL},
-    {"AlterSystemStmt", WRITE, "ALTER SYSTEM", NULL},
+    {"AlterSystemStmt", WRITE, "ALTER SYSTEM", look_at_nothing},
     {"AlterTSConfigurationStmt", DDL, "ALTER TEXT SEARCH", NULL},
     {"AlterTSDictionaryStmt", DDL, "ALTER TEXT SEARCH", NULL},
     {"AlterTableMoveAllStmt", DDL, "ALTER ... ALL IN TABLESPACE", NULL},
@@ -424,7 +434,7 @@ static const struct node_rule rules[] = {
     {"CreateFdwStmt", DDL, "CREATE FOREIGN DATA WRAPPER", NULL},
     {"CreateForeignServerStmt", DDL, "CREATE SERVER", NULL},
     {"CreateForeignTableStmt", DDL, "CREATE FOREIGN TABLE", NULL},
-    {"CreateFunctionStmt", DDL, "CREATE FUNCTION", NULL},
+    {"CreateFunctionStmt", DDL, "CREATE FUNCTION", look_at_create_function},
     {"CreateOpClassStmt", DDL, "CREATE OPERATOR CLASS", NULL},
     {"CreateOpFamilyStmt", DDL, "CREATE OPERATOR FAMILY", NULL},
     {"CreatePLangStmt", DDL, "CREATE LANGUAGE", NULL},
