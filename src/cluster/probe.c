@@ -13,9 +13,11 @@
  * the replicas are asked all the same. A node whose last question is still open is left alone.
  *
  * A nudge brings the next round forward, to SPACING_MS after the last one at the earliest, and
- * starts a chase: more rounds follow after 1, 2, 4 and from then on SPACING_MS milliseconds, until
- * all replicas that are up have a sample of, and cover, the round that the nudge asked for, or
- * until CHASE_US_MAX is over.
+ * starts a chase: more rounds follow until all replicas that are up have a sample of, and cover,
+ * the round that the nudge asked for, or until CHASE_US_MAX is over. The pauses between them are
+ * SPACING_MS, but 1, 2, 4, ... milliseconds at first where no chase was on lately: a single write
+ * is covered sooner, while under steady demand there are no more than 1000 / SPACING_MS rounds a
+ * second.
  */
 #include "cluster/probe.h"
 
@@ -35,6 +37,7 @@
 #define STRAGGLE_MS  10u
 #define SPACING_MS   5u
 #define CHASE_US_MAX 1000000u
+#define CALM_US      50000u   /* without a chase, after which the next one starts fast */
 #define GRACE_US     1000000u /* how long an untried node may hold up the first verdict */
 
 /* What is known about one node. */
@@ -74,9 +77,10 @@ struct probe {
     bool is_nudged;          /* the next round answers a nudge */
     bool is_changed;         /* the owner is to be told */
     bool has_told_privileges;
-    uint32_t wanted; /* what the chase is after; 0: no chase */
-    uint64_t chase_end_us;
-    unsigned chase_ms; /* the pause before the chase's next round */
+    uint32_t wanted;       /* what the chase is after; 0: no chase */
+    uint64_t chase_end_us; /* when it is given up */
+    uint64_t chased_us;    /* when the last round of a chase began */
+    unsigned chase_ms;     /* the pause before the chase's next round */
     size_t count;
     struct standing standings[];
 };
@@ -421,7 +425,10 @@ static void schedule_round(struct probe *probe, uint64_t in_ms) {
 static void accept_nudge(struct probe *probe) {
     if (!probe->is_nudged) return;
     probe->is_nudged = false;
-    if (probe->wanted == 0) probe->chase_ms = 1;
+    if (probe->wanted == 0) {
+        bool is_calm = loop_now_us(probe->loop) - probe->chased_us >= CALM_US;
+        probe->chase_ms = is_calm ? 1 : SPACING_MS;
+    }
     atomic_store(&cluster_nudge(probe->cluster)->is_posted, false);
     probe->wanted = UINT32_MAX; /* becomes the number of this round */
     probe->chase_end_us = loop_now_us(probe->loop) + CHASE_US_MAX;
@@ -432,6 +439,7 @@ static unsigned pause_before_next(struct probe *probe) {
     if (probe->wanted == 0 || cluster_primary(probe->cluster) < 0) {
         return probe->settings.interval_ms;
     }
+    probe->chased_us = probe->round_us;
     unsigned pause_ms = probe->chase_ms;
     probe->chase_ms = pause_ms * 2 < SPACING_MS ? pause_ms * 2 : SPACING_MS;
     return pause_ms;
