@@ -101,6 +101,7 @@ class Pooler:
         }
         if KIND == "weir":
             rows.update({"workers": WORKERS, "http_listen": f"{self.host}:{self.http_port}"})
+            rows.update({"probe_user": "probe", "probe_password": SECRETS["probe"]})
         return rows
 
     def write_ini(self, settings, text=None, databases=None, users=None, nodes=None):

@@ -43,28 +43,17 @@ INT4, TEXT = 23, 25
 def test_statement_is_there_on_every_server(start_pooler):
     """Prepared on one server, run on another, where it is described alike."""
     pooler = start_pooler({"default_pool_size": 2})
-    one, two = pooler.client(), pooler.client()
+    one = pooler.client()
     prepare(one, "s", "SELECT $1::int + 1 AS n, pg_backend_pid()")
-    first = run(one, "s", 1).rows[0]
     holders = [pooler.client(), pooler.client()]
-    seen = {first[1]}
-    for holder in holders:
-        holder.query("BEGIN")
-        seen.add(holder.query("SELECT pg_backend_pid()").value)
-    assert len(seen) == 2
-    for holder in holders:
-        holder.query("COMMIT")
-        row = run(one, "s", 41).rows[0]
-        assert row[0] == "42"
-        seen.add(row[1])
-        holder.query("BEGIN")
-        two.send(query("SELECT 1"))
-        two.answer()
-        holder.query("COMMIT")
-    holders[0].query("BEGIN")
-    other = holders[0].query("SELECT pg_backend_pid()").value
-    row = run(one, "s", 1).rows[0]
-    assert row[1] != other
+    hold = "BEGIN; SELECT pg_backend_pid()"
+    held = [holder.query(hold).value for holder in holders]
+    for turn in range(6):
+        free = turn % 2
+        holders[free].query("COMMIT")
+        value, pid = run(one, "s", turn).rows[0]
+        assert value == str(turn + 1) and pid != held[1 - free]
+        held[free] = holders[free].query(hold).value
     holders[0].query("COMMIT")
     answer = one.ask(describe("s"), SYNC)
     assert answer.kinds == "tTZ" and answer.of("T")[0].columns() == ["n", "pg_backend_pid"]
