@@ -35,8 +35,6 @@ enum client_state {
 struct reply_cursor {
     uint32_t skip; /* rest of the message under way */
     bool is_dropping;
-    uint8_t head_len; /* bytes of a split head */
-    char head[MESSAGE_HEAD_BYTES];
     struct buf gather; /* a message that has to be read whole */
 };
 
@@ -54,7 +52,8 @@ struct client_set;
 struct client {
     struct stream stream;
     struct borrower borrower;
-    struct link link;
+    struct link link;       /* in the set's list for its state */
+    struct link resume;     /* in the set's list of those that go on at the end of the turn */
     struct map_node by_key; /* cancel key */
     struct client_set *set;
     struct pool *pool;
@@ -62,16 +61,19 @@ struct client {
     enum client_state state;
     char transaction; /* as the client was told last: 'I', 'T' or 'E' */
     bool is_admin;
-    bool may_write;      /* the transaction at hand may have written */
-    bool is_syncing;     /* a parameter change has to be answered first */
-    bool is_rejudged;    /* was refused a replica: the primary serves it */
-    bool has_floor_node; /* stick_* are valid */
-    bool is_copying;     /* COPY IN is under way */
-    bool is_cancelled;   /* the query under way was cancelled: not sent again */
+    bool may_write;         /* the transaction at hand may have written */
+    bool is_syncing;        /* a parameter change has to be answered first */
+    bool is_forced_primary; /* the group was refused by a replica */
+    bool is_skipping;       /* requests are dropped up to the next Sync */
+    bool is_routed;         /* the group at hand was judged by its traits */
+    bool is_release_due;    /* the server goes back when its present bytes are handled */
+    bool is_copying;        /* COPY IN is under way */
+    bool is_cancelled;      /* the query under way was cancelled: not sent again */
     uint32_t id;
     char key[8];           /* cancel key */
     uint32_t request_skip; /* rest of a request that goes straight through */
     uint32_t group_left;   /* bytes of the routed group still to be sent */
+    uint32_t parses;       /* counts named Parses */
     uint32_t unsynced;     /* requests sent since the last Sync */
     struct pipeline pipeline;
     struct buf kept; /* request bytes that could not be handled yet */
@@ -83,9 +85,9 @@ struct client {
     struct verify *verify;     /* during LOGIN */
     struct route_request route_request;
     struct route route;
-    uint32_t own_floor;  /* number of its own last write */
-    struct text *sticky; /* why its reads go to the primary; NULL: they need not */
-    struct text *why;    /* of the last route, where it needs a text that lives */
+    uint32_t own_floor;    /* number of its own last write */
+    struct text *sticky;   /* why its reads go to the primary; NULL: they need not */
+    struct buf last_words; /* body of a server's FATAL error, until the server is lost */
     struct text *database;
     struct text *user;
     uint64_t state_us;       /* since when in this state */
@@ -103,6 +105,8 @@ struct client_set_ops {
     /* One simple Query of a console client, NUL-terminated. */
     void (*console_query)(void *owner, struct client *client, const char *text);
     void (*console_left)(void *owner, struct client *client);
+    /* A cancel request carried the key of a console client. */
+    void (*console_cancel)(void *owner, struct client *client);
     /* Gives the connection to worker 0, where the console is, with the first packet. False if
      * this is worker 0. Owns the descriptor and copies the packet if true. */
     bool (*move_to_console)(void *owner, int fd, struct bytes packet);
@@ -127,6 +131,7 @@ struct client_set {
     struct buf spare[16];  /* memory for short-lived buffers */
     unsigned spare_count;
     _Atomic int *total; /* clients of the whole process, for max_client_conn */
+    _Atomic int *load;  /* clients of this worker, those handed over to it included */
     bool is_refusing;   /* shutting down: no new logins */
     uint64_t faults[FAULT_COUNTER_COUNT];
 };

@@ -20,6 +20,7 @@ enum pipeline_action { PIPELINE_FORWARD, PIPELINE_SWALLOW, PIPELINE_MAKE_UP };
 struct pipeline_entry {
     uint8_t request; /* enum message_request */
     uint8_t action;  /* enum pipeline_action */
+    uint32_t number; /* the caller's, 0 at first */
     void *effect;    /* the caller's: what a Parse or Close made, or NULL */
 };
 
@@ -49,8 +50,12 @@ static inline bool pipeline_is_full(const struct pipeline *pipeline) {
 /* True if the last request that was sent will not be followed by a ReadyForQuery. */
 bool pipeline_lacks_sync(const struct pipeline *pipeline);
 
-void pipeline_push(struct pipeline *pipeline, enum message_request request,
-                   enum pipeline_action action, void *effect);
+/* Adds an entry; the result is valid until the next call. */
+struct pipeline_entry *pipeline_push(struct pipeline *pipeline, enum message_request request,
+                                     enum pipeline_action action, void *effect);
+
+/* The entry at a place from the head, below `count`. */
+struct pipeline_entry *pipeline_at(struct pipeline *pipeline, uint32_t index);
 
 /* The entry that the next reply belongs to, or NULL. */
 struct pipeline_entry *pipeline_head(struct pipeline *pipeline);

@@ -83,6 +83,8 @@ struct pool {
     struct scram_client_cache scram;
     struct list lines[POOL_LINE_COUNT];
     enum pool_mode mode;
+    enum routing routing;
+    enum read_consistency consistency;
     uint64_t query_wait_us;
     uint64_t lifetime_us;
     uint32_t generation;
@@ -120,6 +122,7 @@ struct pool_set {
     unsigned tracked_count;
     bool is_paused;
     bool is_shutting_down; /* no waiter is served any more */
+    bool is_draining;      /* whoever needs a server is told that the pooler ends */
 };
 
 /* Fills in a set whose loop, worker numbers, shared parts and ops the caller has set; takes over

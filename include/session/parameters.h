@@ -49,6 +49,7 @@ void parameters_accepted(const struct parameters *parameters, const struct pool_
  * prepared; the latter is appended as text. */
 struct traits_context parameters_context(const struct parameters *parameters,
                                          const struct pool_set *set);
-void parameters_parse_context(const struct parameters *parameters, struct buf *context);
+void parameters_parse_context(const struct parameters *parameters, const struct pool_set *set,
+                              struct buf *context);
 
 #endif

@@ -44,6 +44,7 @@ void statement_unref(struct statements *statements, struct statement **statement
 struct prepared_name {
     struct map_node node;
     struct statement *statement;
+    uint32_t sequence; /* which Parse of the client made it */
     char name[];
 };
 
@@ -92,6 +93,13 @@ struct prepared_on_server *server_memory_add(struct server_memory *memory,
 struct prepared_on_server *server_memory_surplus(struct server_memory *memory, size_t max);
 void server_memory_remove(struct server_memory *memory, struct statements *statements,
                           struct prepared_on_server *entry);
+/* Takes an entry out for as long as its Close is under way, and puts it back if the server skipped
+ * the Close. False if the statement was prepared anew meanwhile: the entry is then freed. */
+void server_memory_detach(struct server_memory *memory, struct prepared_on_server *entry);
+bool server_memory_attach(struct server_memory *memory, struct statements *statements,
+                          struct prepared_on_server *entry);
+/* Frees an entry that was taken out. */
+void server_memory_drop(struct statements *statements, struct prepared_on_server *entry);
 /* Forgets all statements, as after DEALLOCATE ALL. */
 void server_memory_clear(struct server_memory *memory, struct statements *statements);
 

@@ -52,7 +52,7 @@ void pipeline_release(struct pipeline *pipeline) {
     pipeline_init(pipeline);
 }
 
-static struct pipeline_entry *entry_at(struct pipeline *pipeline, uint32_t index) {
+struct pipeline_entry *pipeline_at(struct pipeline *pipeline, uint32_t index) {
     struct pipeline_entry *entries =
         pipeline->entries == NULL ? pipeline->inline_entries : pipeline->entries;
     return &entries[(pipeline->first + index) & (pipeline->size - 1)];
@@ -61,21 +61,23 @@ static struct pipeline_entry *entry_at(struct pipeline *pipeline, uint32_t index
 static void grow(struct pipeline *pipeline) {
     uint32_t size = pipeline->size * 2;
     struct pipeline_entry *entries = memory_new(size * sizeof *entries);
-    for (uint32_t i = 0; i < pipeline->count; i++) entries[i] = *entry_at(pipeline, i);
+    for (uint32_t i = 0; i < pipeline->count; i++) entries[i] = *pipeline_at(pipeline, i);
     memory_free(pipeline->entries);
     pipeline->entries = entries;
     pipeline->size = size;
     pipeline->first = 0;
 }
 
-void pipeline_push(struct pipeline *pipeline, enum message_request request,
-                   enum pipeline_action action, void *effect) {
+struct pipeline_entry *pipeline_push(struct pipeline *pipeline, enum message_request request,
+                                     enum pipeline_action action, void *effect) {
     if (pipeline->count == pipeline->size) grow(pipeline);
-    struct pipeline_entry *entry = entry_at(pipeline, pipeline->count++);
+    struct pipeline_entry *entry = pipeline_at(pipeline, pipeline->count++);
     entry->request = (uint8_t)request;
     entry->action = (uint8_t)action;
+    entry->number = 0;
     entry->effect = effect;
     if (ends_in_ready(request)) pipeline->owed_ready++;
+    return entry;
 }
 
 bool pipeline_lacks_sync(const struct pipeline *pipeline) {
@@ -87,12 +89,12 @@ bool pipeline_lacks_sync(const struct pipeline *pipeline) {
 }
 
 struct pipeline_entry *pipeline_head(struct pipeline *pipeline) {
-    return pipeline->count == 0 ? NULL : entry_at(pipeline, 0);
+    return pipeline->count == 0 ? NULL : pipeline_at(pipeline, 0);
 }
 
 struct pipeline_entry pipeline_pop(struct pipeline *pipeline) {
     CHECK(pipeline->count > 0);
-    struct pipeline_entry entry = *entry_at(pipeline, 0);
+    struct pipeline_entry entry = *pipeline_at(pipeline, 0);
     pipeline->first = (pipeline->first + 1) & (pipeline->size - 1);
     pipeline->count--;
     if (ends_in_ready(entry.request)) {

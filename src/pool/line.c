@@ -106,7 +106,8 @@ void line_permit_freed(struct pool *pool, const struct pool_node *node) {
 
 static bool is_held(const struct pool *pool) {
     const struct pool_set *set = pool->set;
-    return set->is_paused || set->is_shutting_down || atomic_load(&pool->database->is_paused);
+    return set->is_paused || set->is_shutting_down || set->is_draining ||
+           atomic_load(&pool->database->is_paused);
 }
 
 static bool suits(const struct borrower *borrower, const struct server *server) {
@@ -335,7 +336,17 @@ static void serve_others(struct pool *pool) {
     }
 }
 
+/* The pooler is waiting for its servers to come free, to end. */
+static void refuse_all(struct pool *pool) {
+    for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
+        LIST_EACH_SAFE (&pool->lines[line], l, following) {
+            refuse(LIST_OWNER(l, struct borrower, waiting), FAULT_SERVER_SHUTTING_DOWN, NULL, NULL);
+        }
+    }
+}
+
 void line_serve(struct pool *pool) {
+    if (pool->set->is_draining) refuse_all(pool);
     if (is_held(pool)) return;
     serve_greetings(pool);
     for (unsigned line = 0; line < POOL_LINE_COUNT; line++) serve_line(pool, line);

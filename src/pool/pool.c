@@ -94,6 +94,8 @@ static void take_settings(struct pool *pool) {
     if (entry == NULL) return;
     const struct config_user *user = config_user(config, bytes_of_text(pool->user));
     pool->mode = config_pool_mode(config, entry, user);
+    pool->routing = config_routing(config, entry, user);
+    pool->consistency = config_read_consistency(config, entry);
     pool->query_wait_us = config_query_wait_timeout_us(config, entry, user);
     pool->lifetime_us = config_server_lifetime_us(config, entry);
     for (size_t i = 0; i < pool->nodes_count; i++)

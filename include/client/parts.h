@@ -1,0 +1,93 @@
+/*
+ * What the files of client/ offer to each other; nobody else includes this.
+ *
+ *      client.c        life, lists, time         client_login.c  startup packet to welcome
+ *      relay.c         lending and its end       request.c       what the client sends
+ *      judge.c         where a group may run     reply.c         what the server answers
+ */
+#ifndef WEIR_CLIENT_PARTS_H
+#define WEIR_CLIENT_PARTS_H
+
+#include "client/client.h"
+#include "client/relay.h"
+
+/* A run of bytes to be written at once: slices of the read buffer, and copies of what was made up
+ * or rewritten, in order. It lives during one callback and uses the set's scratch buffer. */
+#define OUTGOING_PARTS_MAX 64
+
+struct outgoing {
+    struct stream *stream;
+    struct buf *scratch;
+    size_t count;
+    struct {
+        const char *at; /* NULL: in the scratch buffer, at `offset` */
+        uint32_t offset;
+        size_t len;
+    } parts[OUTGOING_PARTS_MAX];
+};
+
+void outgoing_begin(struct outgoing *out, struct client_set *set, struct stream *stream);
+void outgoing_add(struct outgoing *out, const char *at, size_t len);
+void outgoing_copy(struct outgoing *out, const char *at, size_t len);
+void outgoing_flush(struct outgoing *out);
+
+/* Handles `bytes` from the client as far as it can; returns how much was taken. */
+size_t request_process(struct client *client, struct bytes bytes);
+
+/* True if statements are being prepared or closed, so that nobody knows which ones a server has
+ * whose answers are not read to the end. */
+bool request_has_effects(struct pipeline *pipeline);
+
+/* A reply has come: what its request had noted stands. */
+void request_settle(struct client *client, const struct pipeline_entry *entry);
+
+/* A reply that will not come: what its request had noted is taken back. */
+void request_undo(struct client *client, const struct pipeline_entry *entry);
+
+/* Borrows a server for the judged group. False if the client has to wait, for a server or for its
+ * parameters. */
+bool relay_borrow(struct client *client);
+
+/* Handles `len` bytes from the client's server. */
+void reply_process(struct client *client, const char *at, size_t len);
+
+/* Passes made-up answers on whose turn has come. */
+void reply_make_up(struct client *client, struct outgoing *out);
+
+/* What is to become of the first group in `bytes`, for a client without a server. */
+enum judgement {
+    JUDGE_MORE,  /* the group is not complete, and small enough to wait for the rest */
+    JUDGE_READY, /* client->route is set; client->group_left bytes belong to it */
+};
+enum judgement judge_group(struct client *client, struct bytes bytes);
+
+/* Judges client->route anew from the facts that judge_group gathered. */
+void judge_again(struct client *client);
+
+/* One more message of a transaction that has its server: notes what it may write or set. `text`
+ * is a Query's or Parse's text, or has at == NULL if it is not in hand. */
+void judge_text(struct client *client, struct bytes text);
+
+/* The replica said no: its statements need the primary from now on. */
+void judge_correct(struct client *client, struct bytes group);
+
+/* Whether the client's database is routed by statement. */
+bool judge_is_on(const struct client *client);
+
+/* Length of the first group in `bytes`: one Query or FunctionCall, or everything up to a Sync. 0
+ * if it is not complete; *has_flush tells whether a Flush is among what is there. */
+size_t judge_group_length(struct bytes bytes, bool *has_flush);
+
+/* The client may have written: raises the floors before its answer is passed on. */
+void relay_raise_floor(struct client *client);
+
+/* The server goes back to its pool; the client goes on with what it has sent meanwhile. */
+void relay_release(struct client *client);
+
+/* Goes on at the end of the turn with what was kept. */
+void relay_resume_later(struct client *client);
+
+/* Sends an error of our own and ReadyForQuery for what is owed, and keeps the connection. */
+void relay_answer_error(struct client *client, enum fault_id fault, const char *argument);
+
+#endif

@@ -1,0 +1,388 @@
+/*
+ * The life of a client, and the lists, timeouts and cancel keys of all clients of a worker; see
+ * client/client.h.
+ *
+ * Each state has a list in the order of entering it, so that a timeout looks at heads only. What
+ * is closed in a turn is freed at its end, when nothing refers to it any more.
+ */
+#include "client/client.h"
+
+#include "client/parts.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "proto/startup.h"
+
+#include <stdio.h>
+#include <sys/random.h>
+
+#define SPARE_BYTES_MAX 32768u
+
+static const struct {
+    const char *text;
+    unsigned next; /* set of states */
+} states[CLIENT_STATE_COUNT] = {
+    [CLIENT_STARTUP] = {"login", 1u << CLIENT_LOGIN | 1u << CLIENT_CLOSED},
+    [CLIENT_LOGIN] = {"login", 1u << CLIENT_WELCOME | 1u << CLIENT_CONSOLE | 1u << CLIENT_CLOSED},
+    [CLIENT_WELCOME] = {"waiting", 1u << CLIENT_IDLE | 1u << CLIENT_CLOSED},
+    [CLIENT_IDLE] = {"idle", 1u << CLIENT_WAITING | 1u << CLIENT_ACTIVE | 1u << CLIENT_CLOSED},
+    [CLIENT_WAITING] = {"waiting", 1u << CLIENT_IDLE | 1u << CLIENT_ACTIVE | 1u << CLIENT_CLOSED},
+    [CLIENT_ACTIVE] = {"active", 1u << CLIENT_IDLE | 1u << CLIENT_CLOSED},
+    [CLIENT_CONSOLE] = {"idle", 1u << CLIENT_CLOSED},
+    [CLIENT_CLOSED] = {"closed", 0},
+};
+
+const char *client_state_text(const struct client *client) {
+    return states[client->state].text;
+}
+
+void client_become(struct client *client, enum client_state state) {
+    CHECK(states[client->state].next & 1u << state);
+    struct client_set *set = client->set;
+    list_remove(&set->clients[client->state], &client->link);
+    client->state = state;
+    client->state_us = loop_now_us(set->loop);
+    list_append(&set->clients[state], &client->link);
+}
+
+/* ---- log */
+
+void client_log(const struct client *client, int level, const char *format, ...) {
+    char text[2048];
+    char address[ENDPOINT_TEXT_SIZE] = "unix";
+    unsigned port = 0;
+    va_list list;
+    va_start(list, format);
+    (void)vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    int fd = stream_descriptor(&client->stream);
+    if (fd >= 0) endpoint_describe(fd, true, address, &port);
+    bool is_v6 = strchr(address, ':') != NULL;
+    log_line((enum log_level)level, "C-0x%x: %s/%s@%s%s%s:%u %s", client->id,
+             client->database == NULL ? "(nodb)" : client->database->at,
+             client->user == NULL ? "(nouser)" : client->user->at, is_v6 ? "[" : "", address,
+             is_v6 ? "]" : "", port, text);
+}
+
+static void log_close(const struct client *client, const char *reason) {
+    if (!client->set->pools->config->log_disconnections) return;
+    uint64_t age_us = client->connected_wall_us == 0
+                          ? 0
+                          : (uint64_t)(clock_wall_us() - client->connected_wall_us);
+    client_log(client, LOG_LEVEL_LOG, "closing because: %s (age=%us)", reason,
+               (unsigned)(age_us / US_PER_S));
+}
+
+/* ---- end */
+
+static void leave(struct client *client) {
+    struct client_set *set = client->set;
+    relay_leave(client);
+    if (client->state == CLIENT_CONSOLE) set->ops.console_left(set->ops.owner, client);
+    if (client->pool != NULL && client->state >= CLIENT_IDLE) client->pool->clients--;
+    if (client->by_key.key.at != NULL) map_remove(&set->keys, &client->by_key);
+    stream_close(&client->stream);
+    client_become(client, CLIENT_CLOSED);
+    loop_at_end(set->loop, &set->hook);
+}
+
+void client_close(struct client *client, const char *reason) {
+    if (client->state == CLIENT_CLOSED) return;
+    log_close(client, reason);
+    leave(client);
+}
+
+void client_fail(struct client *client, enum fault_id fault, const char *argument) {
+    if (client->state == CLIENT_CLOSED) return;
+    struct client_set *set = client->set;
+    struct buf text = {0};
+    struct buf message = {0};
+    set->faults[fault_of(fault)->counter]++;
+    fault_append_text(&text, fault, argument);
+    log_close(client, buf_text(&text));
+    if (set->pools->config->log_pooler_errors)
+        client_log(client, LOG_LEVEL_WARNING, "pooler error: %s", buf_text(&text));
+    log_flush(); /* the line is in the file before the client sees the error */
+    fault_write(&message, fault, argument);
+    stream_write_bytes(&client->stream, buf_content(&message));
+    buf_release(&message);
+    buf_release(&text);
+    leave(client);
+}
+
+static void client_free(struct client *client) {
+    struct client_set *set = client->set;
+    (void)atomic_fetch_sub(set->total, 1);
+    (void)atomic_fetch_sub(set->load, 1);
+    list_remove(&set->clients[CLIENT_CLOSED], &client->link);
+    pipeline_release(&client->pipeline);
+    buf_release(&client->kept);
+    buf_release(&client->last_words);
+    buf_release(&client->reply.gather);
+    buf_release(&client->retry.request);
+    buf_release(&client->retry.held);
+    parameters_release(&client->parameters, set->texts);
+    prepared_clear(&client->names, &set->statements);
+    statement_unref(&set->statements, &client->unnamed);
+    if (client->verify != NULL) {
+        verify_release(client->verify);
+        memory_free(client->verify);
+    }
+    text_unref(set->texts, &client->sticky);
+    text_unref(set->texts, &client->database);
+    text_unref(set->texts, &client->user);
+    memory_free(client);
+}
+
+static void on_end_of_turn(struct loop_hook *hook) {
+    struct client_set *set = LIST_OWNER(hook, struct client_set, hook);
+    for (size_t left = set->released.count; left > 0; left--) {
+        struct link *l = list_pop(&set->released);
+        relay_resume(LIST_OWNER(l, struct client, resume));
+    }
+    struct list *closed = &set->clients[CLIENT_CLOSED];
+    LIST_EACH_SAFE (closed, l, following) {
+        client_free(LIST_OWNER(l, struct client, link));
+    }
+}
+
+/* ---- the stream's news */
+
+/* A console client speaks the simple protocol only; its messages are read whole. */
+static void console_bytes(struct client *client, const char *at, size_t len) {
+    struct client_set *set = client->set;
+    buf_append(&client->kept, at, len);
+    while (client->state == CLIENT_CONSOLE && buf_length(&client->kept) >= MESSAGE_HEAD_BYTES) {
+        struct bytes kept = buf_content(&client->kept);
+        uint32_t length = message_length(kept.at);
+        const char type[2] = {kept.at[0], '\0'};
+        if (type[0] == 'X') {
+            client_close(client, "client close request");
+        } else if (strchr("PBDECSHF", type[0]) != NULL) {
+            client_fail(client, FAULT_CONSOLE_EXTENDED, NULL);
+        } else if (type[0] != 'Q') {
+            client_fail(client, FAULT_CONSOLE_MESSAGE, type);
+        } else if (length == 0 || length > 65536) {
+            client_fail(client, FAULT_MESSAGE_LENGTH, NULL);
+        } else if (kept.len < length) {
+            return;
+        } else if (kept.at[length - 1] != '\0') {
+            client_fail(client, FAULT_MESSAGE_MALFORMED, NULL);
+        } else {
+            char *text = memory_copy(kept.at + MESSAGE_HEAD_BYTES, length - MESSAGE_HEAD_BYTES);
+            buf_consume(&client->kept, length);
+            set->ops.console_query(set->ops.owner, client, text);
+            memory_free(text);
+        }
+    }
+    if (client->state == CLIENT_CONSOLE && buf_length(&client->kept) == 0)
+        buf_release(&client->kept);
+}
+
+static void on_bytes(struct stream *stream, const char *at, size_t len) {
+    struct client *client = LIST_OWNER(stream, struct client, stream);
+    switch (client->state) {
+    case CLIENT_STARTUP:
+    case CLIENT_LOGIN:
+    case CLIENT_WELCOME:
+        client_login_bytes(client, at, len);
+        break;
+    case CLIENT_CONSOLE:
+        console_bytes(client, at, len);
+        break;
+    case CLIENT_IDLE:
+    case CLIENT_WAITING:
+    case CLIENT_ACTIVE:
+        relay_request(client, at, len);
+        break;
+    default:
+        break;
+    }
+}
+
+static void on_drained(struct stream *stream) {
+    struct client *client = LIST_OWNER(stream, struct client, stream);
+    if (client->borrower.server != NULL) stream_start(&client->borrower.server->stream);
+}
+
+static void on_ended(struct stream *stream, int error) {
+    struct client *client = LIST_OWNER(stream, struct client, stream);
+    if (client->state == CLIENT_STARTUP && buf_length(&client->kept) == 0) {
+        leave(client); /* a port check: it never said a word */
+    } else {
+        client_close(client, error == 0 ? "client unexpected eof" : strerror(error));
+    }
+}
+
+static void on_hangup(struct stream *stream) {
+    struct client *client = LIST_OWNER(stream, struct client, stream);
+    /* Whoever waits for a server leaves the line; one that is being served is read later. */
+    if (client->state == CLIENT_WAITING || client->state == CLIENT_WELCOME)
+        client_close(client, "client disconnected while waiting");
+}
+
+static const struct stream_ops client_stream_ops = {
+    .on_bytes = on_bytes, .on_drained = on_drained, .on_ended = on_ended, .on_hangup = on_hangup};
+
+/* ---- beginning */
+
+static void make_key(struct client *client) {
+    struct client_set *set = client->set;
+    /* Byte 1: the worker; bytes 2 and 3: a peer's id, none yet; low two bits of byte 8: hops left
+     * for peers. All others are random, since whoever knows a key may cancel. */
+    do {
+        if (getrandom(client->key, sizeof client->key, 0) != (ssize_t)sizeof client->key) continue;
+        client->key[0] = (char)((client->key[0] & 3) | (int)(set->pools->worker << 2));
+        client->key[1] = client->key[2] = 0;
+        client->key[7] = (char)(client->key[7] | 3);
+    } while (map_find(&set->keys, bytes_of(client->key, sizeof client->key)) != NULL);
+    map_add(&set->keys, &client->by_key, bytes_of(client->key, sizeof client->key));
+}
+
+void client_accept(struct client_set *set, int fd, struct bytes packet) {
+    struct client *client = memory_new(sizeof *client);
+    client->set = set;
+    client->id = connection_next_id();
+    client->doing = "starting up";
+    client->state = CLIENT_STARTUP;
+    client->transaction = 'I';
+    client->state_us = loop_now_us(set->loop);
+    client->connected_wall_us = clock_wall_us();
+    client->borrower.ops = &relay_borrower_ops;
+    client->borrower.route = &client->route;
+    client->borrower.request = &client->route_request;
+    client->route_request.need.stick_node = -1;
+    client->route.node = -1;
+    pipeline_init(&client->pipeline);
+    list_append(&set->clients[CLIENT_STARTUP], &client->link);
+    (void)atomic_fetch_add(set->total, 1);
+    make_key(client);
+    endpoint_apply_options(fd, &set->pools->socket_options);
+    stream_open(&client->stream, set->loop, fd, &client_stream_ops);
+    if (packet.len > 0) client_login_bytes(client, packet.at, packet.len);
+}
+
+/* ---- short-lived buffers */
+
+struct buf client_spare_take(struct client_set *set) {
+    return set->spare_count == 0 ? (struct buf){0} : set->spare[--set->spare_count];
+}
+
+void client_spare_give(struct client_set *set, struct buf *buf) {
+    if (buf->memory == NULL) return;
+    if (buf->size <= SPARE_BYTES_MAX && set->spare_count < COUNT(set->spare)) {
+        buf_clear(buf);
+        set->spare[set->spare_count++] = *buf;
+        *buf = (struct buf){0};
+    } else {
+        buf_release(buf);
+    }
+}
+
+/* ---- the set */
+
+void client_set_init(struct client_set *set) {
+    for (unsigned i = 0; i < CLIENT_STATE_COUNT; i++) list_init(&set->clients[i]);
+    list_init(&set->released);
+    set->hook.run = on_end_of_turn;
+}
+
+static void close_all(struct client_set *set, const struct database *database,
+                      enum fault_id fault) {
+    for (unsigned state = CLIENT_STARTUP; state < CLIENT_CLOSED; state++) {
+        LIST_EACH_SAFE (&set->clients[state], l, following) {
+            struct client *client = LIST_OWNER(l, struct client, link);
+            if (database != NULL && (client->pool == NULL || client->pool->database != database))
+                continue;
+            if (fault == FAULT_NONE) {
+                client_close(client, "pooler is shutting down");
+            } else {
+                client_fail(client, fault, NULL);
+            }
+        }
+    }
+}
+
+void client_set_release(struct client_set *set) {
+    close_all(set, NULL, FAULT_NONE);
+    on_end_of_turn(&set->hook);
+    loop_not_at_end(set->loop, &set->hook);
+    CHECK(set->clients[CLIENT_CLOSED].count == 0);
+    while (set->spare_count > 0) buf_release(&set->spare[--set->spare_count]);
+    buf_release(&set->scratch);
+    map_release(&set->keys);
+}
+
+void client_set_close_database(struct client_set *set, const struct database *database,
+                               enum fault_id fault) {
+    close_all(set, database, fault);
+}
+
+/* ---- time */
+
+static void tick_logins(struct client_set *set, uint64_t now_us) {
+    uint64_t limit_us = set->pools->config->client_login_timeout_us;
+    if (limit_us == 0) return;
+    for (unsigned state = CLIENT_STARTUP; state <= CLIENT_WELCOME; state++) {
+        LIST_EACH_SAFE (&set->clients[state], l, following) {
+            struct client *client = LIST_OWNER(l, struct client, link);
+            if (now_us - client->state_us < limit_us) break;
+            client_fail(client,
+                        state == CLIENT_WELCOME ? FAULT_LOGIN_TIMEOUT_SERVER : FAULT_LOGIN_TIMEOUT,
+                        NULL);
+        }
+    }
+}
+
+/* The timeout that has struck for a client with a server, or FAULT_NONE. */
+static enum fault_id overdue_active(const struct client *client, const struct config *config,
+                                    const struct config_user *user, uint64_t now_us) {
+    uint64_t query_us = config_query_timeout_us(config, user);
+    uint64_t idle_us = config_idle_transaction_timeout_us(config, user);
+    bool is_running = !pipeline_is_empty(&client->pipeline);
+    if (is_running && query_us > 0 && client->query_us > 0 && now_us - client->query_us >= query_us)
+        return FAULT_QUERY_TIMEOUT;
+    if (!is_running && idle_us > 0 && client->transaction != 'I' &&
+        now_us - client->state_us >= idle_us)
+        return FAULT_IDLE_TRANSACTION_TIMEOUT;
+    return FAULT_NONE;
+}
+
+static enum fault_id overdue(const struct client *client, uint64_t now_us) {
+    const struct config *config = client->set->pools->config;
+    const struct config_user *user =
+        config_user(config, bytes_of(client->user->at, client->user->len));
+    uint64_t limit_us = 0;
+    switch (client->state) {
+    case CLIENT_IDLE:
+        limit_us = config_client_idle_timeout_us(config, user);
+        return limit_us > 0 && now_us - client->state_us >= limit_us ? FAULT_CLIENT_IDLE_TIMEOUT
+                                                                     : FAULT_NONE;
+    case CLIENT_WAITING:
+        limit_us = config_query_timeout_us(config, user);
+        return limit_us > 0 && now_us - client->state_us >= limit_us ? FAULT_QUERY_TIMEOUT_WAITING
+                                                                     : FAULT_NONE;
+    case CLIENT_ACTIVE:
+        return overdue_active(client, config, user, now_us);
+    default:
+        return FAULT_NONE;
+    }
+}
+
+static bool has_timeouts(const struct config *config) {
+    return config->query_timeout_us > 0 || config->idle_transaction_timeout_us > 0 ||
+           config->client_idle_timeout_us > 0 || config->entries[SETTING_SCOPE_USER].count > 0;
+}
+
+void client_set_tick(struct client_set *set) {
+    uint64_t now_us = loop_now_us(set->loop);
+    tick_logins(set, now_us);
+    if (!has_timeouts(set->pools->config)) return;
+    for (unsigned state = CLIENT_IDLE; state <= CLIENT_ACTIVE; state++) {
+        LIST_EACH_SAFE (&set->clients[state], l, following) {
+            struct client *client = LIST_OWNER(l, struct client, link);
+            enum fault_id fault = overdue(client, now_us);
+            if (fault != FAULT_NONE) client_fail(client, fault, NULL);
+        }
+    }
+}

@@ -1,0 +1,353 @@
+/*
+ * From the first byte to ReadyForQuery; see client/client.h and pgbouncer's order of checks:
+ *
+ *      [SSLRequest or GSSENCRequest -> 'N'] -> StartupMessage -> limits -> parameters
+ *      -> authentication -> database known? -> the pool's greeting -> welcome
+ *
+ * An unknown database is told only after the authentication, so that nobody can try out names.
+ * The first client of a pool waits here until a server has told what ParameterStatus to give.
+ */
+#include "client/parts.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "proto/startup.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define PASSWORD_BYTES_MAX 131072u
+
+static const enum verify_method methods[] = {
+    [AUTH_TYPE_TRUST] = VERIFY_TRUST,
+    [AUTH_TYPE_PLAIN] = VERIFY_PLAIN,
+    [AUTH_TYPE_MD5] = VERIFY_MD5,
+    [AUTH_TYPE_SCRAM_SHA_256] = VERIFY_SCRAM,
+};
+
+static void write_and_release(struct client *client, struct buf *out) {
+    if (buf_length(out) > 0) {
+        log_flush();
+        stream_write_bytes(&client->stream, buf_content(out));
+    }
+    buf_release(out);
+}
+
+/* ---- welcome */
+
+/* Adds the greeting, with the client's own values where it gave some, and gives it the others. */
+static void add_greeting(struct client *client, const struct greeting *greeting, struct buf *out) {
+    struct client_set *set = client->set;
+    struct bytes rest = bytes_of(greeting->messages, greeting->len);
+    while (rest.len >= MESSAGE_HEAD_BYTES) {
+        uint32_t length = message_length(rest.at);
+        CHECK(length > MESSAGE_HEAD_BYTES && length <= rest.len);
+        struct bytes body = bytes_of(rest.at + MESSAGE_HEAD_BYTES, length - MESSAGE_HEAD_BYTES);
+        struct bytes name, value, tail;
+        CHECK(message_text(body, &name, &tail) && message_text(tail, &value, &tail));
+        int index = parameters_index(set->pools, name);
+        if (index >= 0 && client->parameters.values[index] == NULL)
+            parameters_set(&client->parameters, set->texts, index, value);
+        if (index >= 0) {
+            const struct text *mine = client->parameters.values[index];
+            value = bytes_of(mine->at, mine->len);
+        }
+        message_write_parameter_status(out, name, value);
+        rest = bytes_of(rest.at + length, rest.len - length);
+    }
+}
+
+void client_login_welcome(struct client *client) {
+    const struct greeting *greeting = pool_shared_greeting(client->pool->nodes[0]->shared);
+    CHECK(greeting != NULL);
+    struct buf out = {0};
+    message_write_authentication_ok(&out);
+    add_greeting(client, greeting, &out);
+    message_write_backend_key_data(&out, bytes_get_u32(client->key),
+                                   bytes_get_u32(client->key + 4));
+    message_write_ready_for_query(&out, 'I');
+    client_become(client, CLIENT_IDLE);
+    client->doing = "idle";
+    client->pool->clients++;
+    stats_add(&client->pool->stats.client_logins, 1);
+    write_and_release(client, &out);
+    stream_start(&client->stream);
+    if (buf_length(&client->kept) > 0) relay_resume_later(client);
+}
+
+static void find_pool(struct client *client) {
+    struct client_set *set = client->set;
+    struct bytes name = bytes_of(client->database->at, client->database->len);
+    const struct config *config = set->pools->config;
+    struct database *database = databases_get(set->pools->databases, config, name);
+    if (database == NULL || atomic_load(&database->is_removed)) {
+        client_log(client, LOG_LEVEL_LOG, "login failed: db=%s user=%s", client->database->at,
+                   client->user->at);
+        client_fail(client, FAULT_NO_DATABASE, client->database->at);
+        return;
+    }
+    if (set->is_refusing) {
+        client_fail(client, FAULT_POOLER_SHUTTING_DOWN, NULL);
+        return;
+    }
+    struct bytes user = config_pool_user(config_database(config, name),
+                                         bytes_of(client->user->at, client->user->len));
+    client->pool = pool_get(set->pools, database, user);
+    client_become(client, CLIENT_WELCOME);
+    if (pool_shared_greeting(client->pool->nodes[0]->shared) != NULL) {
+        client_login_welcome(client);
+        return;
+    }
+    client->doing = "waiting for the first server of its pool";
+    client->borrower.wants_greeting_only = true;
+    client->route = (struct route){.target = ROUTE_ANY, .node = -1};
+    (void)pool_borrow(client->pool, &client->borrower);
+}
+
+static bool is_console(const struct client *client) {
+    return config_is_console(client->set->pools->config,
+                             bytes_of(client->database->at, client->database->len));
+}
+
+static void authenticated(struct client *client, bool is_local_owner) {
+    struct client_set *set = client->set;
+    if (client->verify != NULL) {
+        verify_release(client->verify);
+        memory_free(client->verify);
+        client->verify = NULL;
+    }
+    if (buf_length(&client->kept) == 0) buf_release(&client->kept);
+    if (!is_console(client)) {
+        find_pool(client);
+        return;
+    }
+    client_become(client, CLIENT_CONSOLE);
+    if (!set->ops.console_login(set->ops.owner, client, is_local_owner))
+        client_fail(client, FAULT_NOT_ALLOWED, NULL);
+}
+
+/* ---- authentication */
+
+static void judge_verify(struct client *client, enum verify_result result, struct buf *out) {
+    if (result == VERIFY_FAILED) {
+        buf_release(out);
+        client_log(client, LOG_LEVEL_LOG, "login refused: %s", client->verify->reason);
+        client_fail(client, client->verify->fault, NULL);
+        return;
+    }
+    write_and_release(client, out);
+    if (result == VERIFY_OK) authenticated(client, false);
+}
+
+static bool is_local_owner(const struct client *client) {
+    unsigned uid;
+    int pid;
+    return is_console(client) && strcmp(client->user->at, "pgbouncer") == 0 &&
+           endpoint_is_unix(stream_descriptor(&client->stream), &uid, &pid) && uid == getuid();
+}
+
+static void begin_verify(struct client *client) {
+    struct client_set *set = client->set;
+    client_become(client, CLIENT_LOGIN);
+    client->doing = "authenticating";
+    if (is_local_owner(client)) {
+        client_log(client, LOG_LEVEL_LOG, "pgbouncer access from unix socket");
+        authenticated(client, true);
+        return;
+    }
+    struct buf out = {0};
+    client->verify = memory_new(sizeof *client->verify);
+    enum verify_result result =
+        verify_begin(client->verify, methods[set->pools->config->auth_type], set->pools->users,
+                     bytes_of(client->user->at, client->user->len), &out);
+    judge_verify(client, result, &out);
+}
+
+/* ---- the startup packet */
+
+/* A tracked parameter is kept, an ignored one dropped, any other refused. */
+static bool take_parameter(struct client *client, struct bytes name, struct bytes value) {
+    struct client_set *set = client->set;
+    int index = parameters_index(set->pools, name);
+    if (index >= 0) {
+        parameters_set(&client->parameters, set->texts, index, value);
+        return true;
+    }
+    return setting_list_has_nocase(&set->pools->config->ignore_startup_parameters, name);
+}
+
+static bool take_parameters(struct client *client, const struct startup *startup) {
+    char name[256];
+    for (unsigned i = 0; i < startup->parameters_count; i++) {
+        const struct startup_parameter *parameter = &startup->parameters[i];
+        if (take_parameter(client, parameter->name, parameter->value)) continue;
+        (void)snprintf(name, sizeof name, "%.*s", (int)parameter->name.len, parameter->name.at);
+        client_fail(client, FAULT_PARAMETER_UNSUPPORTED, name);
+        return false;
+    }
+    return true;
+}
+
+static bool take_options(struct client *client, struct bytes text) {
+    const struct setting_list *ignored = &client->set->pools->config->ignore_startup_parameters;
+    bool ignores_all = setting_list_has_nocase(ignored, bytes_of_text("options"));
+    struct startup_options options = {.rest = text};
+    struct startup_parameter option;
+    enum startup_option step;
+    char name[256] = "";
+    while ((step = startup_option_next(&options, &option)) == STARTUP_OPTION_FOUND) {
+        if (take_parameter(client, option.name, option.value) || ignores_all) continue;
+        (void)snprintf(name, sizeof name, "%.*s", (int)option.name.len, option.name.at);
+        break;
+    }
+    startup_options_release(&options);
+    if (step == STARTUP_OPTION_BAD) client_fail(client, FAULT_OPTIONS_SYNTAX, NULL);
+    if (step == STARTUP_OPTION_FOUND) client_fail(client, FAULT_OPTION_UNSUPPORTED, name);
+    return step == STARTUP_OPTION_END;
+}
+
+static bool is_over_limit(const struct client *client) {
+    const struct client_set *set = client->set;
+    return atomic_load(set->total) > set->pools->config->max_client_conn && !is_console(client);
+}
+
+/* Hands a console client over to worker 0. True if this worker has nothing more to do. */
+static bool moved(struct client *client, struct bytes packet) {
+    struct client_set *set = client->set;
+    if (!is_console(client) || set->pools->worker == 0) return false;
+    struct buf copy = {0};
+    int fd;
+    buf_append_bytes(&copy, packet);
+    if (!stream_detach(&client->stream, &fd)) {
+        client_fail(client, FAULT_OUT_OF_SYNC, "The client went on before it was answered.");
+    } else {
+        (void)set->ops.move_to_console(set->ops.owner, fd, buf_content(&copy));
+        client_become(client, CLIENT_CLOSED);
+        map_remove(&set->keys, &client->by_key);
+        loop_at_end(set->loop, &set->hook);
+    }
+    buf_release(&copy);
+    return true;
+}
+
+static void on_login(struct client *client, const struct startup *startup, struct bytes packet) {
+    struct client_set *set = client->set;
+    client->user = text_get(set->texts, startup->user);
+    client->database = text_get(set->texts, startup->database);
+    if (moved(client, packet)) return;
+    if (set->pools->config->log_connections)
+        client_log(client, LOG_LEVEL_LOG, "login attempt: db=%s user=%s tls=no replication=no",
+                   client->database->at, client->user->at);
+    if (startup->replication != STARTUP_REPLICATION_NONE) {
+        client_fail(client, FAULT_REPLICATION_UNSUPPORTED, NULL);
+        return;
+    }
+    if (is_over_limit(client)) {
+        client_fail(client, FAULT_MAX_CLIENT_CONN, NULL);
+        return;
+    }
+    if (startup_needs_negotiation(startup)) {
+        struct buf out = {0};
+        message_write_negotiate(&out, startup);
+        write_and_release(client, &out);
+    }
+    if (!is_console(client)) {
+        if (!take_parameters(client, startup)) return;
+        if (startup->options.len > 0 && !take_options(client, startup->options)) return;
+    }
+    begin_verify(client);
+}
+
+static void on_packet(struct client *client, struct bytes packet, bool is_more_behind) {
+    struct startup startup;
+    enum startup_kind kind = startup_parse(packet, &startup);
+    switch (kind) {
+    case STARTUP_SSL_REQUEST:
+    case STARTUP_GSS_REQUEST:
+        if (is_more_behind) {
+            client_fail(client,
+                        kind == STARTUP_SSL_REQUEST ? FAULT_BYTES_AFTER_SSL_REQUEST
+                                                    : FAULT_BYTES_AFTER_GSS_REQUEST,
+                        NULL);
+        } else {
+            stream_write_bytes(&client->stream, bytes_of("N", 1));
+        }
+        return;
+    case STARTUP_CANCEL:
+        client->set->ops.cancel(client->set->ops.owner, packet.at + 8);
+        client_close(client, "cancel request");
+        return;
+    case STARTUP_BAD:
+        client_fail(client, startup.fault, startup.argument);
+        return;
+    default:
+        on_login(client, &startup, packet);
+        return;
+    }
+}
+
+/* Reads first packets from what was kept. */
+static void read_startup(struct client *client) {
+    while (client->state == CLIENT_STARTUP) {
+        struct bytes kept = buf_content(&client->kept);
+        uint32_t length;
+        enum fault_id fault = startup_length(kept, &length);
+        if (fault == FAULT_BAD_PACKET_HEADER) {
+            char hex[STARTUP_HEX_SIZE];
+            startup_header_hex(hex, kept);
+            client_fail(client, fault, hex);
+            return;
+        }
+        if (fault != FAULT_NONE) {
+            client_fail(client, fault, NULL);
+            return;
+        }
+        if (length == 0 || kept.len < length) return;
+        struct buf packet = client->kept;
+        client->kept = (struct buf){0};
+        if (kept.len > length) buf_append(&client->kept, kept.at + length, kept.len - length);
+        on_packet(client, bytes_of(kept.at, length), kept.len > length);
+        buf_release(&packet);
+    }
+}
+
+static void read_password(struct client *client) {
+    while (client->state == CLIENT_LOGIN) {
+        struct bytes kept = buf_content(&client->kept);
+        if (kept.len < MESSAGE_HEAD_BYTES) return;
+        uint32_t length = message_length(kept.at);
+        if (kept.at[0] == 'X') {
+            client_close(client, "client close request");
+            return;
+        }
+        if (kept.at[0] != 'p') {
+            /* A second StartupMessage must never change who is being verified. */
+            client_fail(client, kept.at[0] == '\0' ? FAULT_STARTUP_AGAIN : FAULT_MESSAGE_MALFORMED,
+                        NULL);
+            return;
+        }
+        if (length == 0 || length > PASSWORD_BYTES_MAX) {
+            client_fail(client, FAULT_MESSAGE_LENGTH, NULL);
+            return;
+        }
+        if (kept.len < length) return;
+        struct buf message = client->kept;
+        client->kept = (struct buf){0};
+        if (kept.len > length) buf_append(&client->kept, kept.at + length, kept.len - length);
+        struct buf out = {0};
+        struct bytes body = bytes_of(kept.at + MESSAGE_HEAD_BYTES, length - MESSAGE_HEAD_BYTES);
+        enum verify_result result = verify_message(client->verify, body, &out);
+        memory_wipe(message.memory, message.size);
+        buf_release(&message);
+        judge_verify(client, result, &out);
+    }
+}
+
+void client_login_bytes(struct client *client, const char *at, size_t len) {
+    buf_append(&client->kept, at, len);
+    if (client->state == CLIENT_WELCOME) {
+        stream_stop(&client->stream); /* it talks before it was welcomed: later */
+        return;
+    }
+    if (client->state == CLIENT_STARTUP) read_startup(client);
+    if (client->state == CLIENT_LOGIN) read_password(client);
+}

@@ -1,0 +1,257 @@
+/*
+ * Where a group of requests may run; see client/parts.h.
+ *
+ * A group is what gets one target: a whole simple Query, or all messages up to the next Sync. It
+ * is judged before a server is borrowed, from the traits of every statement in it, and only while
+ * all of it is in hand; what is not, may do anything. What the statements leave behind in the
+ * session is noted at the same time, since a session with state that replicas do not have reads
+ * from the primary.
+ */
+#include "client/parts.h"
+#include "cluster/probe.h"
+#include "proto/message.h"
+
+#include <stdio.h>
+
+#define ANYTHING (TRAITS_ANYTHING | TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE)
+
+/* State of a session that is not replayed on another server. */
+#define SESSION_STATE                                                                              \
+    (TRAITS_PREPARES | TRAITS_LISTENS | TRAITS_TEMPORARY | TRAITS_HOLDS_CURSOR |                   \
+     TRAITS_SESSION_LOCK | TRAITS_SESSION_MEMORY)
+
+static const enum route_mode modes[] = {
+    [ROUTING_UNSET] = ROUTE_MODE_OFF,
+    [ROUTING_OFF] = ROUTE_MODE_OFF,
+    [ROUTING_READ_WRITE] = ROUTE_MODE_READ_WRITE,
+    [ROUTING_PRIMARY] = ROUTE_MODE_PRIMARY,
+    [ROUTING_REPLICA] = ROUTE_MODE_REPLICA,
+};
+
+bool judge_is_on(const struct client *client) {
+    const struct pool *pool = client->pool;
+    return pool->routing != ROUTING_OFF && cluster_is_probed(pool->nodes[0]->cluster);
+}
+
+size_t judge_group_length(struct bytes bytes, bool *has_flush) {
+    size_t pos = 0;
+    *has_flush = false;
+    while (bytes.len - pos >= MESSAGE_HEAD_BYTES) {
+        const char *head = bytes.at + pos;
+        uint32_t length = message_length(head);
+        unsigned kind = message_requests[(unsigned char)head[0]].kind;
+        bool is_end = kind == REQUEST_QUERY || kind == REQUEST_FUNCTION || kind == REQUEST_SYNC;
+        if (kind == REQUEST_FLUSH) *has_flush = true;
+        if (length == 0 || bytes.len - pos < length) return 0;
+        pos += length;
+        if (is_end) return pos;
+    }
+    return 0;
+}
+
+/* ---- what the session leaves behind */
+
+static void set_sticky(struct client *client, const char *what) {
+    if (client->sticky != NULL) return; /* the first reason is the one that is shown */
+    client->sticky = text_get(client->set->texts, bytes_of_text(what));
+}
+
+static void note_session(struct client *client, const struct traits *traits) {
+    uint32_t flags = traits->flags;
+    if (flags & TRAITS_RESETS_ALL) {
+        text_unref(client->set->texts, &client->sticky);
+        if (!(flags & TRAITS_MANY)) return;
+    }
+    if (flags & TRAITS_SETS) {
+        struct bytes name = bytes_of_text(traits->parameter);
+        bool is_replayed = name.len > 0 && parameters_index(client->set->pools, name) >= 0;
+        if (!is_replayed) set_sticky(client, name.len > 0 ? traits->parameter : traits->why);
+    }
+    if (flags & SESSION_STATE) set_sticky(client, traits->why);
+}
+
+static uint32_t take_traits(struct client *client, const struct traits *traits) {
+    note_session(client, traits);
+    if (traits->flags & TRAITS_MAY_WRITE) client->may_write = true;
+    return traits->flags;
+}
+
+static uint32_t take_anything(struct client *client) {
+    client->may_write = true;
+    return ANYTHING;
+}
+
+static uint32_t take_text(struct client *client, struct bytes text) {
+    struct client_set *set = client->set;
+    struct traits_context context = parameters_context(&client->parameters, set->pools);
+    return take_traits(client, traits_of(set->traits, text, &context, loop_now_us(set->loop)));
+}
+
+void judge_text(struct client *client, struct bytes text) {
+    if (text.at == NULL) {
+        (void)take_anything(client);
+    } else {
+        (void)take_text(client, text);
+    }
+}
+
+/* ---- the messages of a group */
+
+static uint32_t judge_query(struct client *client, struct bytes body) {
+    struct bytes text, rest;
+    if (!message_text(body, &text, &rest)) return take_anything(client);
+    return take_text(client, text);
+}
+
+static uint32_t judge_parse(struct client *client, struct bytes body) {
+    struct bytes name, rest;
+    if (!message_text(body, &name, &rest)) return take_anything(client);
+    return judge_query(client, rest);
+}
+
+static uint32_t judge_statement(struct client *client, const struct statement *statement) {
+    return statement == NULL ? take_anything(client) : take_traits(client, &statement->traits);
+}
+
+/* A Bind of a statement that was parsed in an earlier group; one that was parsed in this group has
+ * been judged there, and its name may not be known yet. */
+static uint32_t judge_bind(struct client *client, struct bytes body, bool has_parse) {
+    struct bytes portal, name, rest;
+    if (!message_text(body, &portal, &rest) || !message_text(rest, &name, &rest))
+        return take_anything(client);
+    if (name.len == 0) return has_parse ? 0 : judge_statement(client, client->unnamed);
+    struct prepared_name *entry = prepared_find(&client->names, name);
+    if (entry == NULL) return has_parse ? 0 : take_anything(client);
+    return judge_statement(client, entry->statement);
+}
+
+static uint32_t flags_of_group(struct client *client, struct bytes group) {
+    uint32_t flags = 0;
+    bool has_parse = false;
+    for (size_t pos = 0; pos < group.len;) {
+        const char *head = group.at + pos;
+        uint32_t length = message_length(head);
+        struct bytes body = bytes_of(head + MESSAGE_HEAD_BYTES, length - MESSAGE_HEAD_BYTES);
+        switch (message_requests[(unsigned char)head[0]].kind) {
+        case REQUEST_QUERY:
+            flags |= judge_query(client, body);
+            break;
+        case REQUEST_PARSE:
+            flags |= judge_parse(client, body);
+            has_parse = true;
+            break;
+        case REQUEST_BIND:
+            flags |= judge_bind(client, body, has_parse);
+            break;
+        case REQUEST_FUNCTION:
+            flags |= take_anything(client);
+            break;
+        default:
+            break;
+        }
+        pos += length;
+    }
+    return flags;
+}
+
+/* ---- the route */
+
+static uint32_t floor_of(const struct client *client) {
+    switch (client->pool->consistency) {
+    case READ_CONSISTENCY_SESSION:
+        return client->own_floor;
+    case READ_CONSISTENCY_EVENTUAL:
+        return 0;
+    default:
+        return freshness_floor(client->pool->database->hash);
+    }
+}
+
+void judge_again(struct client *client) {
+    struct pool *pool = client->pool;
+    const struct config *config = client->set->pools->config;
+    struct route_request *request = &client->route_request;
+    request->mode = client->is_forced_primary ? ROUTE_MODE_PRIMARY : modes[pool->routing];
+    request->transaction_node = -1;
+    request->session_state = client->sticky == NULL ? NULL : client->sticky->at;
+    request->need.floor = floor_of(client);
+    request->may_wait = config->replica_wait_us > 0 && client->state == CLIENT_WAITING &&
+                        loop_now_us(client->set->loop) - client->state_us < config->replica_wait_us;
+    if (client->state != CLIENT_WAITING) request->may_wait = config->replica_wait_us > 0;
+    request->replica_fallback = config->replica_fallback;
+    request->turn = pool->turn;
+    client->route = route_choose(request, pool->nodes[0]->cluster);
+    uint64_t left = client->route.nodes & ~client->borrower.avoid;
+    if (client->route.target == ROUTE_REPLICA && client->route.nodes != 0 && left == 0 &&
+        config->replica_fallback) {
+        request->mode = ROUTE_MODE_PRIMARY;
+        client->route = route_choose(request, pool->nodes[0]->cluster);
+    }
+    if (client->route.outcome == ROUTE_NOT_FRESH && client->route.stale != 0) {
+        stats_add(&pool->stats.stale_reads, 1);
+        probe_nudge(pool->nodes[0]->cluster);
+    }
+}
+
+/* Keeps what is needed to send the group again if a replica refuses it. */
+static void prepare_retry(struct client *client, struct bytes group) {
+    struct client_retry *retry = &client->retry;
+    if (client->route.target != ROUTE_REPLICA || !client->route.retryable) return;
+    if (retry->is_second) return;
+    if (retry->request.memory == NULL) retry->request = client_spare_take(client->set);
+    buf_clear(&retry->request);
+    buf_append_bytes(&retry->request, group);
+    retry->is_holding = true;
+}
+
+enum judgement judge_group(struct client *client, struct bytes bytes) {
+    if (!judge_is_on(client)) {
+        client->route = (struct route){.target = ROUTE_ANY, .nodes = 1, .node = 0};
+        client->is_routed = false;
+        return JUDGE_READY;
+    }
+    bool has_flush;
+    size_t limit = (size_t)client->set->pools->config->gather_bytes;
+    size_t length = judge_group_length(bytes, &has_flush);
+    bool is_in_hand = length > 0 && length <= limit && !has_flush;
+    if (length == 0 && !has_flush && bytes.len < limit) return JUDGE_MORE;
+    client->is_routed = true;
+    client->borrower.avoid = 0;
+    struct route_request *request = &client->route_request;
+    request->why = "";
+    if (is_in_hand) {
+        request->flags = flags_of_group(client, bytes_of(bytes.at, length));
+        client->group_left = (uint32_t)length;
+    } else {
+        request->flags = take_anything(client);
+        client->group_left = 0;
+    }
+    judge_again(client);
+    if (is_in_hand) prepare_retry(client, bytes_of(bytes.at, length));
+    return JUDGE_READY;
+}
+
+void judge_correct(struct client *client, struct bytes group) {
+    struct client_set *set = client->set;
+    struct traits_context context = parameters_context(&client->parameters, set->pools);
+    for (size_t pos = 0; pos < group.len;) {
+        const char *head = group.at + pos;
+        uint32_t length = message_length(head);
+        struct bytes body = bytes_of(head + MESSAGE_HEAD_BYTES, length - MESSAGE_HEAD_BYTES);
+        struct bytes name, text, rest;
+        unsigned kind = message_requests[(unsigned char)head[0]].kind;
+        if (kind == REQUEST_QUERY && message_text(body, &text, &rest))
+            traits_correct(set->traits, text, &context);
+        if (kind == REQUEST_PARSE && message_text(body, &name, &rest) &&
+            message_text(rest, &text, &rest))
+            traits_correct(set->traits, text, &context);
+        if (kind == REQUEST_BIND && message_text(body, &name, &rest) &&
+            message_text(rest, &name, &rest)) {
+            struct prepared_name *entry = prepared_find(&client->names, name);
+            struct statement *statement = entry == NULL ? client->unnamed : entry->statement;
+            if (statement != NULL)
+                statement->traits.flags |= TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE;
+        }
+        pos += length;
+    }
+}

@@ -1,0 +1,410 @@
+/*
+ * Lending a server to a client, and every way in which that ends; see client/relay.h.
+ *
+ *      request in hand -> judge -> borrow -+-> bound: parameters brought in line, request sent
+ *                                          `-> WAITING: the request is kept aside
+ *      ReadyForQuery 'I', nothing owed -> released: the server goes back, kept requests go on
+ *
+ * A client that leaves hands its server over to be cleaned. A server that is lost ends its client
+ * too, unless the client was outside a transaction and every reply that it is owed can be an
+ * error: then it goes on.
+ */
+#include "client/relay.h"
+
+#include "client/parts.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "pool/cancel.h"
+#include "proto/startup.h"
+
+/* ---- floors */
+
+void relay_raise_floor(struct client *client) {
+    if (!client->may_write || !judge_is_on(client)) return;
+    client->own_floor = freshness_raise(client->pool->database->hash);
+}
+
+/* ---- binding */
+
+/* Brings the server's parameters in line. With PARAMETERS_FIRST the request has to wait. */
+static void bring_in_line(struct client *client, struct server *server) {
+    struct buf query = {0};
+    enum parameters_step step =
+        parameters_difference(&client->parameters, client->set->pools, server, &query);
+    if (step != PARAMETERS_SAME) {
+        struct buf out = {0};
+        buf_append_u8(&out, 'Q');
+        buf_append_u32(&out, (uint32_t)(4 + buf_length(&query) + 1));
+        buf_append_bytes(&out, buf_content(&query));
+        buf_append_u8(&out, 0);
+        stream_write_bytes(&server->stream, buf_content(&out));
+        buf_release(&out);
+        (void)pipeline_push(&client->pipeline, REQUEST_QUERY, PIPELINE_SWALLOW, NULL);
+        client->is_syncing = step == PARAMETERS_FIRST;
+    }
+    buf_release(&query);
+}
+
+static void bind_server(struct client *client, struct server *server) {
+    client_become(client, CLIENT_ACTIVE);
+    client->doing = "being served";
+    client->reply.skip = 0;
+    client->reply.is_dropping = false;
+    client->query_us = loop_now_us(client->set->loop);
+    client->transaction_us = client->query_us;
+    if (server->memory == NULL) server->memory = server_memory_new();
+    bring_in_line(client, server);
+}
+
+void relay_resume_later(struct client *client) {
+    struct client_set *set = client->set;
+    if (!link_is_listed(&client->resume)) list_append(&set->released, &client->resume);
+    loop_at_end(set->loop, &set->hook);
+}
+
+void relay_resume(struct client *client) {
+    if (client->state != CLIENT_IDLE && client->state != CLIENT_ACTIVE) return;
+    if (client->is_syncing) return;
+    struct buf kept = client->kept;
+    client->kept = (struct buf){0};
+    size_t taken = request_process(client, buf_content(&kept));
+    if (client->state == CLIENT_CLOSED) {
+        buf_release(&kept);
+        return;
+    }
+    buf_consume(&kept, taken);
+    if (buf_length(&kept) == 0) {
+        client_spare_give(client->set, &kept);
+        if (client->state != CLIENT_WAITING) stream_start(&client->stream);
+        return;
+    }
+    CHECK(client->kept.memory == NULL);
+    client->kept = kept;
+    bool is_stuck = client->state == CLIENT_WAITING || client->is_syncing;
+    if (!is_stuck) stream_start(&client->stream);
+}
+
+static void keep(struct client *client, const char *at, size_t len) {
+    if (client->kept.memory == NULL) client->kept = client_spare_take(client->set);
+    buf_append(&client->kept, at, len);
+}
+
+void relay_request(struct client *client, const char *at, size_t len) {
+    stats_add(&client->pool->stats.bytes_received, len);
+    if (client->state == CLIENT_WAITING || client->is_syncing || link_is_listed(&client->resume)) {
+        keep(client, at, len);
+        if (client->state == CLIENT_WAITING || client->is_syncing) stream_stop(&client->stream);
+        return;
+    }
+    if (buf_length(&client->kept) > 0) {
+        keep(client, at, len);
+        relay_resume(client);
+        return;
+    }
+    size_t taken = request_process(client, bytes_of(at, len));
+    if (client->state == CLIENT_CLOSED) return;
+    if (taken < len) keep(client, at + taken, len - taken);
+}
+
+static void on_lent(struct borrower *borrower, struct server *server) {
+    struct client *client = LIST_OWNER(borrower, struct client, borrower);
+    if (client->state == CLIENT_WELCOME) {
+        CHECK(server == NULL);
+        borrower->wants_greeting_only = false;
+        client_login_welcome(client);
+        return;
+    }
+    bind_server(client, server);
+    relay_resume(client);
+}
+
+bool relay_borrow(struct client *client) {
+    struct server *server = pool_borrow(client->pool, &client->borrower);
+    client->request_wall_us = clock_wall_us();
+    if (server == NULL) {
+        client_become(client, CLIENT_WAITING);
+        client->doing = "waiting for a server";
+        return false;
+    }
+    bind_server(client, server);
+    return !client->is_syncing;
+}
+
+/* ---- release */
+
+static void end_retry(struct client *client) {
+    struct client_retry *retry = &client->retry;
+    client_spare_give(client->set, &retry->request);
+    client_spare_give(client->set, &retry->held);
+    retry->is_holding = retry->is_discarding = retry->is_second = false;
+}
+
+/* Puts the group in front of what was kept, to be sent to the primary. */
+static void send_again(struct client *client) {
+    struct client_retry *retry = &client->retry;
+    struct buf request = retry->request;
+    retry->request = (struct buf){0};
+    buf_append_bytes(&request, buf_content(&client->kept));
+    client_spare_give(client->set, &client->kept);
+    client->kept = request;
+    client_spare_give(client->set, &retry->held);
+    retry->is_holding = retry->is_discarding = false;
+    retry->is_second = true;
+    client->is_forced_primary = true;
+    client->group_left = 0;
+    stats_add(&client->pool->stats.retries, 1);
+}
+
+static void note_stick(struct client *client, const struct server *server) {
+    struct freshness_need *need = &client->route_request.need;
+    if (client->route.target != ROUTE_REPLICA ||
+        client->pool->consistency == READ_CONSISTENCY_EVENTUAL)
+        return;
+    const struct node *node = cluster_node_const(server->node->cluster, server->host);
+    need->stick_node = (int)server->host;
+    need->stick_incarnation = node_incarnation(node);
+    need->stick_round = freshness_now();
+}
+
+/* The server will be read on from where the client's reading stopped. */
+static void hand_over_reading(struct client *client, struct server *server) {
+    struct reply_cursor *reply = &client->reply;
+    server->skip = reply->skip;
+    reply->skip = 0;
+    if (buf_length(&reply->gather) > 0) {
+        buf_append_bytes(&server->gather, buf_content(&reply->gather));
+        buf_release(&reply->gather);
+    }
+}
+
+void relay_release(struct client *client) {
+    struct server *server = client->borrower.server;
+    bool is_again = client->retry.is_discarding;
+    if (client->is_routed && !is_again) note_stick(client, server);
+    client->is_cancelled = false;
+    client->may_write = false;
+    server->may_have_written = false;
+    client_become(client, CLIENT_IDLE);
+    client->doing = "idle";
+    client->transaction_us = client->query_us = 0;
+    stream_start(&server->stream);
+    hand_over_reading(client, server);
+    pool_return(server);
+    if (is_again) {
+        send_again(client);
+    } else {
+        end_retry(client);
+        client->is_forced_primary = false;
+    }
+    if (buf_length(&client->kept) > 0) {
+        relay_resume_later(client);
+    } else {
+        stream_start(&client->stream);
+    }
+}
+
+/* ---- news about the server at hand */
+
+static void on_server_bytes(struct borrower *borrower, const char *at, size_t len) {
+    reply_process(LIST_OWNER(borrower, struct client, borrower), at, len);
+}
+
+static void on_server_drained(struct borrower *borrower) {
+    struct client *client = LIST_OWNER(borrower, struct client, borrower);
+    if (!client->is_syncing) stream_start(&client->stream);
+    if (buf_length(&client->kept) > 0) relay_resume_later(client);
+}
+
+/* Appends the server's last words, or our own, as an error of the severity that fits. */
+static void write_loss(struct client *client, bool is_kept, struct buf *out) {
+    struct fault_fields fields;
+    const struct fault *fault =
+        fault_of(client->may_write ? FAULT_SERVER_LOST_UNRESOLVED : FAULT_SERVER_LOST);
+    fields = (struct fault_fields){.sqlstate = bytes_of_text(fault->sqlstate),
+                                   .message = bytes_of_text(fault->text),
+                                   .detail = bytes_of_text(fault->detail),
+                                   .hint = bytes_of_text(fault->hint)};
+    if (buf_length(&client->last_words) > 0)
+        (void)fault_read(buf_content(&client->last_words), &fields);
+    fields.severity = bytes_of_text(is_kept ? "ERROR" : "FATAL");
+    fault_write_custom(out, &fields);
+}
+
+/* Whether every reply that is owed can be an error, so that the client can go on. */
+static bool can_go_on(const struct client *client) {
+    if (client->pool->mode == POOL_MODE_SESSION || client->transaction != 'I') return false;
+    if (pipeline_is_empty(&client->pipeline) || pipeline_lacks_sync(&client->pipeline))
+        return false;
+    bool is_in_message = client->is_syncing || client->reply.skip > 0 || client->request_skip > 0 ||
+                         client->group_left > 0 || client->is_copying;
+    return !is_in_message;
+}
+
+static void forget_replies(struct client *client) {
+    while (!pipeline_is_empty(&client->pipeline)) {
+        struct pipeline_entry entry = pipeline_pop(&client->pipeline);
+        request_undo(client, &entry);
+    }
+    client->is_syncing = false;
+    client->reply.skip = 0;
+    buf_release(&client->reply.gather);
+}
+
+static void end_with_loss(struct client *client, const char *reason) {
+    struct buf out = {0};
+    write_loss(client, false, &out);
+    client_log(client, LOG_LEVEL_LOG, "closing because: %s", reason);
+    log_flush();
+    stream_write_bytes(&client->stream, buf_content(&out));
+    buf_release(&out);
+    client->set->faults[FAULT_COUNTER_SERVER]++;
+    client_close(client, reason);
+}
+
+static void on_lost(struct borrower *borrower, const char *reason) {
+    struct client *client = LIST_OWNER(borrower, struct client, borrower);
+    relay_raise_floor(client);
+    bool is_again = client->retry.is_holding && !client->is_cancelled;
+    if (!is_again && !can_go_on(client)) {
+        end_with_loss(client, reason);
+        return;
+    }
+    struct buf out = {0};
+    unsigned owed = client->pipeline.owed_ready;
+    struct pipeline_entry *head = pipeline_head(&client->pipeline);
+    if (head != NULL && head->action == PIPELINE_SWALLOW && head->request == REQUEST_QUERY) owed--;
+    for (unsigned i = 0; i < owed && !is_again; i++) {
+        write_loss(client, true, &out);
+        message_write_ready_for_query(&out, 'I');
+    }
+    forget_replies(client);
+    buf_release(&client->last_words);
+    client->may_write = client->is_cancelled = false;
+    client_become(client, CLIENT_IDLE);
+    if (is_again) {
+        send_again(client);
+    } else {
+        end_retry(client);
+        client->is_forced_primary = false;
+        client_log(client, LOG_LEVEL_WARNING, "pooler error: %s", reason);
+        log_flush();
+        stream_write_bytes(&client->stream, buf_content(&out));
+    }
+    buf_release(&out);
+    stream_start(&client->stream);
+    if (buf_length(&client->kept) > 0) relay_resume_later(client);
+}
+
+/* A waiter that nobody can serve. */
+static void on_refused(struct borrower *borrower, enum fault_id fault, const char *argument,
+                       const struct fault_fields *fields) {
+    struct client *client = LIST_OWNER(borrower, struct client, borrower);
+    if (fields == NULL) {
+        client_fail(client, fault, argument);
+        return;
+    }
+    struct buf out = {0};
+    client_log(client, LOG_LEVEL_WARNING, "pooler error: %.*s", (int)fields->message.len,
+               fields->message.at);
+    log_flush();
+    fault_write_custom(&out, fields);
+    stream_write_bytes(&client->stream, buf_content(&out));
+    buf_release(&out);
+    client->set->faults[FAULT_COUNTER_SERVER]++;
+    client_close(client, "server login failed");
+}
+
+static void on_rejudge(struct borrower *borrower) {
+    struct client *client = LIST_OWNER(borrower, struct client, borrower);
+    if (judge_is_on(client)) judge_again(client);
+}
+
+const struct borrower_ops relay_borrower_ops = {
+    .lent = on_lent,
+    .bytes = on_server_bytes,
+    .drained = on_server_drained,
+    .lost = on_lost,
+    .refused = on_refused,
+    .rejudge = on_rejudge,
+};
+
+/* ---- the client's own end */
+
+void relay_leave(struct client *client) {
+    pool_leave(&client->borrower);
+    if (link_is_listed(&client->resume)) list_remove(&client->set->released, &client->resume);
+    struct server *server = client->borrower.server;
+    if (server == NULL) return;
+    relay_raise_floor(client);
+    if (server->state == SERVER_CLOSED) {
+        server->borrower = NULL;
+        client->borrower.server = NULL;
+        return;
+    }
+    unsigned owed = client->pipeline.owed_ready;
+    bool is_half_sent =
+        client->request_skip > 0 || client->is_copying || stream_queued(&server->stream) > 0;
+    if (is_half_sent) {
+        server->borrower = NULL;
+        client->borrower.server = NULL;
+        server_close(server, "client disconnect before everything was sent to the server");
+        return;
+    }
+    if (pipeline_lacks_sync(&client->pipeline) || client->unsynced > 0) {
+        static const char sync[] = {'S', 0, 0, 0, 4};
+        stream_write_bytes(&server->stream, bytes_of(sync, sizeof sync));
+        owed++;
+    }
+    hand_over_reading(client, server);
+    if (request_has_effects(&client->pipeline)) server->is_close_needed = true;
+    forget_replies(client);
+    if (server->transaction == 'I' && owed == 0 && server->cancels == 0) {
+        pool_return(server);
+    } else {
+        pool_abandon(server, owed, true);
+    }
+}
+
+/* ---- cancel */
+
+void relay_answer_error(struct client *client, enum fault_id fault, const char *argument) {
+    struct buf out = {0};
+    fault_write(&out, fault, argument);
+    client->set->faults[fault_of(fault)->counter]++;
+    stream_write_bytes(&client->stream, buf_content(&out));
+    buf_release(&out);
+}
+
+/* Out of the line: the request that waited is answered with an error and dropped. */
+static void cancel_waiting(struct client *client) {
+    pool_leave(&client->borrower);
+    client_become(client, CLIENT_IDLE);
+    end_retry(client);
+    client->group_left = 0;
+    client->may_write = false;
+    relay_answer_error(client, FAULT_CANCELED, NULL);
+    client->is_skipping = true;
+    relay_resume_later(client);
+}
+
+void client_cancel(struct client_set *set, const char key[8]) {
+    struct map_node *node = map_find(&set->keys, bytes_of(key, 8));
+    if (node == NULL) {
+        log_line(LOG_LEVEL_LOG, "failed cancel request");
+        return;
+    }
+    struct client *client = MAP_OWNER(node, struct client, by_key);
+    struct server *server = client->borrower.server;
+    if (client->state == CLIENT_WAITING) {
+        cancel_waiting(client);
+    } else if (client->state == CLIENT_CONSOLE) {
+        set->ops.console_cancel(set->ops.owner, client);
+    } else if (client->state != CLIENT_ACTIVE || server->state == SERVER_CLOSED ||
+               pipeline_is_empty(&client->pipeline)) {
+        client_log(client, LOG_LEVEL_LOG, "cancel request for idle client");
+    } else {
+        client->is_cancelled = true;
+        cancel_start(server);
+    }
+}

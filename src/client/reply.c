@@ -1,0 +1,357 @@
+/*
+ * What a server answers, message by message; see client/parts.h.
+ *
+ * Rows and COPY data pass by their heads. Every other message is matched with the pipeline of what
+ * is owed: forwarded, swallowed because Weir itself had asked, or taken as the sign that something
+ * ends. Only what has to be understood (ReadyForQuery, errors, parameters, command tags) is read
+ * whole. A read that may still be sent elsewhere has its first answers held back:
+ *
+ *      1 2 t T n H S N  held   ->   D d C s I E decides: released, or dropped and sent again
+ */
+#include "client/parts.h"
+
+#include "core/log.h"
+#include "core/memory.h"
+#include "proto/startup.h"
+
+#define HELD_BYTES_MAX  65536u
+#define WHOLE_BYTES_MAX 65536u /* a longer error passes unread */
+
+struct reply {
+    struct client *client;
+    struct server *server;
+    struct outgoing *out;
+    const struct message_row *row;
+    const char *at; /* the head, and as much of the body as `len` says */
+    size_t len;
+    uint32_t length; /* of the whole message */
+};
+
+/* ---- passing on, holding back */
+
+static void emit(const struct reply *reply) {
+    struct client_retry *retry = &reply->client->retry;
+    if (!retry->is_holding) {
+        outgoing_add(reply->out, reply->at, reply->len);
+        return;
+    }
+    if (retry->held.memory == NULL) retry->held = client_spare_take(reply->client->set);
+    buf_append(&retry->held, reply->at, reply->len);
+}
+
+/* The answers that were held back go out: the group will not be sent again. */
+static void release_held(struct client *client, struct outgoing *out) {
+    struct client_retry *retry = &client->retry;
+    retry->is_holding = false;
+    outgoing_copy(out, buf_content(&retry->held).at, buf_length(&retry->held));
+    client_spare_give(client->set, &retry->held);
+    client_spare_give(client->set, &retry->request);
+}
+
+void reply_make_up(struct client *client, struct outgoing *out) {
+    struct pipeline_entry *head;
+    while ((head = pipeline_head(&client->pipeline)) != NULL && head->action == PIPELINE_MAKE_UP) {
+        char message[MESSAGE_HEAD_BYTES] = {head->request == REQUEST_PARSE ? '1' : '3', 0, 0, 0, 4};
+        struct pipeline_entry entry = pipeline_pop(&client->pipeline);
+        request_settle(client, &entry);
+        if (client->retry.is_discarding) continue;
+        if (client->retry.is_holding) {
+            buf_append(&client->retry.held, message, sizeof message);
+        } else {
+            outgoing_copy(out, message, sizeof message);
+        }
+    }
+}
+
+/* ---- errors */
+
+/* After an error in the extended protocol the server skips up to the next Sync. */
+static void skip_group(struct client *client) {
+    while (pipeline_skips(&client->pipeline)) {
+        struct pipeline_entry entry = pipeline_pop(&client->pipeline);
+        request_undo(client, &entry);
+    }
+}
+
+/* A replica's refusal of a group that may be sent again. */
+static bool is_to_be_sent_again(const struct reply *reply, const struct fault_fields *fields) {
+    struct client *client = reply->client;
+    if (!client->retry.is_holding || client->is_cancelled || client->transaction != 'I')
+        return false;
+    enum fault_refusal refusal = fault_refusal_of(fields);
+    if (refusal == FAULT_REFUSAL_NOT) return false;
+    if (refusal == FAULT_REFUSAL_PRIMARY)
+        judge_correct(client, buf_content(&client->retry.request));
+    return true;
+}
+
+/* Weir's own SET was refused: the client must not run anything under the wrong settings. */
+static void on_refused_parameters(const struct reply *reply, struct bytes body) {
+    buf_clear(&reply->client->last_words);
+    buf_append_bytes(&reply->client->last_words, body);
+    reply->client->is_syncing = true;
+    server_close(reply->server, "invalid server parameter");
+}
+
+static void on_error(const struct reply *reply, const struct pipeline_match *match) {
+    struct client *client = reply->client;
+    struct bytes body = bytes_of(reply->at + MESSAGE_HEAD_BYTES, reply->len - MESSAGE_HEAD_BYTES);
+    struct fault_fields fields = {0};
+    (void)fault_read(body, &fields);
+    relay_raise_floor(client);
+    client->is_copying = false;
+    if (match->verdict == PIPELINE_DROP) {
+        on_refused_parameters(reply, body);
+        return;
+    }
+    if (bytes_equal_text(fields.severity, "FATAL") || bytes_equal_text(fields.severity, "PANIC")) {
+        /* Told to the client when the connection has ended, as what it then means to it. */
+        buf_clear(&client->last_words);
+        buf_append_bytes(&client->last_words, body);
+        return;
+    }
+    if (is_to_be_sent_again(reply, &fields)) {
+        client->retry.is_holding = false;
+        client->retry.is_discarding = true;
+        buf_clear(&client->retry.held);
+    } else if (client->retry.is_holding) {
+        release_held(client, reply->out);
+    }
+    if (!client->retry.is_discarding) emit(reply);
+    if (match->verdict == PIPELINE_SKIP) skip_group(client);
+}
+
+/* ---- what ends something */
+
+static void on_complete(const struct reply *reply, const struct pipeline_match *match) {
+    struct client *client = reply->client;
+    relay_raise_floor(client);
+    struct bytes tag = bytes_of(reply->at + MESSAGE_HEAD_BYTES, reply->len - MESSAGE_HEAD_BYTES);
+    if (match->verdict != PIPELINE_PASS || tag.len < 12 || tag.at[0] != 'D') return;
+    tag.len--;
+    if (!bytes_equal_text(tag, "DEALLOCATE ALL") && !bytes_equal_text(tag, "DISCARD ALL")) return;
+    struct server_memory *memory = reply->server->memory;
+    prepared_clear(&client->names, &client->set->statements);
+    server_memory_clear(memory, &client->set->statements);
+}
+
+static void count_query(const struct reply *reply, char status) {
+    struct client *client = reply->client;
+    struct stats *stats = &reply->server->node->stats;
+    uint64_t now_us = loop_now_us(client->set->loop);
+    stats_add(&stats->queries, 1);
+    if (client->query_us != 0) stats_add(&stats->query_us, now_us - client->query_us);
+    client->query_us = pipeline_is_empty(&client->pipeline) ? 0 : now_us;
+    client->state_us = now_us;
+    if (status != 'I') return;
+    stats_add(&stats->transactions, 1);
+    if (client->transaction_us != 0)
+        stats_add(&stats->transaction_us, now_us - client->transaction_us);
+    client->transaction_us = client->query_us;
+}
+
+static void on_parameters_done(const struct reply *reply) {
+    struct client *client = reply->client;
+    parameters_accepted(&client->parameters, client->set->pools, reply->server);
+    if (!client->is_syncing) return;
+    client->is_syncing = false;
+    relay_resume_later(client);
+}
+
+static void on_ready(const struct reply *reply, const struct pipeline_match *match) {
+    struct client *client = reply->client;
+    char status = reply->at[MESSAGE_HEAD_BYTES];
+    relay_raise_floor(client);
+    reply->server->transaction = status;
+    client->is_copying = false;
+    if (match->verdict == PIPELINE_DROP) {
+        on_parameters_done(reply);
+        return;
+    }
+    client->transaction = status;
+    count_query(reply, status);
+    if (client->retry.is_holding) release_held(client, reply->out);
+    if (!client->retry.is_discarding) emit(reply);
+    bool is_at_rest = pipeline_is_empty(&client->pipeline) && client->request_skip == 0;
+    if (!is_at_rest) return;
+    bool is_kept = client->pool->mode == POOL_MODE_SESSION && !client->retry.is_discarding;
+    client->is_release_due = status == 'I' && !is_kept;
+    if (!client->is_release_due && buf_length(&client->kept) > 0) relay_resume_later(client);
+}
+
+static void on_status(const struct reply *reply, const struct pipeline_match *match) {
+    struct client *client = reply->client;
+    struct bytes body = bytes_of(reply->at + MESSAGE_HEAD_BYTES, reply->len - MESSAGE_HEAD_BYTES);
+    struct bytes name, value, rest;
+    if (!message_text(body, &name, &rest) || !message_text(rest, &value, &rest)) return;
+    int index = server_note_parameter(reply->server, name, value);
+    /* Also after our own SET: the server's spelling replaces the client's. */
+    if (index >= 0) parameters_set(&client->parameters, client->set->texts, index, value);
+    if (match->verdict == PIPELINE_PASS && !client->retry.is_discarding) emit(reply);
+}
+
+/* ---- one message */
+
+/* Whether this reply decides that a held group will not be sent again. */
+static bool is_deciding(unsigned kind) {
+    return kind == REPLY_DATA || kind == REPLY_COMPLETE || kind == REPLY_SUSPENDED ||
+           kind == REPLY_EMPTY || kind == REPLY_COPY_IN || kind == REPLY_COPY_BOTH ||
+           kind == REPLY_FUNCTION;
+}
+
+static void plain(const struct reply *reply, const struct pipeline_match *match) {
+    struct client *client = reply->client;
+    client->reply.is_dropping = match->verdict == PIPELINE_DROP || client->retry.is_discarding;
+    if (client->reply.is_dropping) return;
+    if (client->retry.is_holding &&
+        (is_deciding(reply->row->kind) || buf_length(&client->retry.held) > HELD_BYTES_MAX))
+        release_held(client, reply->out);
+    emit(reply);
+}
+
+static void on_message(const struct reply *reply) {
+    struct client *client = reply->client;
+    struct pipeline_match match = pipeline_match(&client->pipeline, reply->row->kind);
+    client->reply.is_dropping = false;
+    if (match.verdict == PIPELINE_BROKEN) {
+        server_close(reply->server, "unknown pkt from server");
+        return;
+    }
+    switch (reply->row->kind) {
+    case REPLY_READY:
+        on_ready(reply, &match);
+        break;
+    case REPLY_ERROR:
+        on_error(reply, &match);
+        break;
+    case REPLY_STATUS:
+        on_status(reply, &match);
+        break;
+    case REPLY_COMPLETE:
+        on_complete(reply, &match);
+        plain(reply, &match);
+        break;
+    case REPLY_NOTIFICATION:
+        if (judge_is_on(client)) (void)freshness_raise(client->pool->database->hash);
+        plain(reply, &match);
+        break;
+    case REPLY_COPY_IN:
+    case REPLY_COPY_BOTH:
+        client->is_copying = true;
+        plain(reply, &match);
+        break;
+    default:
+        plain(reply, &match);
+        break;
+    }
+    if (match.is_popped) request_settle(client, &match.entry);
+    reply_make_up(client, reply->out);
+}
+
+/* ---- cutting the stream into messages */
+
+static bool is_read_whole(const struct message_row *row, uint32_t length) {
+    return row->is_whole && length <= WHOLE_BYTES_MAX;
+}
+
+static bool head_is_good(struct server *server, const char *head) {
+    const struct message_row *row = &message_replies[(unsigned char)head[0]];
+    uint32_t length = message_length(head);
+    if (row->name != NULL && length > 0 && length - 1 >= row->length_min) return true;
+    server_close(server, "unknown pkt from server");
+    return false;
+}
+
+/* A message whose head, or whole, is at hand in one piece: handles it, returns what it took. */
+static size_t take_message(struct reply *reply, const char *at, size_t len) {
+    struct client *client = reply->client;
+    reply->row = &message_replies[(unsigned char)at[0]];
+    reply->length = message_length(at);
+    reply->at = at;
+    if (is_read_whole(reply->row, reply->length)) {
+        CHECK(len >= reply->length);
+        reply->len = reply->length;
+        on_message(reply);
+        return reply->length;
+    }
+    /* As much of the body as is there goes with the head. */
+    reply->len = len < reply->length ? len : reply->length;
+    if (reply->row->kind == REPLY_DATA && !client->retry.is_holding && !client->reply.is_dropping &&
+        !client->retry.is_discarding && pipeline_head(&client->pipeline) != NULL &&
+        pipeline_head(&client->pipeline)->action == PIPELINE_FORWARD) {
+        outgoing_add(reply->out, at, reply->len); /* the commonest case by far */
+    } else {
+        on_message(reply);
+    }
+    client->reply.skip = reply->length - (uint32_t)reply->len;
+    return reply->len;
+}
+
+/* The rest of a message that passes, or is dropped. */
+static size_t take_body(struct reply *reply, const char *at, size_t len) {
+    struct client *client = reply->client;
+    size_t n = len < client->reply.skip ? len : client->reply.skip;
+    client->reply.skip -= (uint32_t)n;
+    if (client->reply.is_dropping) return n;
+    reply->at = at;
+    reply->len = n;
+    emit(reply);
+    return n;
+}
+
+/* A message that came in pieces: gathered until its head, or all that is needed, is there. */
+static size_t take_piece(struct reply *reply, const char *at, size_t len) {
+    struct client *client = reply->client;
+    struct buf *gather = &client->reply.gather;
+    if (gather->memory == NULL) *gather = client_spare_take(client->set);
+    size_t have = buf_length(gather);
+    size_t want = MESSAGE_HEAD_BYTES;
+    if (have >= MESSAGE_HEAD_BYTES) want = message_length(buf_content(gather).at);
+    size_t n = want - have < len ? want - have : len;
+    buf_append(gather, at, n);
+    have += n;
+    if (have < want) return n;
+    struct bytes message = buf_content(gather);
+    if (want == MESSAGE_HEAD_BYTES) {
+        if (!head_is_good(reply->server, message.at)) return len;
+        uint32_t length = message_length(message.at);
+        const struct message_row *row = &message_replies[(unsigned char)message.at[0]];
+        if (is_read_whole(row, length) && length > have) return n; /* more is needed */
+    }
+    struct buf piece = *gather;
+    *gather = (struct buf){0};
+    (void)take_message(reply, buf_content(&piece).at, have);
+    if (client->state == CLIENT_ACTIVE) outgoing_flush(reply->out); /* it points into the piece */
+    client_spare_give(client->set, &piece);
+    return n;
+}
+
+static size_t step(struct reply *reply, const char *at, size_t len) {
+    struct client *client = reply->client;
+    if (client->reply.skip > 0) return take_body(reply, at, len);
+    bool is_in_pieces = buf_length(&client->reply.gather) > 0 || len < MESSAGE_HEAD_BYTES;
+    if (is_in_pieces) return take_piece(reply, at, len);
+    if (!head_is_good(reply->server, at)) return len;
+    const struct message_row *row = &message_replies[(unsigned char)at[0]];
+    uint32_t length = message_length(at);
+    if (is_read_whole(row, length) && len < length) return take_piece(reply, at, len);
+    return take_message(reply, at, len);
+}
+
+void reply_process(struct client *client, const char *at, size_t len) {
+    struct outgoing out;
+    struct server *server = client->borrower.server;
+    struct reply reply = {.client = client, .server = server, .out = &out};
+    outgoing_begin(&out, client->set, &client->stream);
+    stats_add(&client->pool->stats.bytes_sent, len);
+    size_t pos = 0;
+    while (pos < len && server->state == SERVER_LENT) {
+        /* What follows ReadyForQuery belongs to nobody's request: it is passed on all the same. */
+        pos += step(&reply, at + pos, len - pos);
+    }
+    outgoing_flush(&out);
+    if (stream_queued(&client->stream) > STREAM_HIGH_BYTES) stream_stop(&server->stream);
+    if (!client->is_release_due) return;
+    client->is_release_due = false;
+    if (server->state == SERVER_LENT) relay_release(client);
+}

@@ -1,0 +1,561 @@
+/*
+ * What a client sends, message by message; see client/parts.h.
+ *
+ * One row for each kind of request names its handler. A handler takes what it can of the message
+ * at the front of the bytes in hand and returns how much; 0 means that it needs more of it. Most
+ * messages pass by their heads; Parse, Bind, Describe and Close are rewritten where they speak of
+ * named statements, which servers know under names of the pooler's own (session/prepared.h).
+ */
+#include "client/parts.h"
+
+#include "core/log.h"
+#include "core/memory.h"
+#include "proto/startup.h"
+
+#include <stdio.h>
+
+/* What a client may have in hand unhandled before it is told that this is too much. */
+#define GATHER_MAX (16u << 20)
+
+struct request {
+    struct client *client;
+    struct server *server;
+    struct outgoing *out;
+    struct bytes rest; /* from the message's head on */
+    uint32_t length;   /* of the whole message */
+    struct bytes body; /* as far as it is in hand */
+    bool is_whole;
+};
+
+/* ---- passing on */
+
+/* Passes the message on as it is, now or as it comes. */
+static size_t pass(const struct request *request) {
+    size_t n = request->rest.len < request->length ? request->rest.len : request->length;
+    outgoing_add(request->out, request->rest.at, n);
+    request->client->request_skip = (uint32_t)(request->length - n);
+    return n;
+}
+
+/* Passes on what follows the first `taken` bytes of the body, behind a rewritten front. */
+static size_t pass_rest(const struct request *request, size_t taken) {
+    size_t from = MESSAGE_HEAD_BYTES + taken;
+    size_t n = request->rest.len < request->length ? request->rest.len : request->length;
+    outgoing_add(request->out, request->rest.at + from, n - from);
+    request->client->request_skip = (uint32_t)(request->length - n);
+    return n;
+}
+
+static struct pipeline_entry *owe(const struct request *request, enum message_request kind,
+                                  enum pipeline_action action) {
+    struct client *client = request->client;
+    if (client->query_us == 0) client->query_us = loop_now_us(client->set->loop);
+    if (client->transaction_us == 0) client->transaction_us = client->query_us;
+    return pipeline_push(&client->pipeline, kind, action, NULL);
+}
+
+static void copy_head(const struct request *request, char type, size_t body_len) {
+    char head[MESSAGE_HEAD_BYTES];
+    head[0] = type;
+    bytes_put_u32(head + 1, (uint32_t)(body_len + 4));
+    outgoing_copy(request->out, head, sizeof head);
+}
+
+static void copy_text0(const struct request *request, const char *text) {
+    outgoing_copy(request->out, text, strlen(text) + 1);
+}
+
+/* Whether named statements are the pooler's business for this client. */
+static bool is_tracking(const struct client *client) {
+    return client->set->pools->config->max_prepared_statements > 0 &&
+           client->pool->mode != POOL_MODE_SESSION;
+}
+
+/* A statement in a transaction that was not judged with its group. */
+static void judge_late(const struct request *request, struct bytes text, bool is_in_hand) {
+    struct client *client = request->client;
+    if (!client->is_routed || client->group_left > 0) return;
+    judge_text(client, is_in_hand ? text : bytes_of(NULL, 0));
+}
+
+/* ---- simple messages */
+
+static size_t on_query(const struct request *request) {
+    struct bytes text = {0}, rest;
+    bool is_in_hand = request->is_whole && message_text(request->body, &text, &rest);
+    judge_late(request, text, is_in_hand);
+    (void)owe(request, REQUEST_QUERY, PIPELINE_FORWARD);
+    return pass(request);
+}
+
+static size_t on_function(const struct request *request) {
+    judge_late(request, bytes_of(NULL, 0), false);
+    (void)owe(request, REQUEST_FUNCTION, PIPELINE_FORWARD);
+    return pass(request);
+}
+
+static size_t on_execute(const struct request *request) {
+    request->client->unsynced++;
+    (void)owe(request, REQUEST_EXECUTE, PIPELINE_FORWARD);
+    return pass(request);
+}
+
+static size_t on_sync(const struct request *request) {
+    request->client->unsynced = 0;
+    (void)owe(request, REQUEST_SYNC, PIPELINE_FORWARD);
+    return pass(request);
+}
+
+static size_t on_copy(const struct request *request) {
+    if (request->rest.at[0] != 'd') request->client->is_copying = false;
+    return pass(request);
+}
+
+static size_t on_terminate(const struct request *request) {
+    client_close(request->client, "client close request");
+    return request->length;
+}
+
+/* ---- statements on the server at hand */
+
+static struct server_memory *memory_of(const struct request *request) {
+    return request->server->memory;
+}
+
+/* Makes room for one more statement: the one unused longest is closed on the server. */
+static void evict(const struct request *request) {
+    struct server_memory *memory = memory_of(request);
+    size_t max = (size_t)request->client->set->pools->config->max_prepared_statements;
+    struct prepared_on_server *surplus = server_memory_surplus(memory, max);
+    if (surplus == NULL) return;
+    const char *name = surplus->statement->name;
+    copy_head(request, 'C', 1 + strlen(name) + 1);
+    outgoing_copy(request->out, "S", 1);
+    copy_text0(request, name);
+    server_memory_detach(memory, surplus);
+    owe(request, REQUEST_CLOSE, PIPELINE_SWALLOW)->effect = surplus;
+}
+
+/* Sends a Parse of the statement under the server's name for it. */
+static void send_parse(const struct request *request, const char *name,
+                       const struct statement *statement) {
+    copy_head(request, 'P', strlen(name) + 1 + statement->body.len);
+    copy_text0(request, name);
+    outgoing_copy(request->out, statement->body.at, statement->body.len);
+    stats_add(&request->server->node->stats.server_parses, 1);
+}
+
+/* Has the statement prepared on the server ahead of a message that uses it. */
+static void ensure(const struct request *request, struct statement *statement) {
+    if (server_memory_use(memory_of(request), statement) != NULL) return;
+    evict(request);
+    send_parse(request, statement->name, statement);
+    (void)server_memory_add(memory_of(request), statement);
+    statement->references++;
+    owe(request, REQUEST_PARSE, PIPELINE_SWALLOW)->effect = statement;
+}
+
+bool request_has_effects(struct pipeline *pipeline) {
+    for (uint32_t i = 0; i < pipeline->count; i++) {
+        if (pipeline_at(pipeline, i)->effect != NULL) return true;
+    }
+    return false;
+}
+
+void request_settle(struct client *client, const struct pipeline_entry *entry) {
+    struct statements *statements = &client->set->statements;
+    if (entry->effect == NULL) return;
+    if (entry->request == REQUEST_PARSE) {
+        struct statement *statement = entry->effect;
+        statement_unref(statements, &statement);
+    } else {
+        server_memory_drop(statements, entry->effect);
+    }
+}
+
+static void undo_name(struct client *client, uint32_t sequence) {
+    struct map_node *node = map_next(&client->names.map, NULL);
+    for (; node != NULL; node = map_next(&client->names.map, node)) {
+        struct prepared_name *name = MAP_OWNER(node, struct prepared_name, node);
+        if (name->sequence != sequence) continue;
+        prepared_remove(&client->names, &client->set->statements, name);
+        return;
+    }
+}
+
+void request_undo(struct client *client, const struct pipeline_entry *entry) {
+    struct statements *statements = &client->set->statements;
+    struct server *server = client->borrower.server;
+    struct server_memory *memory = server == NULL ? NULL : server->memory;
+    if (entry->effect == NULL) return;
+    if (entry->request == REQUEST_CLOSE) {
+        if (memory == NULL) {
+            server_memory_drop(statements, entry->effect);
+        } else if (!server_memory_attach(memory, statements, entry->effect)) {
+            server->is_close_needed = true; /* which one the server has now, nobody knows */
+        }
+        return;
+    }
+    struct statement *statement = entry->effect;
+    if (entry->action != PIPELINE_MAKE_UP && memory != NULL) {
+        struct prepared_on_server *there = server_memory_use(memory, statement);
+        if (there != NULL) server_memory_remove(memory, statements, there);
+    }
+    if (entry->action != PIPELINE_SWALLOW) undo_name(client, entry->number);
+    statement_unref(statements, &statement);
+}
+
+/* ---- Parse */
+
+/* An unnamed statement that is not bound at once may be needed on another server later. */
+static bool is_bound_at_once(const struct request *request) {
+    struct bytes rest = request->rest;
+    return rest.len > request->length && rest.at[request->length] == 'B';
+}
+
+static void keep_unnamed(const struct request *request, struct bytes body) {
+    struct client *client = request->client;
+    struct buf context = {0};
+    bool is_new;
+    statement_unref(&client->set->statements, &client->unnamed);
+    if (is_bound_at_once(request)) return;
+    parameters_parse_context(&client->parameters, client->set->pools, &context);
+    client->unnamed = statement_get(&client->set->statements, buf_content(&context), body, &is_new);
+    buf_release(&context);
+    struct bytes text, rest;
+    if (!is_new || client->set->traits == NULL || !message_text(body, &text, &rest)) return;
+    struct traits_context how = parameters_context(&client->parameters, client->set->pools);
+    client->unnamed->traits =
+        *traits_of(client->set->traits, text, &how, loop_now_us(client->set->loop));
+}
+
+static size_t parse_unnamed(const struct request *request, struct bytes body) {
+    struct client *client = request->client;
+    if (is_tracking(client)) keep_unnamed(request, body);
+    memory_of(request)->unnamed_owner = client->id;
+    (void)owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
+    stats_add(&request->server->node->stats.server_parses, 1);
+    return pass(request);
+}
+
+static struct statement *intern(const struct request *request, struct bytes body) {
+    struct client *client = request->client;
+    struct buf context = {0};
+    bool is_new;
+    parameters_parse_context(&client->parameters, client->set->pools, &context);
+    struct statement *statement =
+        statement_get(&client->set->statements, buf_content(&context), body, &is_new);
+    buf_release(&context);
+    struct bytes text, rest;
+    if (is_new && client->set->traits != NULL && message_text(body, &text, &rest)) {
+        struct traits_context how = parameters_context(&client->parameters, client->set->pools);
+        statement->traits =
+            *traits_of(client->set->traits, text, &how, loop_now_us(client->set->loop));
+        statement->traits.names = bytes_of(NULL, 0);
+    }
+    return statement;
+}
+
+/* The same Parse again, because its group is being sent a second time. */
+static bool is_repeated(const struct client *client, const struct prepared_name *name,
+                        struct bytes body) {
+    return client->retry.is_second && bytes_equal(name->statement->body, body);
+}
+
+static size_t parse_named(const struct request *request, struct bytes name, struct bytes body) {
+    struct client *client = request->client;
+    struct prepared_name *entry = prepared_find(&client->names, name);
+    if (entry != NULL && !is_repeated(client, entry, body)) {
+        client_log(client, LOG_LEVEL_ERROR, "prepared statement '%s' was already prepared",
+                   entry->name);
+        client_fail(client, FAULT_STATEMENT_EXISTS, entry->name);
+        return request->length;
+    }
+    if (client->names.map.count >= PREPARED_NAMES_MAX) {
+        client_fail(client, FAULT_OUT_OF_SYNC, "The client has prepared too many statements.");
+        return request->length;
+    }
+    stats_add(&client->pool->stats.client_parses, 1);
+    if (entry == NULL) {
+        entry = prepared_add(&client->names, name, intern(request, body));
+        entry->sequence = ++client->parses;
+    }
+    struct statement *statement = entry->statement;
+    bool is_known = server_memory_use(memory_of(request), statement) != NULL;
+    if (!is_known) {
+        evict(request);
+        send_parse(request, statement->name, statement);
+        (void)server_memory_add(memory_of(request), statement);
+    }
+    statement->references++;
+    struct pipeline_entry *owed =
+        owe(request, REQUEST_PARSE, is_known ? PIPELINE_MAKE_UP : PIPELINE_FORWARD);
+    owed->effect = statement;
+    owed->number = entry->sequence;
+    return request->length;
+}
+
+static size_t on_parse(const struct request *request) {
+    struct client *client = request->client;
+    struct bytes name, body, text, rest;
+    client->unsynced++;
+    if (!request->is_whole) {
+        if (!message_text(request->body, &name, &body) || name.len > 0) return 0;
+        judge_late(request, bytes_of(NULL, 0), false);
+        statement_unref(&client->set->statements, &client->unnamed);
+        memory_of(request)->unnamed_owner = client->id;
+        (void)owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
+        return pass(request); /* a huge unnamed text streams */
+    }
+    if (!message_text(request->body, &name, &body) || !message_text(body, &text, &rest)) {
+        client_fail(client, FAULT_MESSAGE_MALFORMED, NULL);
+        return request->length;
+    }
+    judge_late(request, text, true);
+    if (name.len == 0) return parse_unnamed(request, body);
+    if (is_tracking(client)) return parse_named(request, name, body);
+    (void)owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
+    return pass(request);
+}
+
+/* ---- Bind, Describe, Close */
+
+/* The unnamed statement of this client may have been replaced by another client's: it is prepared
+ * again where its text is known, and refused otherwise. */
+static bool ensure_unnamed(const struct request *request) {
+    struct client *client = request->client;
+    if (!is_tracking(client) || memory_of(request)->unnamed_owner == client->id) return true;
+    if (client->unnamed == NULL) {
+        client_fail(client, FAULT_STATEMENT_UNNAMED_MISSING, NULL);
+        return false;
+    }
+    send_parse(request, "", client->unnamed);
+    memory_of(request)->unnamed_owner = client->id;
+    (void)owe(request, REQUEST_PARSE, PIPELINE_SWALLOW);
+    return true;
+}
+
+static struct statement *find_statement(const struct request *request, struct bytes name) {
+    struct client *client = request->client;
+    struct prepared_name *entry = prepared_find(&client->names, name);
+    if (entry != NULL) return entry->statement;
+    char text[128];
+    (void)snprintf(text, sizeof text, "%.*s", (int)name.len, name.at);
+    client_log(client, LOG_LEVEL_ERROR, "prepared statement '%s' not found", text);
+    client_fail(client, FAULT_STATEMENT_MISSING, text);
+    return NULL;
+}
+
+static size_t on_bind(const struct request *request) {
+    struct client *client = request->client;
+    struct bytes portal, name, rest;
+    if (!message_text(request->body, &portal, &rest) || !message_text(rest, &name, &rest)) {
+        if (!request->is_whole) return 0;
+        client_fail(client, FAULT_MESSAGE_MALFORMED, NULL);
+        return request->length;
+    }
+    client->unsynced++;
+    if (name.len == 0 || !is_tracking(client)) {
+        if (name.len == 0 && !ensure_unnamed(request)) return request->length;
+        (void)owe(request, REQUEST_BIND, PIPELINE_FORWARD);
+        return pass(request);
+    }
+    struct statement *statement = find_statement(request, name);
+    if (statement == NULL) return request->length;
+    if (client->is_routed && client->group_left == 0 && statement->traits.flags & TRAITS_MAY_WRITE)
+        client->may_write = true;
+    stats_add(&client->pool->stats.binds, 1);
+    ensure(request, statement);
+    size_t taken = portal.len + 1 + name.len + 1;
+    size_t name_len = strlen(statement->name);
+    copy_head(request, 'B', request->length - MESSAGE_HEAD_BYTES - name.len + name_len);
+    outgoing_copy(request->out, portal.at, portal.len + 1);
+    copy_text0(request, statement->name);
+    (void)owe(request, REQUEST_BIND, PIPELINE_FORWARD);
+    return pass_rest(request, taken);
+}
+
+/* The kind ('S' or 'P') and name of a Describe or Close; false if it is malformed. */
+static bool read_target(const struct request *request, char *kind, struct bytes *name) {
+    struct bytes rest;
+    *kind = request->body.at[0];
+    return message_text(bytes_of(request->body.at + 1, request->body.len - 1), name, &rest);
+}
+
+static size_t on_describe(const struct request *request) {
+    struct client *client = request->client;
+    char kind;
+    struct bytes name;
+    if (!read_target(request, &kind, &name)) {
+        client_fail(client, FAULT_MESSAGE_MALFORMED, NULL);
+        return request->length;
+    }
+    client->unsynced++;
+    if (kind == 'S' && name.len == 0 && !ensure_unnamed(request)) return request->length;
+    if (kind != 'S' || name.len == 0 || !is_tracking(client)) {
+        (void)owe(request, REQUEST_DESCRIBE, PIPELINE_FORWARD);
+        return pass(request);
+    }
+    struct statement *statement = find_statement(request, name);
+    if (statement == NULL) return request->length;
+    ensure(request, statement);
+    copy_head(request, 'D', 1 + strlen(statement->name) + 1);
+    outgoing_copy(request->out, "S", 1);
+    copy_text0(request, statement->name);
+    (void)owe(request, REQUEST_DESCRIBE, PIPELINE_FORWARD);
+    return request->length;
+}
+
+static size_t on_close(const struct request *request) {
+    struct client *client = request->client;
+    char kind;
+    struct bytes name;
+    if (!read_target(request, &kind, &name)) {
+        client_fail(client, FAULT_MESSAGE_MALFORMED, NULL);
+        return request->length;
+    }
+    client->unsynced++;
+    if (kind != 'S' || name.len == 0 || !is_tracking(client)) {
+        (void)owe(request, REQUEST_CLOSE, PIPELINE_FORWARD);
+        return pass(request);
+    }
+    struct prepared_name *entry = prepared_find(&client->names, name);
+    if (entry != NULL) prepared_remove(&client->names, &client->set->statements, entry);
+    (void)owe(request, REQUEST_CLOSE, PIPELINE_MAKE_UP);
+    return request->length;
+}
+
+static size_t (*const handlers[REQUEST_KINDS])(const struct request *request) = {
+    [REQUEST_QUERY] = on_query,         [REQUEST_PARSE] = on_parse,
+    [REQUEST_BIND] = on_bind,           [REQUEST_DESCRIBE] = on_describe,
+    [REQUEST_EXECUTE] = on_execute,     [REQUEST_CLOSE] = on_close,
+    [REQUEST_SYNC] = on_sync,           [REQUEST_FLUSH] = pass,
+    [REQUEST_FUNCTION] = on_function,   [REQUEST_COPY] = on_copy,
+    [REQUEST_TERMINATE] = on_terminate,
+};
+
+/* ---- the loop over messages */
+
+/* Judges the head of the next message; false if the client was told what is wrong with it. */
+static bool head_is_good(struct client *client, struct bytes rest) {
+    const struct message_row *row = &message_requests[(unsigned char)rest.at[0]];
+    const char type[2] = {rest.at[0] < ' ' ? '?' : rest.at[0], '\0'};
+    uint32_t length = message_length(rest.at);
+    char text[24];
+    if (row->name == NULL || row->kind == REQUEST_PASSWORD) {
+        client_fail(client, FAULT_MESSAGE_UNKNOWN, type);
+        return false;
+    }
+    if (length == 0 || length - 1 < row->length_min || length - 1 > row->length_max) {
+        client_fail(client, FAULT_MESSAGE_LENGTH, NULL);
+        return false;
+    }
+    if (length > (uint32_t)client->set->pools->config->max_packet_size) {
+        (void)snprintf(text, sizeof text, "%u", length);
+        client_fail(client, FAULT_MESSAGE_TOO_LARGE, text);
+        return false;
+    }
+    return true;
+}
+
+/* Requests that need no server: those of a cancelled group are dropped up to its end, COPY data
+ * that comes too late, and Terminate. Returns how much was taken, 0 if a server is needed. */
+static size_t without_server(struct client *client, struct bytes rest) {
+    uint32_t length = message_length(rest.at);
+    unsigned kind = message_requests[(unsigned char)rest.at[0]].kind;
+    if (kind == REQUEST_TERMINATE) {
+        client_close(client, "client close request");
+        return length;
+    }
+    bool is_dropped = client->is_skipping || kind == REQUEST_COPY || kind == REQUEST_FLUSH;
+    if (!is_dropped) return 0;
+    bool is_end = kind == REQUEST_SYNC || kind == REQUEST_QUERY || kind == REQUEST_FUNCTION;
+    if (client->is_skipping && is_end) {
+        struct buf out = {0};
+        client->is_skipping = false;
+        message_write_ready_for_query(&out, 'I');
+        stream_write_bytes(&client->stream, buf_content(&out));
+        buf_release(&out);
+    }
+    size_t n = rest.len < length ? rest.len : length;
+    client->request_skip = (uint32_t)(length - n);
+    return n;
+}
+
+/* With routing each group has a target of its own: the next one waits for the end of this one,
+ * unless a transaction is known to be open. */
+static bool must_wait(const struct client *client) {
+    if (pipeline_is_full(&client->pipeline)) return true;
+    if (!client->is_routed || client->group_left > 0) return false;
+    return client->transaction == 'I' && client->unsynced == 0 &&
+           !pipeline_is_empty(&client->pipeline) && !client->is_copying;
+}
+
+static size_t handle(struct client *client, struct bytes rest, struct outgoing *out) {
+    struct request request = {.client = client,
+                              .server = client->borrower.server,
+                              .out = out,
+                              .rest = rest,
+                              .length = message_length(rest.at)};
+    request.is_whole = rest.len >= request.length;
+    size_t body_end = request.is_whole ? request.length : rest.len;
+    request.body = bytes_of(rest.at + MESSAGE_HEAD_BYTES, body_end - MESSAGE_HEAD_BYTES);
+    const struct message_row *row = &message_requests[(unsigned char)rest.at[0]];
+    bool is_needed_whole = row->is_whole && row->kind != REQUEST_PARSE;
+    if (is_needed_whole && !request.is_whole) return 0;
+    size_t taken = handlers[row->kind](&request);
+    if (taken == 0 && rest.len > GATHER_MAX) {
+        client_fail(client, FAULT_MESSAGE_TOO_LARGE, "more than 16777216");
+        return rest.len;
+    }
+    return taken;
+}
+
+static size_t take_body(struct client *client, struct bytes rest, struct outgoing *out) {
+    size_t n = rest.len < client->request_skip ? rest.len : client->request_skip;
+    if (client->borrower.server != NULL) outgoing_add(out, rest.at, n);
+    client->request_skip -= (uint32_t)n;
+    return n;
+}
+
+/* One step: a body that goes through, a server that is borrowed, or a message. 0: not now. */
+static size_t step(struct client *client, struct bytes rest, struct outgoing *out) {
+    if (client->request_skip > 0) return take_body(client, rest, out);
+    if (rest.len < MESSAGE_HEAD_BYTES || !head_is_good(client, rest)) return 0;
+    if (client->borrower.server == NULL) {
+        size_t taken = without_server(client, rest);
+        if (taken > 0 || client->state == CLIENT_CLOSED) return taken;
+        if (judge_group(client, rest) == JUDGE_MORE || !relay_borrow(client)) return 0;
+        outgoing_begin(out, client->set, &client->borrower.server->stream);
+    }
+    if (client->borrower.server->state == SERVER_CLOSED || must_wait(client)) return 0;
+    return handle(client, rest, out);
+}
+
+static void note_sent(struct client *client, size_t taken) {
+    client->group_left = client->group_left > taken ? client->group_left - (uint32_t)taken : 0;
+}
+
+size_t request_process(struct client *client, struct bytes bytes) {
+    struct outgoing out = {0};
+    struct server *server = client->borrower.server;
+    size_t pos = 0;
+    if (server != NULL) outgoing_begin(&out, client->set, &server->stream);
+    while (pos < bytes.len) {
+        size_t taken = step(client, bytes_of(bytes.at + pos, bytes.len - pos), &out);
+        if (client->state == CLIENT_CLOSED) return bytes.len;
+        if (taken == 0) break;
+        note_sent(client, taken);
+        pos += taken;
+    }
+    server = client->borrower.server;
+    if (server == NULL) return pos;
+    if (client->may_write) server->may_have_written = true;
+    outgoing_flush(&out);
+    /* Answers that cost no server may be due already. */
+    outgoing_begin(&out, client->set, &client->stream);
+    reply_make_up(client, &out);
+    outgoing_flush(&out);
+    if (stream_queued(&server->stream) > STREAM_HIGH_BYTES) stream_stop(&client->stream);
+    return pos;
+}

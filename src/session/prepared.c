@@ -1,0 +1,172 @@
+/* Interned statements, clients' names for them, and what servers have; see session/prepared.h. */
+#include "session/prepared.h"
+
+#include "core/buf.h"
+#include "core/check.h"
+#include "core/memory.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+
+static uint32_t next_number(void) {
+    static _Atomic uint32_t last;
+    return atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+}
+
+void statements_release(struct statements *statements) {
+    CHECK(statements->map.count == 0);
+    map_release(&statements->map);
+}
+
+struct statement *statement_get(struct statements *statements, struct bytes context,
+                                struct bytes body, bool *is_new) {
+    struct buf key = {0};
+    buf_append_bytes(&key, context);
+    buf_append_u8(&key, 0);
+    buf_append_bytes(&key, body);
+    struct map_node *node = map_find(&statements->map, buf_content(&key));
+    *is_new = node == NULL;
+    struct statement *statement;
+    if (node != NULL) {
+        statement = MAP_OWNER(node, struct statement, node);
+        statement->references++;
+    } else {
+        size_t len = buf_length(&key);
+        statement = memory_new(sizeof *statement + len);
+        memcpy(statement->key, buf_content(&key).at, len);
+        statement->references = 1;
+        statement->number = next_number();
+        (void)snprintf(statement->name, sizeof statement->name, "weir_%u", statement->number);
+        statement->body = bytes_of(statement->key + context.len + 1, body.len);
+        map_add(&statements->map, &statement->node, bytes_of(statement->key, len));
+    }
+    buf_release(&key);
+    return statement;
+}
+
+void statement_unref(struct statements *statements, struct statement **statement_at) {
+    struct statement *statement = *statement_at;
+    *statement_at = NULL;
+    if (statement == NULL) return;
+    CHECK(statement->references > 0);
+    if (--statement->references > 0) return;
+    map_remove(&statements->map, &statement->node);
+    memory_free(statement);
+}
+
+/* ---- a client's names */
+
+struct prepared_name *prepared_find(const struct prepared_names *names, struct bytes name) {
+    struct map_node *node = map_find(&names->map, name);
+    return node == NULL ? NULL : MAP_OWNER(node, struct prepared_name, node);
+}
+
+struct prepared_name *prepared_add(struct prepared_names *names, struct bytes name,
+                                   struct statement *statement) {
+    struct prepared_name *entry = memory_new(sizeof *entry + name.len + 1);
+    memcpy(entry->name, name.at, name.len);
+    entry->statement = statement;
+    map_add(&names->map, &entry->node, bytes_of(entry->name, name.len));
+    return entry;
+}
+
+void prepared_remove(struct prepared_names *names, struct statements *statements,
+                     struct prepared_name *name) {
+    map_remove(&names->map, &name->node);
+    statement_unref(statements, &name->statement);
+    memory_free(name);
+}
+
+void prepared_clear(struct prepared_names *names, struct statements *statements) {
+    struct map_node *node = map_next(&names->map, NULL);
+    while (node != NULL) {
+        struct prepared_name *name = MAP_OWNER(node, struct prepared_name, node);
+        node = map_next(&names->map, node);
+        prepared_remove(names, statements, name);
+    }
+    map_release(&names->map);
+}
+
+/* ---- a server's statements */
+
+struct server_memory *server_memory_new(void) {
+    struct server_memory *memory = memory_new(sizeof *memory);
+    list_init(&memory->lru);
+    return memory;
+}
+
+void server_memory_free(struct server_memory **memory_at, struct statements *statements,
+                        struct texts *texts) {
+    struct server_memory *memory = *memory_at;
+    *memory_at = NULL;
+    if (memory == NULL) return;
+    server_memory_clear(memory, statements);
+    for (unsigned i = 0; i < MEMORY_ACCEPTED_MAX; i++) text_unref(texts, &memory->accepted[i]);
+    memory_free(memory);
+}
+
+static struct bytes number_key(const struct statement *statement) {
+    return bytes_of((const char *)&statement->number, sizeof statement->number);
+}
+
+struct prepared_on_server *server_memory_use(struct server_memory *memory,
+                                             const struct statement *statement) {
+    struct map_node *node = map_find(&memory->statements, number_key(statement));
+    if (node == NULL) return NULL;
+    struct prepared_on_server *entry = MAP_OWNER(node, struct prepared_on_server, node);
+    if (list_last(&memory->lru) != &entry->lru) {
+        list_remove(&memory->lru, &entry->lru);
+        list_append(&memory->lru, &entry->lru);
+    }
+    return entry;
+}
+
+struct prepared_on_server *server_memory_add(struct server_memory *memory,
+                                             struct statement *statement) {
+    struct prepared_on_server *entry = memory_new(sizeof *entry);
+    statement->references++;
+    entry->statement = statement;
+    map_add(&memory->statements, &entry->node, number_key(statement));
+    list_append(&memory->lru, &entry->lru);
+    return entry;
+}
+
+struct prepared_on_server *server_memory_surplus(struct server_memory *memory, size_t max) {
+    if (memory->lru.count < max || memory->lru.count == 0) return NULL;
+    return LIST_OWNER(list_first(&memory->lru), struct prepared_on_server, lru);
+}
+
+void server_memory_detach(struct server_memory *memory, struct prepared_on_server *entry) {
+    map_remove(&memory->statements, &entry->node);
+    list_remove(&memory->lru, &entry->lru);
+}
+
+void server_memory_drop(struct statements *statements, struct prepared_on_server *entry) {
+    statement_unref(statements, &entry->statement);
+    memory_free(entry);
+}
+
+bool server_memory_attach(struct server_memory *memory, struct statements *statements,
+                          struct prepared_on_server *entry) {
+    if (map_find(&memory->statements, number_key(entry->statement)) != NULL) {
+        server_memory_drop(statements, entry);
+        return false;
+    }
+    map_add(&memory->statements, &entry->node, number_key(entry->statement));
+    list_prepend(&memory->lru, &entry->lru);
+    return true;
+}
+
+void server_memory_remove(struct server_memory *memory, struct statements *statements,
+                          struct prepared_on_server *entry) {
+    server_memory_detach(memory, entry);
+    server_memory_drop(statements, entry);
+}
+
+void server_memory_clear(struct server_memory *memory, struct statements *statements) {
+    LIST_EACH_SAFE (&memory->lru, l, following) {
+        server_memory_remove(memory, statements, LIST_OWNER(l, struct prepared_on_server, lru));
+    }
+    map_release(&memory->statements);
+    memory->unnamed_owner = 0;
+}
