@@ -1,0 +1,187 @@
+/*
+ * The command line: which configuration, and what to do with it.
+ *
+ *      weir [options] FILE.ini
+ *      weir [options] postgres://user:secret@host:port,.../database
+ *      WEIR_URL or DATABASE_URL in the environment, where neither is given
+ */
+#include "cluster/freshness.h"
+#include "cluster/route.h"
+#include "config/load.h"
+#include "config/url.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "process.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <openssl/crypto.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char usage_text[] =
+    "Usage: weir [OPTION]... FILE.ini\n"
+    "       weir [OPTION]... postgres://USER:SECRET@HOST[:PORT][,HOST[:PORT]]/DATABASE\n"
+    "\n"
+    "A PostgreSQL connection pooler and read/write router. Without an argument the URL is taken\n"
+    "from WEIR_URL, else from DATABASE_URL.\n"
+    "\n"
+    "  --check               check the configuration, tell every error, and exit\n"
+    "  --explain-route SQL   tell where a statement would run and why, and exit\n"
+    "  -q, --quiet           write nothing to standard error\n"
+    "  -v, --verbose         write more to the log; may be repeated\n"
+    "  -V, --version         tell the version and exit\n"
+    "  -h, --help            tell this and exit\n";
+
+struct arguments {
+    bool is_check;
+    bool is_quiet;
+    int verbose;
+    const char *explain;
+    const char *source;
+    char *in_argv; /* the source where it stands in the argument list */
+};
+
+enum { OPTION_CHECK = 256, OPTION_EXPLAIN };
+
+static const struct option options[] = {
+    {"check", no_argument, NULL, OPTION_CHECK},
+    {"explain-route", required_argument, NULL, OPTION_EXPLAIN},
+    {"quiet", no_argument, NULL, 'q'},
+    {"verbose", no_argument, NULL, 'v'},
+    {"version", no_argument, NULL, 'V'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static int usage_error(const char *what) {
+    (void)fprintf(stderr, "weir: %s\nTry 'weir --help'.\n", what);
+    return 1;
+}
+
+static int print_version(void) {
+    (void)printf("weir %s\nlibuv %s, %s\n", WEIR_VERSION, uv_version_string(),
+                 OpenSSL_version(OPENSSL_VERSION));
+    return 0;
+}
+
+/* What a cluster of a primary and two replicas that have replayed everything would do with it. */
+static int explain_route(const char *sql) {
+    const struct cluster_member members[] = {{.host = "primary", .port = 5432, .weight = 1},
+                                             {.host = "replica1", .port = 5432, .weight = 1},
+                                             {.host = "replica2", .port = 5432, .weight = 1}};
+    struct cluster *cluster = cluster_new("explain", members, COUNT(members), true);
+    node_become(cluster_node(cluster, 0), NODE_PRIMARY, NODE_UP);
+    for (size_t i = 1; i < COUNT(members); i++) {
+        node_become(cluster_node(cluster, i), NODE_REPLICA, NODE_UP);
+        node_sample(cluster_node(cluster, i), 1000, 1000);
+    }
+    cluster_set_primary(cluster, 0);
+    struct traits_cache *cache = traits_cache_new(1, UINT32_MAX, NULL);
+    struct traits_context context = {.standard_conforming_strings = true,
+                                     .safe_backslash_quote = true};
+    const struct traits *traits = traits_of(cache, bytes_of_text(sql), &context, 1);
+    struct route_request request = {.flags = traits->flags,
+                                    .why = traits->why,
+                                    .mode = ROUTE_MODE_READ_WRITE,
+                                    .transaction_node = -1,
+                                    .need = {.stick_node = -1},
+                                    .replica_fallback = true};
+    struct route route = route_choose(&request, cluster);
+    struct buf text = {0};
+    route_describe(&text, &route, &request, cluster);
+    (void)printf("%s\n", buf_text(&text));
+    buf_release(&text);
+    traits_cache_free(&cache);
+    cluster_free(&cluster);
+    return 0;
+}
+
+/* Overwrites the secret of a URL in the argument list, where every user of the machine sees it. */
+static void hide_secret(char *url) {
+    char *at = strrchr(url, '@');
+    char *colon = strstr(url, "://");
+    if (at == NULL || colon == NULL) return;
+    colon = strchr(colon + 3, ':');
+    if (colon == NULL || colon > at) return;
+    memset(colon + 1, 'x', (size_t)(at - colon - 1));
+}
+
+static struct config *load(struct arguments *arguments, struct config_errors *errors) {
+    if (!url_is_url(arguments->source)) return config_load(arguments->source, errors);
+    struct config *config = config_from_url(arguments->source, errors);
+    if (arguments->in_argv != NULL) hide_secret(arguments->in_argv);
+    return config;
+}
+
+static int check(const struct config *config, struct config_errors *errors) {
+    (void)fputs(buf_text(&errors->warnings), stdout);
+    (void)printf("configuration is fine: %zu databases, %d workers, listening on port %d\n",
+                 config->entries[SETTING_SCOPE_DATABASE].count, config->workers,
+                 config->listen_port);
+    return 0;
+}
+
+static int start(struct config *config, const struct arguments *arguments) {
+    if (!log_open(config->logfile, arguments->is_quiet)) {
+        (void)fprintf(stderr, "weir: logfile %s: %s\n", config->logfile, strerror(errno));
+        config_unref(&config);
+        return 1;
+    }
+    log_set_verbose(config->verbose > arguments->verbose ? config->verbose : arguments->verbose);
+    return process_run(config);
+}
+
+static int run(struct arguments *arguments) {
+    struct config_errors errors = {0};
+    struct config *config = load(arguments, &errors);
+    int status = 1;
+    if (config == NULL) {
+        (void)fputs(buf_text(&errors.text), stderr);
+    } else if (arguments->is_check) {
+        status = check(config, &errors);
+        config_unref(&config);
+    } else {
+        if (!arguments->is_quiet) (void)fputs(buf_text(&errors.warnings), stderr);
+        status = start(config, arguments);
+    }
+    config_errors_release(&errors);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    struct arguments arguments = {0};
+    int option;
+    (void)signal(SIGPIPE, SIG_IGN);
+    while ((option = getopt_long(argc, argv, "qvVh", options, NULL)) != -1) {
+        switch (option) {
+        case OPTION_CHECK:
+            arguments.is_check = true;
+            break;
+        case OPTION_EXPLAIN:
+            arguments.explain = optarg;
+            break;
+        case 'q':
+            arguments.is_quiet = true;
+            break;
+        case 'v':
+            arguments.verbose++;
+            break;
+        case 'V':
+            return print_version();
+        case 'h':
+            (void)fputs(usage_text, stdout);
+            return 0;
+        default:
+            return usage_error("unknown option");
+        }
+    }
+    if (arguments.explain != NULL) return explain_route(arguments.explain);
+    if (argc - optind > 1) return usage_error("more than one configuration given");
+    if (argc - optind == 1) arguments.source = arguments.in_argv = argv[optind];
+    if (arguments.source == NULL) arguments.source = getenv("WEIR_URL");
+    if (arguments.source == NULL) arguments.source = getenv("DATABASE_URL");
+    if (arguments.source == NULL) return usage_error("no configuration given");
+    return run(&arguments);
+}

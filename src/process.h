@@ -1,0 +1,73 @@
+/*
+ * The whole process: its workers, listeners, probers, parser thread and console, from start to
+ * end. Everything here runs on worker 0's thread.
+ */
+#ifndef WEIR_PROCESS_H
+#define WEIR_PROCESS_H
+
+#include "admin/admin.h"
+#include "cluster/probe.h"
+#include "worker.h"
+
+#define LISTENERS_MAX 64
+#define PROBES_MAX    256
+
+struct parser;
+
+/* A PAUSE that waits until no server is lent. */
+struct pause {
+    struct link link;
+    struct process *process;
+    struct database *database; /* NULL: all */
+    unsigned answers_owed;
+    bool is_quiet;
+    bool is_over;
+    void (*done)(void *context);
+    void *context;
+};
+
+struct process {
+    struct config *config;
+    struct users_scram scram;
+    struct users *users;
+    struct databases *databases;
+    struct permits *permits;
+    struct worker *workers;
+    unsigned workers_count;
+    _Atomic int clients_total;
+    struct parser *parser;
+    struct admin *admin;
+    struct admin_worker *admin_workers;
+    struct endpoint_listener *listeners[LISTENERS_MAX];
+    unsigned listeners_count;
+    struct {
+        struct database *database;
+        struct cluster *cluster; /* only compared */
+        struct probe *probe;
+    } probes[PROBES_MAX];
+    unsigned probes_count;
+    struct list pauses;
+    enum admin_shutdown shutdown;
+    bool is_shutting_down;
+    bool is_paused;
+    uint64_t stats_due_us;
+    pthread_t deriver;
+    bool has_deriver;
+};
+
+/* Starts, runs and ends; takes over the reference of config. Returns the exit status. */
+int process_run(struct config *config);
+
+/* For worker.c. */
+void process_tick(struct process *process);
+void process_post(struct process *process, unsigned worker, struct loop_mail *mail);
+bool process_parse_later(struct process *process, struct worker *worker, struct traits_job *job);
+void process_cancel(struct process *process, const char key[8]);
+
+/* A thread of its own that parses long statements. */
+struct parser *parser_new(void);
+void parser_free(struct parser **parser);
+/* False if the queue is full. The result is posted to the worker. */
+bool parser_post(struct parser *parser, struct worker *worker, struct traits_job *job);
+
+#endif

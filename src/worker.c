@@ -1,0 +1,368 @@
+/*
+ * One worker; see worker.h.
+ *
+ * Everything that other threads want of a worker comes as a message through its loop's mailbox
+ * and runs on its own thread. Messages own what they carry.
+ */
+#include "worker.h"
+
+#include "client/parts.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "process.h"
+
+#define TICK_MS 100u
+
+/* ---- what the layers ask */
+
+static void server_forget(void *owner, struct server *server) {
+    struct worker *worker = owner;
+    struct server_memory *memory = server->memory;
+    server->memory = NULL;
+    server_memory_free(&memory, &worker->clients.statements, &worker->texts);
+}
+
+static void post(void *owner, unsigned index, struct loop_mail *mail) {
+    struct worker *worker = owner;
+    process_post(worker->process, index, mail);
+}
+
+static bool console_login(void *owner, struct client *client, bool is_local_owner) {
+    struct worker *worker = owner;
+    CHECK(worker->index == 0);
+    return admin_console_login(worker->process->admin, client, is_local_owner);
+}
+
+static void console_query(void *owner, struct client *client, const char *text) {
+    struct worker *worker = owner;
+    admin_console_query(worker->process->admin, client, text);
+}
+
+static void console_left(void *owner, struct client *client) {
+    struct worker *worker = owner;
+    admin_console_left(worker->process->admin, client);
+}
+
+static void console_cancel(void *owner, struct client *client) {
+    struct worker *worker = owner;
+    admin_console_cancel(worker->process->admin, client);
+}
+
+static bool move_to_console(void *owner, int fd, struct bytes packet) {
+    struct worker *worker = owner;
+    if (worker->index == 0) return false;
+    worker_give(&worker->process->workers[0], fd, packet);
+    return true;
+}
+
+static void cancel(void *owner, const char *key) {
+    struct worker *worker = owner;
+    process_cancel(worker->process, key);
+}
+
+static bool parse_later(void *owner, struct traits_job *job) {
+    struct worker *worker = owner;
+    return process_parse_later(worker->process, worker, job);
+}
+
+/* ---- life */
+
+static void on_tick(struct loop_timer *timer) {
+    struct worker *worker = LIST_OWNER(timer, struct worker, tick);
+    pool_set_tick(&worker->pools);
+    client_set_tick(&worker->clients);
+    if (worker->index == 0) process_tick(worker->process);
+}
+
+static bool is_anything_routed(const struct config *config) {
+    if (config_routing(config,
+                       config_database(config, bytes_of_text("*")) == NULL
+                           ? config_database_at(config, 0)
+                           : config_database(config, bytes_of_text("*")),
+                       NULL) != ROUTING_OFF)
+        return true;
+    for (size_t i = 0; i < config->entries[SETTING_SCOPE_DATABASE].count; i++) {
+        if (config_routing(config, config_database_at(config, i), NULL) != ROUTING_OFF) return true;
+    }
+    return false;
+}
+
+/* The cache costs memory only where something is routed. */
+static void need_traits(struct worker *worker, const struct config *config) {
+    if (worker->clients.traits != NULL || config->entries[SETTING_SCOPE_DATABASE].count == 0 ||
+        !is_anything_routed(config))
+        return;
+    worker->sink = (struct traits_job_sink){.post = parse_later, .owner = worker};
+    worker->clients.traits = traits_cache_new((size_t)config->shapes_max,
+                                              (unsigned)config->parse_inline_tokens, &worker->sink);
+}
+
+void worker_init(struct worker *worker, struct process *process, unsigned index,
+                 struct config *config, struct users *users) {
+    worker->process = process;
+    worker->index = index;
+    worker->loop = loop_new();
+    loop_set_context(worker->loop, worker);
+    worker->pools =
+        (struct pool_set){.loop = worker->loop,
+                          .worker = index,
+                          .workers = process->workers_count,
+                          .databases = process->databases,
+                          .permits = process->permits,
+                          .texts = &worker->texts,
+                          .ops = {.server_forget = server_forget, .post = post, .owner = worker}};
+    pool_set_init(&worker->pools, config, users);
+    worker->clients = (struct client_set){.loop = worker->loop,
+                                          .pools = &worker->pools,
+                                          .texts = &worker->texts,
+                                          .total = &process->clients_total,
+                                          .load = &worker->load,
+                                          .ops = {.console_login = console_login,
+                                                  .console_query = console_query,
+                                                  .console_left = console_left,
+                                                  .console_cancel = console_cancel,
+                                                  .move_to_console = move_to_console,
+                                                  .cancel = cancel,
+                                                  .owner = worker}};
+    client_set_init(&worker->clients);
+    need_traits(worker, config);
+    worker->tick.run = on_tick;
+    loop_timer_start(worker->loop, &worker->tick, TICK_MS, TICK_MS);
+}
+
+void worker_run(struct worker *worker) {
+    log_thread_buffered();
+    loop_run(worker->loop);
+    log_flush();
+}
+
+static void thread_main(void *argument) {
+    worker_run(argument);
+}
+
+void worker_start(struct worker *worker) {
+    CHECK(uv_thread_create(&worker->thread, thread_main, worker) == 0);
+    worker->has_thread = true;
+}
+
+void worker_join(struct worker *worker) {
+    if (!worker->has_thread) return;
+    CHECK(uv_thread_join(&worker->thread) == 0);
+    worker->has_thread = false;
+}
+
+void worker_release(struct worker *worker) {
+    loop_timer_stop(&worker->tick);
+    client_set_release(&worker->clients);
+    pool_set_release(&worker->pools);
+    if (worker->clients.traits != NULL) traits_cache_free(&worker->clients.traits);
+    statements_release(&worker->clients.statements);
+    texts_release(&worker->texts);
+}
+
+void worker_free_loop(struct worker *worker) {
+    loop_free(&worker->loop);
+}
+
+/* ---- messages */
+
+static void run_stop(struct loop_mail *mail, void *context) {
+    struct worker *worker = context;
+    memory_free(mail);
+    loop_stop(worker->loop);
+}
+
+void worker_stop(struct worker *worker) {
+    struct loop_mail *mail = memory_new(sizeof *mail);
+    mail->run = run_stop;
+    loop_post(worker->loop, mail);
+}
+
+struct give_mail {
+    struct loop_mail mail;
+    int fd;
+    size_t len;
+    char packet[];
+};
+
+static void run_give(struct loop_mail *mail, void *context) {
+    struct give_mail *give = (struct give_mail *)(void *)mail;
+    struct worker *worker = context;
+    client_accept(&worker->clients, give->fd, bytes_of(give->packet, give->len));
+    memory_free(give);
+}
+
+void worker_give(struct worker *worker, int fd, struct bytes packet) {
+    struct give_mail *give = memory_new(sizeof *give + packet.len);
+    give->mail.run = run_give;
+    give->fd = fd;
+    give->len = packet.len;
+    if (packet.len > 0) memcpy(give->packet, packet.at, packet.len);
+    (void)atomic_fetch_add(&worker->load, 1);
+    loop_post(worker->loop, &give->mail);
+}
+
+struct cancel_mail {
+    struct loop_mail mail;
+    char key[8];
+};
+
+static void run_cancel(struct loop_mail *mail, void *context) {
+    struct cancel_mail *request = (struct cancel_mail *)(void *)mail;
+    struct worker *worker = context;
+    client_cancel(&worker->clients, request->key);
+    memory_free(request);
+}
+
+void worker_cancel(struct worker *worker, const char key[8]) {
+    struct cancel_mail *request = memory_new(sizeof *request);
+    request->mail.run = run_cancel;
+    memcpy(request->key, key, sizeof request->key);
+    loop_post(worker->loop, &request->mail);
+}
+
+struct apply_mail {
+    struct loop_mail mail;
+    struct config *config;
+    struct users *users;
+};
+
+static void close_removed(struct worker *worker) {
+    LIST_EACH (&worker->pools.all, l) {
+        struct pool *pool = LIST_OWNER(l, struct pool, link);
+        if (!atomic_load(&pool->database->is_removed)) continue;
+        client_set_close_database(&worker->clients, pool->database, FAULT_DATABASE_REMOVED);
+        pool_set_close_idle(&worker->pools, pool->database, "database removed");
+    }
+}
+
+static void run_apply(struct loop_mail *mail, void *context) {
+    struct apply_mail *apply = (struct apply_mail *)(void *)mail;
+    struct worker *worker = context;
+    need_traits(worker, apply->config);
+    pool_set_apply(&worker->pools, apply->config, apply->users);
+    close_removed(worker);
+    memory_free(apply);
+}
+
+void worker_apply(struct worker *worker, struct config *config, struct users *users) {
+    struct apply_mail *apply = memory_new(sizeof *apply);
+    apply->mail.run = run_apply;
+    apply->config = config;
+    apply->users = users;
+    loop_post(worker->loop, &apply->mail);
+}
+
+static void run_serve(struct loop_mail *mail, void *context) {
+    struct worker *worker = context;
+    memory_free(mail);
+    atomic_store(&worker->is_serve_posted, false);
+    pool_set_serve_all(&worker->pools);
+}
+
+void worker_serve(struct worker *worker) {
+    if (atomic_exchange(&worker->is_serve_posted, true)) return;
+    struct loop_mail *mail = memory_new(sizeof *mail);
+    mail->run = run_serve;
+    loop_post(worker->loop, mail);
+}
+
+struct reset_mail {
+    struct loop_mail mail;
+    struct cluster *cluster;
+    unsigned node;
+    char *why;
+};
+
+static void run_reset(struct loop_mail *mail, void *context) {
+    struct reset_mail *reset = (struct reset_mail *)(void *)mail;
+    struct worker *worker = context;
+    pool_set_reset_node(&worker->pools, reset->cluster, reset->node, reset->why);
+    cluster_free(&reset->cluster);
+    memory_free(reset->why);
+    memory_free(reset);
+}
+
+void worker_reset_node(struct worker *worker, struct cluster *cluster, unsigned node,
+                       const char *why) {
+    struct reset_mail *reset = memory_new(sizeof *reset);
+    reset->mail.run = run_reset;
+    reset->cluster = cluster_share(cluster);
+    reset->node = node;
+    reset->why = memory_copy_text(why);
+    loop_post(worker->loop, &reset->mail);
+}
+
+struct mode_mail {
+    struct loop_mail mail;
+    enum worker_mode mode;
+    struct database *database;
+};
+
+static void run_mode(struct loop_mail *mail, void *context) {
+    struct mode_mail *change = (struct mode_mail *)(void *)mail;
+    struct worker *worker = context;
+    switch (change->mode) {
+    case WORKER_HOLD:
+        if (change->database == NULL) worker->pools.is_paused = true;
+        pool_set_close_idle(&worker->pools, change->database, "pause mode");
+        break;
+    case WORKER_GO_ON:
+        if (change->database == NULL) worker->pools.is_paused = false;
+        pool_set_serve_all(&worker->pools);
+        break;
+    case WORKER_DRAIN:
+        worker->pools.is_draining = true;
+        worker->clients.is_refusing = true;
+        pool_set_serve_all(&worker->pools);
+        break;
+    default:
+        worker->clients.is_refusing = true;
+        break;
+    }
+    memory_free(change);
+}
+
+void worker_set_mode(struct worker *worker, enum worker_mode mode, struct database *database) {
+    struct mode_mail *change = memory_new(sizeof *change);
+    change->mail.run = run_mode;
+    change->mode = mode;
+    change->database = database;
+    loop_post(worker->loop, &change->mail);
+}
+
+struct quiet_mail {
+    struct loop_mail mail;
+    struct loop *asker;
+    struct database *database;
+    void (*answer)(void *context, bool is_quiet);
+    void *context;
+    bool is_quiet;
+};
+
+static void run_answer(struct loop_mail *mail, void *context) {
+    struct quiet_mail *question = (struct quiet_mail *)(void *)mail;
+    (void)context;
+    question->answer(question->context, question->is_quiet);
+    memory_free(question);
+}
+
+static void run_question(struct loop_mail *mail, void *context) {
+    struct quiet_mail *question = (struct quiet_mail *)(void *)mail;
+    struct worker *worker = context;
+    question->is_quiet = pool_set_is_quiet(&worker->pools, question->database);
+    if (question->is_quiet) pool_set_close_idle(&worker->pools, question->database, "pause mode");
+    question->mail.run = run_answer;
+    loop_post(question->asker, &question->mail);
+}
+
+void worker_ask_quiet(struct worker *worker, struct database *database,
+                      void (*answer)(void *context, bool is_quiet), void *context) {
+    struct quiet_mail *question = memory_new(sizeof *question);
+    question->mail.run = run_question;
+    question->asker = worker->process->workers[0].loop;
+    question->database = database;
+    question->answer = answer;
+    question->context = context;
+    loop_post(worker->loop, &question->mail);
+}
