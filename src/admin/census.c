@@ -1,0 +1,248 @@
+/*
+ * Counting pools, clients and servers; see census.h.
+ *
+ * A worker walks its servers, and of its clients those that have or want a server; how many are
+ * idle follows from the pool's own count. So the cost grows with pools and servers, not with the
+ * thousands of idle clients.
+ */
+#include "census.h"
+
+#include "core/memory.h"
+
+#include <stdlib.h>
+
+/* The state's name in SHOW SERVERS, and ours. */
+static const struct {
+    const char *state;
+    const char *text;
+} server_texts[CENSUS_SERVER_COUNT] = {
+    [CENSUS_ACTIVE] = {"active", "active"},
+    [CENSUS_ACTIVE_CANCEL] = {"active_cancel", "active_cancel"},
+    [CENSUS_BEING_CANCELED] = {"being_canceled", "being_canceled"},
+    [CENSUS_IDLE] = {"idle", "idle"},
+    [CENSUS_USED] = {"used", "used"},
+    [CENSUS_TESTED] = {"tested", "tested"},
+    [CENSUS_LOGIN] = {"new", "login"},
+};
+
+const char *census_server_text(enum census_server kind) {
+    return server_texts[kind].text;
+}
+
+uint32_t census_sum(const uint32_t servers[CENSUS_SERVER_COUNT]) {
+    uint32_t sum = 0;
+    for (unsigned i = 0; i < CENSUS_SERVER_COUNT; i++) sum += servers[i];
+    return sum;
+}
+
+void stats_values_add(struct stats_values *sum, const struct stats_values *from) {
+#define ADD(name, metric, help) sum->name += from->name;
+    STATS_COUNTERS(ADD)
+#undef ADD
+}
+
+static struct census_pool *pool_new(struct census *census, struct bytes key) {
+    struct census_pool *pool = memory_new(sizeof *pool);
+    pool->key = memory_copy(key.at, key.len);
+    pool->database_name = pool->key;
+    pool->user = pool->key + strlen(pool->key) + 1;
+    if (census->count == census->size) {
+        census->size = census->size == 0 ? 16 : census->size * 2;
+        census->pools = memory_resize(census->pools, census->size * sizeof(struct census_pool *));
+    }
+    census->pools[census->count++] = pool;
+    map_add(&census->map, &pool->node, bytes_of(pool->key, key.len));
+    return pool;
+}
+
+static void pool_free(struct census_pool *pool) {
+    for (size_t i = 0; i < pool->nodes_count; i++) memory_free(pool->nodes[i].error);
+    memory_free(pool->nodes);
+    cluster_free(&pool->cluster);
+    memory_free(pool->key);
+    memory_free(pool);
+}
+
+void census_release(struct census *census) {
+    for (size_t i = 0; i < census->count; i++) pool_free(census->pools[i]);
+    memory_free(census->pools);
+    map_release(&census->map);
+    *census = (struct census){0};
+}
+
+/* ---- on the worker's thread */
+
+static enum census_server kind_of(const struct server *server) {
+    const char *state = server_state_text(server);
+    for (unsigned i = 0; i < CENSUS_SERVER_COUNT; i++)
+        if (strcmp(state, server_texts[i].state) == 0) return (enum census_server)i;
+    return CENSUS_LOGIN;
+}
+
+/* Servers of one node, or of all hosts where nothing is routed; `is_old` ones belong to a cluster
+ * that is no more, and only the pool's own figures count them. */
+static void take_servers(struct census_pool *pool, const struct pool_node *from) {
+    for (unsigned state = 0; state < SERVER_CLOSED; state++) {
+        LIST_EACH (&from->servers[state], l) {
+            const struct server *server = LIST_OWNER(l, struct server, link);
+            enum census_server kind = kind_of(server);
+            pool->servers[kind]++;
+            if (!from->is_old) pool->nodes[server->host].servers[kind]++;
+        }
+    }
+    stats_sum(&pool->stats, &from->stats);
+}
+
+static void take_node(struct census_pool *pool, const struct pool_node *from) {
+    struct census_node *node = &pool->nodes[from->index];
+    take_servers(pool, from);
+    node->used = (uint32_t)atomic_load(&from->permit->used);
+    node->limit = (uint32_t)atomic_load(&from->permit->limit);
+    node->has_failed = from->has_failed;
+    if (from->has_failed) node->error = memory_copy_text(from->last_error);
+    stats_sum(&node->stats, &from->stats);
+}
+
+static void take_pool(struct census *census, const struct pool *from, uint64_t now_us) {
+    struct census_pool *pool = pool_new(census, from->node.key);
+    pool->database = from->database;
+    pool->mode = from->mode;
+    pool->clients[CENSUS_CLIENT_IDLE] = from->clients;
+    pool->cluster = cluster_share(from->nodes[0]->cluster);
+    pool->nodes_count = cluster_count(pool->cluster);
+    pool->nodes = memory_new(pool->nodes_count * sizeof *pool->nodes);
+    stats_sum(&pool->stats, &from->stats);
+    uint64_t oldest_us = pool_oldest_us(from);
+    if (oldest_us != 0 && oldest_us < now_us) pool->wait_us = now_us - oldest_us;
+    for (size_t i = 0; i < from->nodes_count; i++) take_node(pool, from->nodes[i]);
+    LIST_EACH (&from->old_nodes, l) {
+        take_servers(pool, LIST_OWNER(l, struct pool_node, old));
+    }
+    census->servers += census_sum(pool->servers);
+}
+
+static void take_clients(struct census *census, const struct list *clients,
+                         enum census_client kind) {
+    LIST_EACH (clients, l) {
+        const struct client *client = LIST_OWNER(l, struct client, link);
+        if (client->pool == NULL) continue;
+        struct map_node *node = map_find(&census->map, client->pool->node.key);
+        if (node == NULL) continue;
+        struct census_pool *pool = MAP_OWNER(node, struct census_pool, node);
+        pool->clients[kind]++;
+        if (client->state != CLIENT_WELCOME && pool->clients[CENSUS_CLIENT_IDLE] > 0)
+            pool->clients[CENSUS_CLIENT_IDLE]--;
+    }
+}
+
+void census_take(struct census *census, const struct admin_worker *worker) {
+    const struct client_set *clients = worker->clients;
+    uint64_t now_us = loop_now_us(worker->loop);
+    LIST_EACH (&worker->pools->all, l) {
+        take_pool(census, LIST_OWNER(l, struct pool, link), now_us);
+    }
+    take_clients(census, &clients->clients[CLIENT_ACTIVE], CENSUS_CLIENT_ACTIVE);
+    take_clients(census, &clients->clients[CLIENT_WAITING], CENSUS_CLIENT_WAITING);
+    take_clients(census, &clients->clients[CLIENT_WELCOME], CENSUS_CLIENT_WAITING);
+    for (unsigned i = 0; i < CLIENT_STATE_COUNT; i++)
+        census->clients[i] = clients->clients[i].count;
+    for (unsigned i = 0; i < FAULT_COUNTER_COUNT; i++) census->faults[i] = clients->faults[i];
+    if (clients->traits != NULL) census->traits = traits_cache_stats(clients->traits);
+}
+
+/* ---- on worker 0 */
+
+static void merge_node(struct census_node *node, struct census_node *from) {
+    for (unsigned i = 0; i < CENSUS_SERVER_COUNT; i++) node->servers[i] += from->servers[i];
+    if (from->used > node->used) node->used = from->used;
+    if (from->limit > node->limit) node->limit = from->limit;
+    node->has_failed = node->has_failed || from->has_failed;
+    if (node->error == NULL) {
+        node->error = from->error;
+        from->error = NULL;
+    }
+    stats_values_add(&node->stats, &from->stats);
+}
+
+static void merge_pool(struct census_pool *pool, struct census_pool *from) {
+    for (unsigned i = 0; i < CENSUS_CLIENT_COUNT; i++) pool->clients[i] += from->clients[i];
+    for (unsigned i = 0; i < CENSUS_SERVER_COUNT; i++) pool->servers[i] += from->servers[i];
+    if (from->wait_us > pool->wait_us) pool->wait_us = from->wait_us;
+    stats_values_add(&pool->stats, &from->stats);
+    /* In the middle of a reload two workers may have different clusters; the sums are right. */
+    if (pool->cluster != from->cluster) return;
+    for (size_t i = 0; i < pool->nodes_count; i++) merge_node(&pool->nodes[i], &from->nodes[i]);
+}
+
+/* Takes over a pool that `census` does not have yet. */
+static void move_pool(struct census *census, struct census_pool *from) {
+    struct census_pool *pool = pool_new(census, from->node.key);
+    struct map_node node = pool->node;
+    char *key = pool->key;
+    const char *user = pool->user;
+    char *old_key = from->key;
+    *pool = *from;
+    pool->node = node;
+    pool->key = key;
+    pool->database_name = key;
+    pool->user = user;
+    memory_free(old_key);
+    memory_free(from);
+}
+
+void census_merge(struct census *census, struct census *from) {
+    for (size_t i = 0; i < from->count; i++) {
+        struct census_pool *pool = from->pools[i];
+        struct map_node *found = map_find(&census->map, pool->node.key);
+        if (found == NULL) {
+            move_pool(census, pool);
+        } else {
+            merge_pool(MAP_OWNER(found, struct census_pool, node), pool);
+            pool_free(pool);
+        }
+    }
+    for (unsigned i = 0; i < CLIENT_STATE_COUNT; i++) census->clients[i] += from->clients[i];
+    for (unsigned i = 0; i < FAULT_COUNTER_COUNT; i++) census->faults[i] += from->faults[i];
+    census->servers += from->servers;
+    census->traits.hits += from->traits.hits;
+    census->traits.misses += from->traits.misses;
+    census->traits.parsed_inline += from->traits.parsed_inline;
+    census->traits.parsed_later += from->traits.parsed_later;
+    census->traits.refused += from->traits.refused;
+    census->traits.shapes += from->traits.shapes;
+    from->count = 0;
+    census_release(from);
+}
+
+static int compare(const void *a, const void *b) {
+    const struct census_pool *x = *(const struct census_pool *const *)a;
+    const struct census_pool *y = *(const struct census_pool *const *)b;
+    int order = strcmp(x->database_name, y->database_name);
+    return order != 0 ? order : strcmp(x->user, y->user);
+}
+
+void census_finish(struct census *census, const struct stats_values *console_stats) {
+    static const char key[] = "pgbouncer\0pgbouncer";
+    struct census_pool *console = pool_new(census, bytes_of(key, sizeof key - 1));
+    console->clients[CENSUS_CLIENT_IDLE] = (uint32_t)census->clients[CLIENT_CONSOLE];
+    console->stats = *console_stats;
+    qsort(census->pools, census->count, sizeof(struct census_pool *), compare);
+}
+
+struct census_pool *const *census_find(const struct census *census, const char *database_name,
+                                       size_t *count) {
+    size_t low = 0, high = census->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (strcmp(census->pools[middle]->database_name, database_name) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    *count = 0;
+    while (low + *count < census->count &&
+           strcmp(census->pools[low + *count]->database_name, database_name) == 0)
+        ++*count;
+    return *count == 0 ? NULL : census->pools + low;
+}
