@@ -1,0 +1,92 @@
+/*
+ * SHOW STATS and its relatives: the counters by database, and their averages over the last period.
+ * One table gives the order in which PgBouncer lists them.
+ */
+#include "views.h"
+
+#include <stddef.h>
+
+static const struct {
+    size_t offset; /* in struct stats_values */
+    const char *name;
+} counters[] = {
+    {offsetof(struct stats_values, assignments), "server_assignment_count"},
+    {offsetof(struct stats_values, transactions), "xact_count"},
+    {offsetof(struct stats_values, queries), "query_count"},
+    {offsetof(struct stats_values, bytes_received), "client_bytes"},
+    {offsetof(struct stats_values, bytes_sent), "server_bytes"},
+    {offsetof(struct stats_values, transaction_us), "xact_time"},
+    {offsetof(struct stats_values, query_us), "query_time"},
+    {offsetof(struct stats_values, wait_us), "wait_time"},
+    {offsetof(struct stats_values, client_parses), "ps_client_parse_count"},
+    {offsetof(struct stats_values, server_parses), "ps_server_parse_count"},
+    {offsetof(struct stats_values, binds), "ps_bind_count"},
+    {offsetof(struct stats_values, client_logins), "client_login_count"},
+};
+
+static uint64_t counter_of(const struct stats_values *values, size_t index) {
+    uint64_t value;
+    memcpy(&value, (const char *)values + counters[index].offset, sizeof value);
+    return value;
+}
+
+static void write_counters(struct rows *rows, const struct stats_values *values) {
+    for (size_t i = 0; i < COUNT(counters); i++) rows_number(rows, counter_of(values, i));
+}
+
+/* The sum of the pools of the database that pools[index] belongs to, and where the next begins. */
+static size_t sum_database(const struct census *census, size_t index, struct stats_values *sum) {
+    const char *name = census->pools[index]->database_name;
+    *sum = (struct stats_values){0};
+    for (; index < census->count && strcmp(census->pools[index]->database_name, name) == 0; index++)
+        stats_values_add(sum, &census->pools[index]->stats);
+    return index;
+}
+
+static void write_all(const struct view_context *context, bool has_totals, bool has_averages) {
+    struct stats_values sum;
+    for (size_t i = 0; i < context->census->count;) {
+        const char *name = context->census->pools[i]->database_name;
+        i = sum_database(context->census, i, &sum);
+        struct stats_values average = averages_get(&context->admin->averages, name);
+        rows_begin(context->rows);
+        rows_text(context->rows, name);
+        if (has_totals) write_counters(context->rows, &sum);
+        if (has_averages) write_counters(context->rows, &average);
+        rows_end(context->rows);
+    }
+}
+
+void view_stats(const struct view_context *context) {
+    write_all(context, true, true);
+}
+
+void view_stats_totals(const struct view_context *context) {
+    write_all(context, true, false);
+}
+
+void view_stats_averages(const struct view_context *context) {
+    write_all(context, false, true);
+}
+
+static void write_named(struct rows *rows, const char *prefix, const struct stats_values *values) {
+    struct buf name = {0};
+    for (size_t i = 0; i < COUNT(counters); i++) {
+        buf_clear(&name);
+        buf_append_format(&name, "%s%s", prefix, counters[i].name);
+        rows_begin(rows);
+        rows_text(rows, buf_text(&name));
+        rows_number(rows, counter_of(values, i));
+        rows_end(rows);
+    }
+    buf_release(&name);
+}
+
+void view_totals(const struct view_context *context) {
+    struct stats_values sum = {0};
+    for (size_t i = 0; i < context->census->count; i++)
+        stats_values_add(&sum, &context->census->pools[i]->stats);
+    struct stats_values average = averages_get(&context->admin->averages, "");
+    write_named(context->rows, "total_", &sum);
+    write_named(context->rows, "avg_", &average);
+}
