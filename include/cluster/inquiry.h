@@ -51,4 +51,7 @@ void inquiry_free(struct inquiry **inquiry);
 /* Asks how far the node has come; false if it has no connection or a question in flight. */
 bool inquiry_ask(struct inquiry *inquiry, uint32_t round);
 
+/* How long the question in flight has been open at `now_us`; 0 if there is none. */
+uint64_t inquiry_open_us(const struct inquiry *inquiry, uint64_t now_us);
+
 #endif

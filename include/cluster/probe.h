@@ -30,7 +30,7 @@ struct probe_settings {
     unsigned fall;               /* failures in a row that make it down; 0 is 2 */
 };
 
-/* News for the owner, on worker 0's loop. */
+/* News for the owner, on worker 0's loop; neither callback may close the prober. */
 struct probe_ops {
     /* Something changed that waiters may care about: a role, a state, a growing coverage. At most
      * once for each answer; the owner posts to the workers that have waiters. */

@@ -271,6 +271,11 @@ void inquiry_free(struct inquiry **inquiry_at) {
     memory_free(inquiry);
 }
 
+uint64_t inquiry_open_us(const struct inquiry *inquiry, uint64_t now_us) {
+    if (inquiry->step != INQUIRY_ASKED || now_us <= inquiry->asked_us) return 0;
+    return now_us - inquiry->asked_us;
+}
+
 bool inquiry_ask(struct inquiry *inquiry, uint32_t round) {
     if (inquiry->step != INQUIRY_READY) return false;
     inquiry->round = round;

@@ -10,7 +10,8 @@
  * Rounds. `round` is the number of the latest one. The expected primary is asked first and the
  * replicas upon its answer, since a replica that is asked at the same moment has often not yet
  * replayed the very position the primary reports; if that answer takes longer than STRAGGLE_MS
- * the replicas are asked all the same. A node whose last question is still open is left alone.
+ * the replicas are asked all the same. A node whose last question is still open is left alone;
+ * after HANGING_US its sample is void, long before the question's deadline makes it fail.
  *
  * A nudge brings the next round forward, to SPACING_MS after the last one at the earliest, and
  * starts a chase: more rounds follow until all replicas that are up have a sample of, and cover,
@@ -37,6 +38,7 @@
 #define STRAGGLE_MS  10u
 #define SPACING_MS   5u
 #define CHASE_US_MAX 1000000u
+#define HANGING_US   1000000u /* an open question, after which a replica gets no reads */
 #define CALM_US      50000u   /* without a chase, after which the next one starts fast */
 #define GRACE_US     1000000u /* how long an untried node may hold up the first verdict */
 
@@ -357,11 +359,15 @@ static void on_stood(void *owner, unsigned index, const struct inquiry_identity 
     (void)inquiry_ask(standing->inquiry, probe->round);
 }
 
+/* A replica that leaves a question open for too long gets no reads: its sample would still be
+ * true, but it would let clients hang as it does the probe. */
 static void ask_replicas(struct probe *probe) {
+    uint64_t now_us = loop_now_us(probe->loop);
     probe->has_asked_replicas = true;
     for (size_t i = 0; i < probe->count; i++) {
-        if ((int)i == probe->past.primary) continue;
-        (void)inquiry_ask(probe->standings[i].inquiry, probe->round);
+        struct inquiry *inquiry = probe->standings[i].inquiry;
+        if ((int)i == probe->past.primary || inquiry_ask(inquiry, probe->round)) continue;
+        if (inquiry_open_us(inquiry, now_us) > HANGING_US) void_sample(probe, i);
     }
 }
 
