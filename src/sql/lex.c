@@ -157,19 +157,24 @@ static void take_constant(struct lexer *lexer, struct bytes raw, const char *fol
 }
 
 /* Behind a closing quote: skips blanks and line comments. True if the string goes on, which is
- * so if the next thing is a quote and a line end came before it. */
+ * so if the next thing is a quote and a line end came before it. Over a comment PostgreSQL goes
+ * on and libpg_query does not, so that such a text is refused. */
 static bool string_continues(struct lexer *lexer) {
     bool has_line_end = false;
+    bool has_comment = false;
     while (class_at(lexer, lexer->at) == CLASS_SPACE ||
            (byte_at(lexer, lexer->at) == '-' && byte_at(lexer, lexer->at + 1) == '-')) {
         if (*lexer->at == '-') {
             skip_line_comment(lexer);
+            has_comment = true;
             continue;
         }
         if (*lexer->at == '\n' || *lexer->at == '\r') has_line_end = true;
         lexer->at++;
     }
-    return has_line_end && byte_at(lexer, lexer->at) == '\'';
+    bool continues = has_line_end && byte_at(lexer, lexer->at) == '\'';
+    if (continues && has_comment) refuse(lexer, "a comment within a string");
+    return continues && !has_comment;
 }
 
 /* The place behind a string's closing quote, from behind its opening one; NULL if there is none.

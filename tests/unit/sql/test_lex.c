@@ -54,7 +54,7 @@ static const struct shape_row shapes[] = {
     {"SELECT date '2020-01-01', interval '1 day'", "select date '',interval ''"},
     /* Strings that go on over a line's end, and those that do not */
     {"SELECT 'a'\n'b'", "select ''"},
-    {"SELECT 'a' -- x\n  'b'", "select ''"},
+    {"SELECT 'a' -- x\n, 'b'", "select '',''"},
     {"SELECT E'a\\''\n'b\\''", "select ''"},
     {"SELECT 'a' 'b'", "select '' ''"},
     {"SELECT 'a' /* x\n */ 'b'", "select '' ''"},
@@ -203,6 +203,7 @@ static const char *const refused[] = {
     "SELECT 1$2",
     "SELECT 1\xc3\xa9",
     "SELECT U&'a' UESCAPE '!'",
+    "SELECT 'a' -- x\n  'b'",
     "SELECT U&\"a\"",
     "SELECT 'a",
     "SELECT 'a\n'\n'b",
