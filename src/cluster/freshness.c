@@ -54,9 +54,10 @@ uint32_t freshness_raise(uint64_t database_hash) {
     uint32_t now = freshness_now();
     _Atomic uint32_t *floor = floor_of(database_hash);
     uint32_t seen = atomic_load_explicit(floor, memory_order_relaxed);
-    while (seen < now && !atomic_compare_exchange_weak_explicit(
-                             floor, &seen, now, memory_order_acq_rel, memory_order_relaxed)) {
-        continue;
+    bool is_raised = false;
+    while (!is_raised && seen < now) {
+        is_raised = atomic_compare_exchange_weak_explicit(floor, &seen, now, memory_order_acq_rel,
+                                                          memory_order_relaxed);
     }
     return now;
 }
