@@ -1,6 +1,6 @@
 # Weir's build: one non-recursive Makefile, a folder of objects for each profile and compiler.
 #
-#   make [-j2] [TARGET] [PROFILE=release|debug|asan|tsan] [CC=gcc|clang]
+#   make [-j2] [TARGET] [PROFILE=release|debug|asan|tsan] [CC=gcc|clang] [V=1]
 #
 #   build/weir               the release build
 #   build/PROFILE/weir       every other one (build/PROFILE-clang with clang)
@@ -33,7 +33,9 @@ BASE_CFLAGS := -std=c11 -D_GNU_SOURCE -DWEIR_VERSION='"$(VERSION)"' -Iinclude -I
                $(PKG_CFLAGS)
 ALL_CFLAGS := $(BASE_CFLAGS) -MMD -MP $(WARNINGS) $(CFLAGS_$(PROFILE)) $(CFLAGS)
 ALL_LDLIBS := $(PKG_LIBS) -lpg_query -lpthread -lm $(LDLIBS)
-LINK       = $(CC) $(ALL_CFLAGS) -Wl,-z,relro,-z,now $(LDFLAGS) -o $@
+# V=1 shows whole commands.
+SAY        = $(if $(V),,@echo "  $(1) $@";)
+LINK       = $(call SAY,LD) $(CC) $(ALL_CFLAGS) -Wl,-z,relro,-z,now $(LDFLAGS) -o $@
 
 SOURCES  := $(filter-out src/main.c,$(wildcard src/*.c src/*/*.c))
 HEADERS  := $(wildcard include/*/*.h src/*/*.h tests/*.h tests/*/*.h)
@@ -65,16 +67,16 @@ $(OUT)/weir: $(OUT)/main.o $(OUT)/libweir.a
 	$(LINK) $^ $(ALL_LDLIBS)
 
 $(OUT)/libweir.a: $(OBJECTS)
-	rm -f $@.new
-	ar rcs $@.new $^ && mv $@.new $@
+	@rm -f $@.new
+	$(call SAY,AR) ar rcs $@.new $^ && mv $@.new $@
 
 $(OUT)/%.o: src/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(call SAY,CC) $(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 $(OUT)/tests/%.o: tests/%.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(call SAY,CC) $(CC) $(ALL_CFLAGS) -c -o $@ $<
 
 $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libweir.a
 	@mkdir -p $(@D)
@@ -133,7 +135,7 @@ check-sources: check-format check-rules check-man ## the gates that need no comp
 
 check-format:
 	$(call need,clang-format-14,clang-format)
-	clang-format-14 --dry-run --Werror $(C_FILES)
+	@clang-format-14 --dry-run --Werror $(C_FILES)
 
 check-rules:
 	$(call need,python3,python3)
@@ -151,7 +153,7 @@ check-tidy: $(patsubst src/%.c,build/tidy/%.ok,$(wildcard src/main.c) $(SOURCES)
 build/tidy/%.ok: src/%.c .clang-tidy $(HEADERS)
 	$(call need,clang-tidy-14,clang-tidy)
 	@mkdir -p $(@D)
-	clang-tidy-14 --quiet --warnings-as-errors='*' $< -- $(BASE_CFLAGS) 2>$@.log || \
+	$(call SAY,TIDY) clang-tidy-14 --quiet --warnings-as-errors='*' $< -- $(BASE_CFLAGS) 2>$@.log || \
 	    { cat $@.log; exit 1; }
 	@touch $@
 
