@@ -177,20 +177,26 @@ static bool string_continues(struct lexer *lexer) {
     return continues && !has_comment;
 }
 
+enum string_style {
+    STRING_PLAIN,   /* a quote is doubled */
+    STRING_ESCAPED, /* or stands behind a backslash */
+    STRING_BITS     /* there is no way to write one */
+};
+
 /* The place behind a string's closing quote, from behind its opening one; NULL if there is none.
- * With `has_escapes` backslashes count; *is_judged becomes true if the parser looks into one. */
-static const char *string_end(const struct lexer *lexer, const char *p, bool has_escapes,
+ * *is_judged becomes true if it has an escape that the parser looks into. */
+static const char *string_end(const struct lexer *lexer, const char *p, enum string_style style,
                               bool *is_judged) {
     while (p < lexer->end) {
-        if (!has_escapes) p = memchr(p, '\'', (size_t)(lexer->end - p));
+        if (style != STRING_ESCAPED) p = memchr(p, '\'', (size_t)(lexer->end - p));
         if (p == NULL) return NULL;
         if (*p == '\'') {
-            if (byte_at(lexer, p + 1) != '\'') return p + 1;
+            if (style == STRING_BITS || byte_at(lexer, p + 1) != '\'') return p + 1;
             p += 2;
         } else if (*p == '\\') {
             char escaped = byte_at(lexer, p + 1);
-            if (escaped == 'u' || escaped == 'U' || escaped == 'x' || is_digit(escaped))
-                *is_judged = true;
+            bool is_code = escaped == 'u' || escaped == 'U' || escaped == 'x' || is_digit(escaped);
+            if (is_code || (unsigned char)escaped >= 128) *is_judged = true;
             p += 2;
         } else {
             p++;
@@ -200,13 +206,14 @@ static const char *string_end(const struct lexer *lexer, const char *p, bool has
 }
 
 /* A string of which the first quote stands `prefix` bytes ahead. */
-static void take_string(struct lexer *lexer, size_t prefix, bool has_escapes, const char *folded) {
+static void take_string(struct lexer *lexer, size_t prefix, enum string_style style,
+                        const char *folded) {
     const char *start = lexer->at;
     const char *end;
     bool is_judged = false;
     lexer->at += prefix;
     do {
-        end = string_end(lexer, lexer->at + 1, has_escapes, &is_judged);
+        end = string_end(lexer, lexer->at + 1, style, &is_judged);
         if (end == NULL) {
             refuse(lexer, "unterminated string");
             return;
@@ -324,23 +331,23 @@ static bool take_prefixed(struct lexer *lexer) {
         if (quote == '"') {
             refuse(lexer, "a U& name");
         } else {
-            take_string(lexer, 2, false, NULL);
+            take_string(lexer, 2, STRING_PLAIN, NULL);
             lexer->is_unicode = true;
         }
         return true;
     }
     switch (letter) {
     case 'e':
-        take_string(lexer, 1, true, "''");
+        take_string(lexer, 1, STRING_ESCAPED, "''");
         return true;
     case 'b':
-        take_string(lexer, 1, false, "b''");
+        take_string(lexer, 1, STRING_BITS, "b''");
         return true;
     case 'x':
-        take_string(lexer, 1, false, "x''");
+        take_string(lexer, 1, STRING_BITS, "x''");
         return true;
     case 'n':
-        take_string(lexer, 1, false, "n''");
+        take_string(lexer, 1, STRING_PLAIN, "n''");
         return true;
     default:
         return false;
@@ -470,7 +477,7 @@ static void take_token(struct lexer *lexer) {
         take_number(lexer);
         return;
     case CLASS_QUOTE:
-        take_string(lexer, 0, false, "''");
+        take_string(lexer, 0, STRING_PLAIN, "''");
         return;
     case CLASS_DOUBLE_QUOTE:
         take_quoted_name(lexer);
