@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 
@@ -138,13 +137,14 @@ class Pooler:
             )
 
     def wait_ready(self, seconds=10 * PATIENCE):
-        """Waits until TCP connections are accepted."""
+        """Waits until connections are accepted, over TCP and the Unix socket."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 break
             try:
-                socket.create_connection((self.host, self.port), timeout=1).close()
+                self.connect().drop()
+                self.connect(unix=True).drop()
                 return
             except OSError:
                 time.sleep(0.02)

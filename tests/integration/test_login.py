@@ -1,5 +1,6 @@
 """Who gets in, how, and what everybody else is told; and what comes before a login."""
 
+import contextlib
 import random
 import struct
 import time
@@ -424,16 +425,40 @@ VIOLATIONS = [
     (b"Q\0\0\0\3", None),
     (b"Q\0\0\0\0SELECT", None),
     (b"S\xff\xff\xff\xff", None),
-    (message("Q", b"SELECT 1"), None),
-    (message("P", b"no end"), None),
     (startup({"user": "app_trust"}), None),
 ]
+
+
+MALFORMED = [
+    message("Q", b"SELECT 1"),
+    message("P", b"no end") + SYNC,
+    message("P", text0("s") + text0("SELECT 1") + b"\0\2") + SYNC,
+    message("B", b"") + SYNC,
+    message("B", text0("") + b"no end") + SYNC,
+    message("B", text0("") + text0("s") + b"\0\7") + SYNC,
+    message("D", b"X" + text0("s")) + SYNC,
+    message("E", text0("") + b"\0") + SYNC,
+    message("C", b"") + SYNC,
+    message("F", b"\0") + SYNC,
+]
+
+
+@pytest.mark.parametrize("data", MALFORMED, ids=range(len(MALFORMED)))
+def test_malformed_message_after_login(pooler, data):
+    """An error, from the pooler or from the server; the connection may end or go on."""
+    with pooler.client() as client:
+        client.query("SELECT 1")
+        client.send(data, query("SELECT 'after'"))
+        assert client.read_until("E").code in ("08P01", "26000")
+        with contextlib.suppress(Closed):
+            assert client.read_until("D").rows == [("after",)]
+    assert_serves(pooler)
 
 
 @pytest.mark.weir_only
 @pytest.mark.parametrize("data,text", VIOLATIONS, ids=range(len(VIOLATIONS)))
 def test_violation_after_login(pooler, data, text):
-    """An error that says so, or, where the server judges it, the server's; then the end."""
+    """An error that says so, then the end."""
     with pooler.client() as client:
         client.query("SELECT 1")
         client.send(data, query("SELECT 'after'"))
