@@ -16,10 +16,11 @@ sys.path.insert(0, os.path.join(TOP, "tests", "integration"))
 import psycopg
 
 import cluster as clusters
+from tools import in_threads
 
 USER, SECRET = "demo", "demo"
 READY_SECONDS = 20
-READS, WRITES = 300, 60
+READS, READERS, WRITES = 400, 8, 60
 WRITE_MARK, READ_MARK = "INSERT INTO orders", "FROM orders"
 
 SETUP = f"""
@@ -154,11 +155,16 @@ def mixed_workload(url):
 
 
 def reads_only(url):
-    """Plain reads in the simple and the extended protocol."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        for number in range(READS // 2):
-            connection.execute(f"SELECT count(*) {READ_MARK}").fetchone()
-            connection.execute(f"SELECT sum(amount) {READ_MARK} WHERE customer = %s", [number % 7])
+    """Plain reads by several clients at a time, in the simple and the extended protocol."""
+
+    def read(_):
+        with psycopg.connect(url, autocommit=True) as connection:
+            for number in range(READS // READERS // 2):
+                connection.execute(f"SELECT count(*) {READ_MARK}").fetchone()
+                text = f"SELECT sum(amount) {READ_MARK} WHERE customer = %s"
+                connection.execute(text, [number % 7]).fetchone()
+
+    in_threads(READERS, read)
 
 
 def difference(after, before):
