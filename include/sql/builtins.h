@@ -27,8 +27,8 @@ enum builtin_kind {
  * alone; `name` is without a schema and in the case that the catalog has. */
 enum builtin_kind builtin_function(struct bytes name);
 
-/* Whether current_setting or SHOW of this parameter, in lower case, answers alike on every node
- * if the session has set nothing. */
+/* Whether current_setting or SHOW of this parameter, whatever its case, answers alike on every
+ * node if the session has set nothing. */
 bool builtin_setting_is_common(struct bytes name);
 
 /* Whether a relation of pg_catalog shows the state of one node, or of one server connection. */

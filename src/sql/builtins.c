@@ -157,7 +157,10 @@ enum builtin_kind builtin_function(struct bytes name) {
 
 bool builtin_setting_is_common(struct bytes name) {
     if (name.len == 0) return false;
-    return memchr(name.at, '.', name.len) != NULL || list_has(common_settings, name);
+    for (size_t i = 0; common_settings[i] != NULL; i++) {
+        if (bytes_equal_nocase(name, common_settings[i])) return true;
+    }
+    return memchr(name.at, '.', name.len) != NULL;
 }
 
 bool builtin_relation_is_local(struct bytes name) {
