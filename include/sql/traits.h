@@ -12,7 +12,10 @@
 
 #include "core/bytes.h"
 
-/* Facts about a statement, or about all statements of one text together. */
+/* Facts about a statement, or about all statements of one text together. Where none of the first
+ * group is set it may run anywhere: that holds for reads, for BEGIN READ ONLY, and for what is
+ * tied to a transaction that has its node already, such as COMMIT (what that makes visible is
+ * what the transaction did). With TRAITS_ANYTHING nothing but the hints is certain. */
 enum traits_flag {
     /* Where it may run */
     TRAITS_NEEDS_PRIMARY = 1 << 0, /* some part has to run on the primary; `why` says which */
@@ -32,7 +35,7 @@ enum traits_flag {
     TRAITS_SETS_LOCAL = 1 << 12, /* only to the end of the transaction */
     TRAITS_RESETS_ALL = 1 << 13, /* RESET ALL or DISCARD ALL */
     TRAITS_DISCARDS_ALL = 1 << 14,
-    TRAITS_PREPARES = 1 << 15, /* SQL PREPARE, */
+    TRAITS_PREPARES = 1 << 15, /* SQL PREPARE; the rest is what its statement does, */
     TRAITS_EXECUTES = 1 << 16, /* EXECUTE */
     TRAITS_DEALLOCATES = 1 << 17,
     TRAITS_LISTENS = 1 << 18,
@@ -55,8 +58,8 @@ enum traits_flag {
 
 struct traits {
     uint32_t flags; /* enum traits_flag */
-    /* Why it needs the primary ("INSERT", "function nextval", "too long to parse now"), or what
-     * state of the session it changes; empty for a plain read. NUL-terminated. */
+    /* Why it needs the primary ("INSERT", "function nextval() writes", "not understood: ..."), or
+     * what state of the session it changes; empty for a plain read. NUL-terminated. */
     char why[TRAITS_WHY_SIZE];
     /* The lower-case name of the one parameter that it sets or resets ("timezone", "role",
      * "session_authorization"); empty with several or none. NUL-terminated. */
@@ -118,7 +121,8 @@ void traits_job_finish(struct traits_cache *cache, struct traits_job **job);
 /* Frees a job whose cache is gone. */
 void traits_job_free(struct traits_job **job);
 
-/* What a cache holds and did, for metrics. */
+/* What a cache holds and did, for metrics. `refused` counts the calls whose text was not lexed,
+ * or not parsed since there were too many new ones or no room for a job. */
 struct traits_cache_stats {
     uint64_t hits, misses, parsed_inline, parsed_later, refused;
     size_t shapes;

@@ -95,8 +95,14 @@ static int shown(struct bytes name) {
     return name.len > 40 ? 40 : (int)name.len;
 }
 
+/* pg_temp, or pg_temp_ and a number, which is what it stands for. */
 static bool is_temporary_schema(struct bytes name) {
-    return name.len >= 7 && memcmp(name.at, "pg_temp", 7) == 0;
+    if (bytes_equal_text(name, "pg_temp")) return true;
+    if (name.len < 9 || memcmp(name.at, "pg_temp_", 8) != 0) return false;
+    for (size_t i = 8; i < name.len; i++) {
+        if (name.at[i] < '0' || name.at[i] > '9') return false;
+    }
+    return true;
 }
 
 /* ---- Expressions ---- */

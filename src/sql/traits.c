@@ -2,13 +2,13 @@
  * The cache of traits.
  *
  *      text -> lexer -> shape --- in the cache ----------------------------> traits
- *                             `-- not: up to inline_tokens -- parse -------> traits, kept
- *                                      up to LEX_TOKENS_MAX - job ---------> anything, kept until
+ *                             `-- not: short -- parse ---------------------> traits, kept
+ *                                      longer - job -----------------------> anything, kept until
  *                                                                            the job comes back
  *                                      too many misses, or no room for a job: anything, not kept
  *
  * Shapes are compared in full. The least recently used one goes when there are too many, by
- * number or by bytes. A text of more tokens than its shape, such as an IN list of a thousand
+ * number or by bytes. A text that is longer than its shape, such as an IN list of a thousand
  * constants, may be parsed by its shape: that is a text of the same meaning (sql/lex.h).
  *
  * Misses cost microseconds for each token and come from outside, so a cache pays for only so
@@ -31,6 +31,8 @@
 #define MISS_TOKENS_PER_SECOND 40000u
 /* So many bytes cost as much as a token. */
 #define MISS_BYTES_PER_TOKEN 256u
+/* A worker parses at most so many bytes for each token that it would parse itself. */
+#define INLINE_BYTES_PER_TOKEN 64u
 /* Memory for shapes and names, for each shape that a cache may hold. */
 #define BYTES_PER_SHAPE 1024u
 
@@ -96,10 +98,16 @@ static void entry_drop(struct traits_cache *cache, struct entry *entry) {
     memory_free(entry);
 }
 
+/* Sets the reason, cut to fit. */
+static void say_why(struct traits *traits, const char *before, const char *why) {
+    int len = snprintf(traits->why, sizeof traits->why, "%s%s", before, why);
+    CHECK(len >= 0);
+}
+
 static void entry_correct(struct entry *entry) {
     entry->is_corrected = true;
     entry->traits.flags |= TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE;
-    snprintf(entry->traits.why, sizeof entry->traits.why, "a replica refused it");
+    say_why(&entry->traits, "", "a replica refused it");
 }
 
 void traits_cache_free(struct traits_cache **cache) {
@@ -120,15 +128,15 @@ void traits_cache_free(struct traits_cache **cache) {
 static const struct traits *loose_anything(struct traits_cache *cache, uint32_t hints,
                                            const char *why) {
     cache->loose = (struct traits){.flags = ANYTHING | hints};
-    snprintf(cache->loose.why, sizeof cache->loose.why, "%s", why);
+    say_why(&cache->loose, "", why);
     return &cache->loose;
 }
 
 static const struct traits *refused(struct traits_cache *cache, const char *why) {
-    char text[TRAITS_WHY_SIZE];
-    snprintf(text, sizeof text, "not understood: %s", why);
     cache->stats.refused++;
-    return loose_anything(cache, 0, text);
+    cache->loose = (struct traits){.flags = ANYTHING};
+    say_why(&cache->loose, "not understood: ", why);
+    return &cache->loose;
 }
 
 /* The encodings whose bytes the lexer can read one by one: no character has an ASCII byte as its
@@ -274,6 +282,7 @@ static const struct traits *parse_later(struct traits_cache *cache, struct bytes
     job->findings.names = &job->names;
     if (!cache->has_sink || !cache->sink.post(cache->sink.owner, job)) {
         traits_job_free(&job);
+        cache->stats.refused++;
         return loose_anything(cache, hints_of(lexed), "too long to parse at once");
     }
     struct entry *entry = entry_add(cache, lexed->shape);
@@ -282,18 +291,28 @@ static const struct traits *parse_later(struct traits_cache *cache, struct bytes
     return &entry->traits;
 }
 
+/* Whether the worker may parse so much itself. */
+static bool is_short(const struct traits_cache *cache, struct bytes text, unsigned tokens) {
+    return tokens <= cache->inline_tokens &&
+           text.len <= (size_t)cache->inline_tokens * INLINE_BYTES_PER_TOKEN;
+}
+
 static const struct traits *miss(struct traits_cache *cache, struct bytes text,
                                  const struct lex_result *lexed, uint64_t now_us) {
     cache->stats.misses++;
-    if (lexed->tokens <= cache->inline_tokens || lexed->shape_tokens <= cache->inline_tokens) {
-        bool is_short = lexed->tokens <= cache->inline_tokens;
-        unsigned tokens = is_short ? lexed->tokens : lexed->shape_tokens;
-        struct bytes parsed = is_short ? text : lexed->shape;
-        if (!pay(cache, tokens + parsed.len / MISS_BYTES_PER_TOKEN, now_us))
-            return loose_anything(cache, hints_of(lexed), "too many new statements at once");
-        return parse_now(cache, parsed, lexed);
+    struct bytes parsed = text;
+    unsigned tokens = lexed->tokens;
+    if (!is_short(cache, text, tokens)) {
+        parsed = lexed->shape;
+        tokens = lexed->shape_tokens;
     }
-    return parse_later(cache, lexed->tokens <= LEX_TOKENS_MAX ? text : lexed->shape, lexed);
+    if (!is_short(cache, parsed, tokens))
+        return parse_later(cache, lexed->tokens <= LEX_TOKENS_MAX ? text : lexed->shape, lexed);
+    if (!pay(cache, tokens + parsed.len / MISS_BYTES_PER_TOKEN, now_us)) {
+        cache->stats.refused++;
+        return loose_anything(cache, hints_of(lexed), "too many new statements at once");
+    }
+    return parse_now(cache, parsed, lexed);
 }
 
 /* ---- Public ---- */

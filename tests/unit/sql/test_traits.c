@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -296,14 +297,21 @@ static void append_hostile(struct buf *text, const struct hostile_row *row) {
     for (unsigned i = 0; i < row->times; i++) buf_append_text(text, row->end_part);
 }
 
+/* Microseconds that this thread has worked. */
+static uint64_t worked_us(void) {
+    struct timespec now;
+    assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now), 0);
+    return (uint64_t)now.tv_sec * US_PER_S + (uint64_t)now.tv_nsec / 1000;
+}
+
 /* The fastest of a few tries, since the machine may be doing something else. */
-static uint64_t time_of(const char *text, size_t len) {
+static uint64_t time_of(struct bytes text, uint64_t limit_us) {
     uint64_t best_us = UINT64_MAX;
-    for (int try = 0; try < 5; try++) {
+    for (int try = 0; try < 30 && best_us > limit_us; try++) {
         struct traits_cache *cache = traits_cache_new(10, 200, NULL);
-        uint64_t before_us = clock_monotonic_us();
-        traits_of(cache, bytes_of(text, len), &plain, 1);
-        uint64_t took_us = clock_monotonic_us() - before_us;
+        uint64_t before_us = worked_us();
+        traits_of(cache, text, &plain, 1);
+        uint64_t took_us = worked_us() - before_us;
         if (took_us < best_us) best_us = took_us;
         traits_cache_free(&cache);
     }
@@ -320,7 +328,7 @@ static void test_hostile_texts_cost_less_than_a_millisecond(void **state) {
     for (size_t i = 0; i < COUNT(hostile); i++) {
         struct buf text = {0};
         append_hostile(&text, &hostile[i]);
-        uint64_t took_us = time_of(buf_content(&text).at, buf_length(&text));
+        uint64_t took_us = time_of(buf_content(&text), limit_us);
         if (took_us > limit_us)
             fail_msg("%s%s x %u took %llu us", hostile[i].begin, hostile[i].part, hostile[i].times,
                      (unsigned long long)took_us);
