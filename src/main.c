@@ -11,6 +11,7 @@
 #include "config/url.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "net/pqconn.h"
 #include "process.h"
 
 #include <errno.h>
@@ -154,6 +155,7 @@ int main(int argc, char **argv) {
     struct arguments arguments = {0};
     int option;
     (void)signal(SIGPIPE, SIG_IGN);
+    pqconn_forget_environment();
     while ((option = getopt_long(argc, argv, "qvVh", options, NULL)) != -1) {
         switch (option) {
         case OPTION_CHECK:

@@ -530,8 +530,14 @@ static void release(struct process *process) {
     for (unsigned i = 1; i < process->workers_count; i++) worker_join(&process->workers[i]);
     stop_listening(process);
     parser_free(&process->parser);
+    /* Messages own what they carry; some post another one. */
+    for (unsigned pass = 0; pass < 3; pass++) {
+        for (unsigned i = 0; i < process->workers_count; i++)
+            loop_run_mail(process->workers[i].loop);
+    }
     while (process->probes_count > 0) probe_close(&process->probes[--process->probes_count].probe);
     for (unsigned i = 0; i < process->workers_count; i++) worker_release(&process->workers[i]);
+    for (unsigned i = 0; i < process->workers_count; i++) loop_run_mail(process->workers[i].loop);
     admin_free(&process->admin);
     struct link *l;
     while ((l = list_pop(&process->pauses)) != NULL) memory_free(LIST_OWNER(l, struct pause, link));

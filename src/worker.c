@@ -22,9 +22,26 @@ static void server_forget(void *owner, struct server *server) {
     server_memory_free(&memory, &worker->clients.statements, &worker->texts);
 }
 
-static void post(void *owner, unsigned index, struct loop_mail *mail) {
+struct wake_mail {
+    struct loop_mail mail;
+    size_t len;
+    char key[];
+};
+
+static void run_wake(struct loop_mail *mail, void *context) {
+    struct wake_mail *wake = (struct wake_mail *)(void *)mail;
+    struct worker *worker = context;
+    pool_set_wake(&worker->pools, bytes_of(wake->key, wake->len));
+    memory_free(wake);
+}
+
+static void wake_other(void *owner, unsigned index, struct bytes key) {
     struct worker *worker = owner;
-    process_post(worker->process, index, mail);
+    struct wake_mail *wake = memory_new(sizeof *wake + key.len);
+    wake->mail.run = run_wake;
+    wake->len = key.len;
+    memcpy(wake->key, key.at, key.len);
+    process_post(worker->process, index, &wake->mail);
 }
 
 static bool console_login(void *owner, struct client *client, bool is_local_owner) {
@@ -103,14 +120,14 @@ void worker_init(struct worker *worker, struct process *process, unsigned index,
     worker->index = index;
     worker->loop = loop_new();
     loop_set_context(worker->loop, worker);
-    worker->pools =
-        (struct pool_set){.loop = worker->loop,
-                          .worker = index,
-                          .workers = process->workers_count,
-                          .databases = process->databases,
-                          .permits = process->permits,
-                          .texts = &worker->texts,
-                          .ops = {.server_forget = server_forget, .post = post, .owner = worker}};
+    worker->pools = (struct pool_set){
+        .loop = worker->loop,
+        .worker = index,
+        .workers = process->workers_count,
+        .databases = process->databases,
+        .permits = process->permits,
+        .texts = &worker->texts,
+        .ops = {.server_forget = server_forget, .wake = wake_other, .owner = worker}};
     pool_set_init(&worker->pools, config, users);
     worker->clients = (struct client_set){.loop = worker->loop,
                                           .pools = &worker->pools,

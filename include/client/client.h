@@ -64,6 +64,7 @@ struct client {
     bool may_write;         /* the transaction at hand may have written */
     bool is_syncing;        /* a parameter change has to be answered first */
     bool is_forced_primary; /* the group was refused by a replica */
+    bool is_stuck;          /* requests in hand have to wait for answers */
     bool is_skipping;       /* requests are dropped up to the next Sync */
     bool is_routed;         /* the group at hand was judged by its traits */
     bool is_release_due;    /* the server goes back when its present bytes are handled */
@@ -85,9 +86,10 @@ struct client {
     struct verify *verify;     /* during LOGIN */
     struct route_request route_request;
     struct route route;
-    uint32_t own_floor;    /* number of its own last write */
-    struct text *sticky;   /* why its reads go to the primary; NULL: they need not */
-    struct buf last_words; /* body of a server's FATAL error, until the server is lost */
+    uint32_t sent_incarnation; /* of the replica that the read was sent to */
+    uint32_t own_floor;        /* number of its own last write */
+    struct text *sticky;       /* why its reads go to the primary; NULL: they need not */
+    struct buf last_words;     /* body of a server's FATAL error, until the server is lost */
     struct text *database;
     struct text *user;
     uint64_t state_us;       /* since when in this state */

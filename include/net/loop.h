@@ -63,6 +63,8 @@ struct loop_mail {
     void (*run)(struct loop_mail *mail, void *context);
 };
 void loop_post(struct loop *loop, struct loop_mail *mail);
+/* Runs what is in the mailbox now; for the end, when the loop runs no more. */
+void loop_run_mail(struct loop *loop);
 void loop_set_context(struct loop *loop, void *context);
 
 /* Calls `run` on the loop's thread whenever the process gets the signal. */

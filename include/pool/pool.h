@@ -95,8 +95,9 @@ struct pool {
 
 /* What the pool layer needs from above. */
 struct pool_ops {
-    void (*server_forget)(void *owner, struct server *server);          /* free server->memory */
-    void (*post)(void *owner, unsigned worker, struct loop_mail *mail); /* to another worker */
+    void (*server_forget)(void *owner, struct server *server); /* free server->memory */
+    /* Has another worker call pool_set_wake with that key. */
+    void (*wake)(void *owner, unsigned worker, struct bytes key);
     void *owner;
 };
 
@@ -156,6 +157,9 @@ void pool_abandon(struct server *server, unsigned owed_ready, bool is_cancel_wan
 
 /* Has the pool served at the end of this turn. */
 void pool_serve_later(struct pool *pool);
+
+/* Another worker has left something to the pool with that key: serves it. */
+void pool_set_wake(struct pool_set *set, struct bytes key);
 
 /* Another worker or the prober has news for all pools of this worker. */
 void pool_set_serve_all(struct pool_set *set);

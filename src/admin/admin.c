@@ -51,6 +51,7 @@ void admin_apply(struct admin *admin, struct config *config) {
 
 void admin_started(struct admin *admin) {
     admin->is_started = true;
+    monitor_alerts(admin); /* so that SHOW ALERTS has them before the first tick */
 }
 
 bool admin_http_start(struct admin *admin, const char *http_listen, struct buf *error) {

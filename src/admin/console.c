@@ -39,8 +39,6 @@ void console_free_all(struct admin *admin) {
 /* Sends the answer. Lines of the log go first: what the answer tells has then been logged. */
 static void end(struct console *console) {
     struct stats_values *stats = &console->admin->console_stats;
-    stats->queries++;
-    stats->transactions++;
     uint64_t took_us = loop_now_us(console->admin->workers[0].loop) - console->began_us;
     stats->query_us += took_us;
     stats->transaction_us += took_us;
@@ -98,7 +96,11 @@ static void run(struct console *console, const char *text) {
     console->is_busy = true;
     console->began_us = loop_now_us(console->admin->workers[0].loop);
     console->client->request_wall_us = clock_wall_us();
-    console->admin->console_stats.bytes_received += strlen(text);
+    /* Counted at its beginning: SHOW TOTALS counts itself, as PgBouncer's does. */
+    struct stats_values *stats = &console->admin->console_stats;
+    stats->queries++;
+    stats->transactions++;
+    stats->bytes_received += strlen(text);
     enum fault_id fault = command_parse(text, &console->command);
     if (fault == FAULT_NONE) {
         command_run(console, text);
@@ -134,7 +136,7 @@ void admin_console_query(struct admin *admin, struct client *client, const char 
         return;
     }
     if (console->queue_count == CONSOLE_QUEUE_MAX) {
-        client_fail(client, FAULT_OUT_OF_SYNC, "too many console commands at once");
+        client_fail(client, FAULT_OUT_OF_SYNC, "Too many console commands came at once.");
         return;
     }
     unsigned last = (console->queue_first + console->queue_count) % CONSOLE_QUEUE_MAX;

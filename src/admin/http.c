@@ -23,7 +23,7 @@
 
 #define CONNECTIONS_MAX         64u
 #define CONNECTION_MEMORY_BYTES 16384u
-#define CONNECTION_TIMEOUT_S    15u
+#define CONNECTION_TIMEOUT_S    5u
 #define BACKLOG                 64
 
 struct page {

@@ -74,7 +74,7 @@ void client_login_welcome(struct client *client) {
     if (buf_length(&client->kept) > 0) relay_resume_later(client);
 }
 
-static void find_pool(struct client *client) {
+static void find_pool(struct client *client, const struct scram_client_cache *keys) {
     struct client_set *set = client->set;
     struct bytes name = bytes_of(client->database->at, client->database->len);
     const struct config *config = set->pools->config;
@@ -92,6 +92,9 @@ static void find_pool(struct client *client) {
     struct bytes user = config_pool_user(config_database(config, name),
                                          bytes_of(client->user->at, client->user->len));
     client->pool = pool_get(set->pools, database, user);
+    /* What the client has proved serves to log in to servers that hold the same secret. */
+    bool is_own_login = bytes_equal_text(user, client->user->at);
+    if (keys->iterations > 0 && is_own_login) client->pool->scram = *keys;
     client_become(client, CLIENT_WELCOME);
     if (pool_shared_greeting(client->pool->nodes[0]->shared) != NULL) {
         client_login_welcome(client);
@@ -110,14 +113,17 @@ static bool is_console(const struct client *client) {
 
 static void authenticated(struct client *client, bool is_local_owner) {
     struct client_set *set = client->set;
+    struct scram_client_cache keys = {0};
     if (client->verify != NULL) {
+        (void)verify_keys(client->verify, &keys);
         verify_release(client->verify);
         memory_free(client->verify);
         client->verify = NULL;
     }
     if (buf_length(&client->kept) == 0) buf_release(&client->kept);
     if (!is_console(client)) {
-        find_pool(client);
+        find_pool(client, &keys);
+        memory_wipe(&keys, sizeof keys);
         return;
     }
     client_become(client, CLIENT_CONSOLE);

@@ -53,6 +53,8 @@ static void bind_server(struct client *client, struct server *server) {
     client->reply.is_dropping = false;
     client->query_us = loop_now_us(client->set->loop);
     client->transaction_us = client->query_us;
+    client->sent_incarnation =
+        node_incarnation(cluster_node_const(server->node->cluster, server->host));
     if (server->memory == NULL) server->memory = server_memory_new();
     bring_in_line(client, server);
 }
@@ -63,11 +65,17 @@ void relay_resume_later(struct client *client) {
     loop_at_end(set->loop, &set->hook);
 }
 
+/* Whether what the client has sent cannot be handled before something else has happened. */
+static bool has_to_wait(const struct client *client) {
+    return client->state == CLIENT_WAITING || client->is_syncing || client->is_stuck;
+}
+
 void relay_resume(struct client *client) {
     if (client->state != CLIENT_IDLE && client->state != CLIENT_ACTIVE) return;
     if (client->is_syncing) return;
     struct buf kept = client->kept;
     client->kept = (struct buf){0};
+    client->is_stuck = false;
     size_t taken = request_process(client, buf_content(&kept));
     if (client->state == CLIENT_CLOSED) {
         buf_release(&kept);
@@ -81,8 +89,11 @@ void relay_resume(struct client *client) {
     }
     CHECK(client->kept.memory == NULL);
     client->kept = kept;
-    bool is_stuck = client->state == CLIENT_WAITING || client->is_syncing;
-    if (!is_stuck) stream_start(&client->stream);
+    if (has_to_wait(client)) {
+        stream_stop(&client->stream);
+    } else {
+        stream_start(&client->stream);
+    }
 }
 
 static void keep(struct client *client, const char *at, size_t len) {
@@ -92,9 +103,9 @@ static void keep(struct client *client, const char *at, size_t len) {
 
 void relay_request(struct client *client, const char *at, size_t len) {
     stats_add(&client->pool->stats.bytes_received, len);
-    if (client->state == CLIENT_WAITING || client->is_syncing || link_is_listed(&client->resume)) {
+    if (has_to_wait(client) || link_is_listed(&client->resume)) {
         keep(client, at, len);
-        if (client->state == CLIENT_WAITING || client->is_syncing) stream_stop(&client->stream);
+        stream_stop(&client->stream); /* relay_resume starts it again */
         return;
     }
     if (buf_length(&client->kept) > 0) {
@@ -104,7 +115,9 @@ void relay_request(struct client *client, const char *at, size_t len) {
     }
     size_t taken = request_process(client, bytes_of(at, len));
     if (client->state == CLIENT_CLOSED) return;
-    if (taken < len) keep(client, at + taken, len - taken);
+    if (taken == len) return;
+    keep(client, at + taken, len - taken);
+    if (client->is_stuck) stream_stop(&client->stream);
 }
 
 static void on_lent(struct borrower *borrower, struct server *server) {
@@ -161,9 +174,8 @@ static void note_stick(struct client *client, const struct server *server) {
     if (client->route.target != ROUTE_REPLICA ||
         client->pool->consistency == READ_CONSISTENCY_EVENTUAL)
         return;
-    const struct node *node = cluster_node_const(server->node->cluster, server->host);
     need->stick_node = (int)server->host;
-    need->stick_incarnation = node_incarnation(node);
+    need->stick_incarnation = client->sent_incarnation;
     need->stick_round = freshness_now();
 }
 
@@ -212,7 +224,7 @@ static void on_server_bytes(struct borrower *borrower, const char *at, size_t le
 
 static void on_server_drained(struct borrower *borrower) {
     struct client *client = LIST_OWNER(borrower, struct client, borrower);
-    if (!client->is_syncing) stream_start(&client->stream);
+    if (!has_to_wait(client)) stream_start(&client->stream);
     if (buf_length(&client->kept) > 0) relay_resume_later(client);
 }
 

@@ -176,7 +176,6 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
     if (!is_at_rest) return;
     bool is_kept = client->pool->mode == POOL_MODE_SESSION && !client->retry.is_discarding;
     client->is_release_due = status == 'I' && !is_kept;
-    if (!client->is_release_due && buf_length(&client->kept) > 0) relay_resume_later(client);
 }
 
 static void on_status(const struct reply *reply, const struct pipeline_match *match) {
@@ -351,6 +350,7 @@ void reply_process(struct client *client, const char *at, size_t len) {
     }
     outgoing_flush(&out);
     if (stream_queued(&client->stream) > STREAM_HIGH_BYTES) stream_stop(&server->stream);
+    if (client->is_stuck) relay_resume_later(client);
     if (!client->is_release_due) return;
     client->is_release_due = false;
     if (server->state == SERVER_LENT) relay_release(client);

@@ -320,19 +320,21 @@ static size_t on_parse(const struct request *request) {
 
 /* ---- Bind, Describe, Close */
 
-/* The unnamed statement of this client may have been replaced by another client's: it is prepared
- * again where its text is known, and refused otherwise. */
-static bool ensure_unnamed(const struct request *request) {
+/* The server's unnamed statement may be another client's. Where the text of this client's own is
+ * known it is prepared again; else the stranger's is dropped, and the server says what is missing.
+ */
+static void ensure_unnamed(const struct request *request) {
     struct client *client = request->client;
-    if (!is_tracking(client) || memory_of(request)->unnamed_owner == client->id) return true;
-    if (client->unnamed == NULL) {
-        client_fail(client, FAULT_STATEMENT_UNNAMED_MISSING, NULL);
-        return false;
-    }
-    send_parse(request, "", client->unnamed);
+    if (!is_tracking(client) || memory_of(request)->unnamed_owner == client->id) return;
     memory_of(request)->unnamed_owner = client->id;
-    (void)owe(request, REQUEST_PARSE, PIPELINE_SWALLOW);
-    return true;
+    if (client->unnamed != NULL) {
+        send_parse(request, "", client->unnamed);
+        (void)owe(request, REQUEST_PARSE, PIPELINE_SWALLOW);
+        return;
+    }
+    copy_head(request, 'C', 2);
+    outgoing_copy(request->out, "S", 2);
+    (void)owe(request, REQUEST_CLOSE, PIPELINE_SWALLOW);
 }
 
 static struct statement *find_statement(const struct request *request, struct bytes name) {
@@ -356,7 +358,7 @@ static size_t on_bind(const struct request *request) {
     }
     client->unsynced++;
     if (name.len == 0 || !is_tracking(client)) {
-        if (name.len == 0 && !ensure_unnamed(request)) return request->length;
+        if (name.len == 0) ensure_unnamed(request);
         (void)owe(request, REQUEST_BIND, PIPELINE_FORWARD);
         return pass(request);
     }
@@ -391,7 +393,7 @@ static size_t on_describe(const struct request *request) {
         return request->length;
     }
     client->unsynced++;
-    if (kind == 'S' && name.len == 0 && !ensure_unnamed(request)) return request->length;
+    if (kind == 'S' && name.len == 0) ensure_unnamed(request);
     if (kind != 'S' || name.len == 0 || !is_tracking(client)) {
         (void)owe(request, REQUEST_DESCRIBE, PIPELINE_FORWARD);
         return pass(request);
@@ -482,6 +484,40 @@ static size_t without_server(struct client *client, struct bytes rest) {
     return n;
 }
 
+/* `DEALLOCATE name` of a statement that only the pooler knows by that name; drivers that lack the
+ * Close message say it so. Gives the name, or false. */
+static bool read_deallocate(struct bytes text, struct bytes *name) {
+    static const char word[] = "DEALLOCATE ";
+    size_t len = sizeof word - 1;
+    if (text.len <= len || !bytes_equal_nocase(bytes_of(text.at, len), word)) return false;
+    *name = bytes_of(text.at + len, text.len - len);
+    if (name->at[name->len - 1] == ';') name->len--;
+    if (name->len > 2 && name->at[0] == '"' && name->at[name->len - 1] == '"')
+        *name = bytes_of(name->at + 1, name->len - 2);
+    return name->len > 0;
+}
+
+/* Answers it without a server, where the state of the transaction is known and no answer is owed.
+ * Returns how much was taken, or 0. */
+static size_t deallocate_here(struct client *client, struct bytes rest) {
+    uint32_t length = message_length(rest.at);
+    struct bytes text, name, tail;
+    if (rest.at[0] != 'Q' || rest.len < length || client->names.map.count == 0) return 0;
+    if (!pipeline_is_empty(&client->pipeline) || client->transaction == 'E') return 0;
+    struct bytes body = bytes_of(rest.at + MESSAGE_HEAD_BYTES, length - MESSAGE_HEAD_BYTES);
+    if (!message_text(body, &text, &tail) || !read_deallocate(text, &name)) return 0;
+    struct prepared_name *entry = prepared_find(&client->names, name);
+    if (entry == NULL) return 0;
+    static const char complete[] = "C\0\0\0\17DEALLOCATE";
+    struct buf out = {0};
+    prepared_remove(&client->names, &client->set->statements, entry);
+    buf_append(&out, complete, sizeof complete);
+    message_write_ready_for_query(&out, client->transaction);
+    stream_write_bytes(&client->stream, buf_content(&out));
+    buf_release(&out);
+    return length;
+}
+
 /* With routing each group has a target of its own: the next one waits for the end of this one,
  * unless a transaction is known to be open. */
 static bool must_wait(const struct client *client) {
@@ -522,14 +558,16 @@ static size_t take_body(struct client *client, struct bytes rest, struct outgoin
 static size_t step(struct client *client, struct bytes rest, struct outgoing *out) {
     if (client->request_skip > 0) return take_body(client, rest, out);
     if (rest.len < MESSAGE_HEAD_BYTES || !head_is_good(client, rest)) return 0;
+    size_t answered = deallocate_here(client, rest);
+    if (answered > 0) return answered;
     if (client->borrower.server == NULL) {
         size_t taken = without_server(client, rest);
         if (taken > 0 || client->state == CLIENT_CLOSED) return taken;
         if (judge_group(client, rest) == JUDGE_MORE || !relay_borrow(client)) return 0;
         outgoing_begin(out, client->set, &client->borrower.server->stream);
     }
-    if (client->borrower.server->state == SERVER_CLOSED || must_wait(client)) return 0;
-    return handle(client, rest, out);
+    client->is_stuck = client->borrower.server->state == SERVER_CLOSED || must_wait(client);
+    return client->is_stuck ? 0 : handle(client, rest, out);
 }
 
 static void note_sent(struct client *client, size_t taken) {

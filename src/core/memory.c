@@ -34,7 +34,7 @@ char *memory_copy_text(const char *text) {
 }
 
 void memory_wipe(void *memory, size_t size) {
-    explicit_bzero(memory, size);
+    if (size > 0) explicit_bzero(memory, size);
 }
 
 void memory_free_secret(char *secret) {

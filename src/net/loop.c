@@ -59,8 +59,7 @@ static void on_prepare(uv_prepare_t *prepare) {
     loop->now_us = 0;
 }
 
-static void on_wake(uv_async_t *wake) {
-    struct loop *loop = wake->data;
+void loop_run_mail(struct loop *loop) {
     struct loop_mail *newest = atomic_exchange_explicit(&loop->mail, NULL, memory_order_acquire);
     struct loop_mail *oldest = NULL;
     while (newest != NULL) {
@@ -75,6 +74,10 @@ static void on_wake(uv_async_t *wake) {
         mail->next = NULL;
         mail->run(mail, loop->context);
     }
+}
+
+static void on_wake(uv_async_t *wake) {
+    loop_run_mail(wake->data);
 }
 
 struct loop *loop_new(void) {

@@ -18,12 +18,6 @@
  * so many are looked at in one turn. */
 #define UNSUITED_MAX 64
 
-struct wake_mail {
-    struct loop_mail mail;
-    size_t key_len;
-    char key[];
-};
-
 /* ---- heads */
 
 static void publish(struct pool *pool, enum pool_line line) {
@@ -52,21 +46,9 @@ static void quit(struct borrower *borrower) {
     if (was_first) publish(pool, borrower->line);
 }
 
-static void on_wake(struct loop_mail *mail, void *context) {
-    struct wake_mail *wake = (struct wake_mail *)(void *)mail;
-    struct pool_set *set = context;
-    struct map_node *node = map_find(&set->pools, bytes_of(wake->key, wake->key_len));
-    if (node != NULL) pool_serve_later(MAP_OWNER(node, struct pool, node));
-    memory_free(wake);
-}
-
 static void wake(struct pool *pool, int worker) {
     struct pool_set *set = pool->set;
-    struct wake_mail *mail = memory_new(sizeof *mail + pool->node.key.len);
-    mail->mail.run = on_wake;
-    mail->key_len = pool->node.key.len;
-    memcpy(mail->key, pool->node.key.at, mail->key_len);
-    set->ops.post(set->ops.owner, (unsigned)worker, &mail->mail);
+    set->ops.wake(set->ops.owner, (unsigned)worker, pool->node.key);
 }
 
 /* The lines that a server of this node may serve. */

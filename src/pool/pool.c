@@ -363,6 +363,11 @@ void pool_set_apply(struct pool_set *set, struct config *config, struct users *u
     }
 }
 
+void pool_set_wake(struct pool_set *set, struct bytes key) {
+    struct map_node *node = map_find(&set->pools, key);
+    if (node != NULL) pool_serve_later(MAP_OWNER(node, struct pool, node));
+}
+
 void pool_set_serve_all(struct pool_set *set) {
     LIST_EACH (&set->all, l) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);

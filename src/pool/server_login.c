@@ -6,7 +6,8 @@
  *
  * One row for each authentication request says what to answer. The messages of a login are small,
  * so each is read whole, up to LOGIN_MESSAGE_BYTES. The secret is looked up when it is asked for:
- * the database entry's password, else the user's own, which has to be a plain one.
+ * the database entry's password, else the user's own if it is a plain one, else the SCRAM keys that
+ * a client of the pool has proved.
  */
 #include "auth/scram.h"
 #include "auth/users.h"
@@ -124,7 +125,8 @@ static bool answer_md5(struct server *server, struct bytes body) {
 static bool answer_sasl(struct server *server, struct bytes body) {
     struct server_login *login = server->login;
     struct bytes secret = secret_of(server);
-    if (login->is_scram || !scram_is_offered(body) || secret.len == 0) {
+    bool has_keys = secret.len > 0 || server->pool->scram.iterations > 0;
+    if (login->is_scram || !scram_is_offered(body) || !has_keys) {
         fail(server, "server login failed: wrong password type");
         return false;
     }

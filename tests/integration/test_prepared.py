@@ -128,50 +128,50 @@ def test_many_names_in_one_pipeline(start_pooler):
 # Names: unknown, taken, closed
 
 
-def test_unknown_name(small):
-    """An error as PostgreSQL gives it; the connection and the server go on."""
+def assert_missing(client, name):
+    """Fatal, as with PgBouncer, and said as it says it."""
+    client.send(bind(name=name), execute(), SYNC)
+    answer = client.read_until("E")
+    assert (answer.code, answer.error["S"]) == ("08P01", "FATAL")
+    assert answer.error["M"] == "prepared statement did not exist"
+    assert f'"{name}"' in answer.error["D"]
+
+
+@pytest.mark.parametrize("request_of", [bind, describe])
+def test_unknown_name(small, request_of):
+    """The client is told and closed; the server goes on."""
     with small.client() as client:
-        for request in (bind(name="nope"), describe("nope")):
-            answer = client.ask(request, SYNC)
-            assert (answer.kinds, answer.code, answer.status) == ("EZ", "26000", "I")
-            assert answer.error["S"] == "ERROR" and '"nope"' in answer.error["M"]
+        client.send(request_of(name="nope"), SYNC)
+        answer = client.read_until("E")
+        assert (answer.kinds, answer.code) == ("E", "08P01")
+        assert answer.error["M"] == "prepared statement did not exist"
+    with small.client() as client:
         assert client.query("SELECT 'next'").value == "next"
 
 
-def test_unknown_name_in_a_pipeline(small, make_table):
-    """It skips what follows up to the Sync, and undoes what went before."""
-    make_table("undone", "a int")
-    with small.client() as client:
-        insert = [parse("INSERT INTO undone VALUES (1)"), bind(), execute()]
-        answer = client.ask(*insert, bind(name="nope"), execute(), *insert, SYNC)
-        assert (answer.kinds, answer.code, answer.status) == ("12CEZ", "26000", "I")
-        assert client.query("SELECT count(*) FROM undone").value == "0"
-
-
 def test_unknown_name_within_a_transaction(small, make_table):
-    """The transaction has failed, as after any error."""
+    """What the transaction did is rolled back."""
     make_table("undone", "a int")
     with small.client() as client:
         client.query("BEGIN; INSERT INTO undone VALUES (1)")
-        answer = client.ask(bind(name="nope"), execute(), SYNC)
-        assert (answer.code, answer.status) == ("26000", "E")
-        assert client.query("COMMIT").tags == ["ROLLBACK"]
+        assert_missing(client, "nope")
+    with small.client() as client:
         assert client.query("SELECT count(*) FROM undone").value == "0"
 
 
 def test_name_in_use(small):
     with small.client() as client:
         prepare(client, "s", "SELECT 1")
-        answer = client.ask(parse("SELECT 2", "s"), SYNC)
-        assert (answer.kinds, answer.code) == ("EZ", "42P05")
-        assert run(client, "s").value == "1"
+        client.send(parse("SELECT 2", "s"), SYNC)
+        answer = client.read_until("E")
+        assert (answer.kinds, answer.code) == ("E", "08P01")
+        assert answer.error["M"] == "prepared statement name is already in use"
 
 
 def test_close(small):
     with small.client() as client:
         prepare(client, "s", "SELECT 1")
         assert client.ask(close("s"), SYNC).kinds == "3Z"
-        assert run(client, "s").code == "26000"
         prepare(client, "s", "SELECT 2")
         assert run(client, "s").value == "2"
         assert client.ask(close("never was"), SYNC).kinds == "3Z"
@@ -179,6 +179,7 @@ def test_close(small):
             close("s"), parse("SELECT 3", "s"), bind(name="s"), execute(), close("s"), SYNC
         )
         assert (answer.kinds, answer.value) == ("312DC3Z", "3")
+        assert_missing(client, "s")
 
 
 @pytest.mark.parametrize("forget", ["DEALLOCATE ALL", "DISCARD ALL"])
@@ -189,9 +190,11 @@ def test_forgetting_all(small, forget):
     prepare(two, "s", "SELECT 'two'")
     assert one.query(forget).errors == []
     assert run(two, "s").value == "two"
-    assert run(one, "s").code == "26000"
     prepare(one, "s", "SELECT 'one again'")
     assert run(one, "s").value == "one again"
+    assert run(two, "s").value == "two"
+    assert one.query(forget).errors == []
+    assert_missing(one, "s")
     assert run(two, "s").value == "two"
 
 
@@ -199,8 +202,17 @@ def test_deallocate_by_sql(small):
     """What drivers without a Close message do to get rid of a statement."""
     with small.client() as client:
         prepare(client, "s", "SELECT 1")
+        prepare(client, "T t", "SELECT 1")
         assert client.query("DEALLOCATE s").tags == ["DEALLOCATE"]
-        assert run(client, "s").code == "26000"
+        client.query("BEGIN")
+        answer = client.query('DEALLOCATE "T t";')
+        assert (answer.tags, answer.status) == (["DEALLOCATE"], "T")
+        client.query("ROLLBACK")
+        assert client.query("DEALLOCATE t").code == "26000"
+        prepare(client, "s", "SELECT 2")
+        assert run(client, "s").value == "2"
+        assert client.query("DEALLOCATE s").tags == ["DEALLOCATE"]
+        assert_missing(client, "s")
 
 
 # Errors
@@ -209,9 +221,10 @@ def test_deallocate_by_sql(small):
 def test_failed_parse_leaves_no_name(small):
     with small.client() as client:
         assert client.ask(parse("SELEC", "s"), SYNC).code == "42601"
-        assert run(client, "s").code == "26000"
         prepare(client, "s", "SELECT 1")
         assert run(client, "s").value == "1"
+        assert client.ask(parse("SELEC", "t"), SYNC).code == "42601"
+        assert_missing(client, "t")
 
 
 def test_skipped_parse_leaves_no_name(small):
@@ -220,8 +233,8 @@ def test_skipped_parse_leaves_no_name(small):
         prepare(client, "old", "SELECT 'old'")
         answer = client.ask(parse("SELEC", "a"), parse("SELECT 1", "b"), close("old"), SYNC)
         assert answer.kinds == "EZ"
-        assert run(client, "b").code == "26000"
         assert run(client, "old").value == "old"
+        assert_missing(client, "b")
 
 
 def test_parse_before_an_error_stays(small):
