@@ -108,6 +108,17 @@ def test_client_vanishes(one_server, cluster, make_table, parts, runs, goodbye):
     assert cluster.primary.sql("SELECT count(*) FROM left_over") == "0"
 
 
+@pytest.mark.parametrize("before", [[], [SYNC], [query("SELECT 1")], [parse("SELECT 1"), SYNC]])
+def test_goodbye_in_the_same_write(one_server, cluster, before):
+    """A Terminate right behind requests: the connection is closed, answered or not."""
+    for _ in range(20):
+        client = one_server.client()
+        client.send(*before)
+        client.send(parse("SELECT 1"), bind(), execute(), SYNC, message("X"))
+        client.read_to_end(seconds=5 * PATIENCE)
+    assert_clean(one_server, cluster)
+
+
 @pytest.mark.weir_only
 def test_running_query_of_a_client_that_left_is_cancelled(one_server, cluster):
     """PostgreSQL itself would finish it for nobody."""

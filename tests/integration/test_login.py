@@ -15,6 +15,7 @@ from wire import (
     SSL_REQUEST,
     SYNC,
     Closed,
+    Late,
     LoginFailed,
     bind,
     execute,
@@ -482,18 +483,23 @@ def test_a_gigabyte_that_never_comes(pooler):
     assert_serves(pooler)
 
 
-def test_messages_of_every_type_and_length(pooler):
-    """Any letter with any short body: an answer or an end, never a hang or a crash."""
+def test_messages_of_every_type(pooler):
+    """Any type with any short body: an answer or an end, never a hang or a crash."""
     source = random.Random(11)
+    silent = []
     for number in range(256):
+        body = bytes(source.randrange(256) for _ in range(source.randrange(0, 40)))
         with pooler.client() as client:
-            body = bytes(source.randrange(256) for _ in range(source.randrange(0, 40)))
+            client.seconds = 2 * PATIENCE
             try:
-                client.send(message(chr(number), body) if number < 128 else b"", SYNC)
+                client.send(bytes([number]), struct.pack("!I", len(body) + 4), body, SYNC)
                 client.send(parse("SELECT 1"), bind(), execute(), SYNC, message("X"))
-                client.read_to_end(seconds=5 * PATIENCE)
+                client.read_to_end()
             except Closed:
                 continue
+            except Late:
+                silent.append((number, body))
+    assert silent == []
     assert_serves(pooler)
 
 

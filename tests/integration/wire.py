@@ -160,6 +160,13 @@ class Message:
         return self.body[:-1].decode()
 
 
+def is_last(found):
+    """Whether a message is the last of an answer."""
+    if found.kind == "E":
+        return found.fields()["S"] in ("FATAL", "PANIC")
+    return found.kind == "Z"
+
+
 class Answer:
     """Messages as they came, and what tests ask of them."""
 
@@ -312,8 +319,12 @@ class Client:
         return Answer(messages)
 
     def answer(self, seconds=None):
-        """The messages up to and with ReadyForQuery."""
-        return self.read_until("Z", seconds)
+        """The messages up to and with ReadyForQuery, or the FATAL error that ends all."""
+        deadline = time.monotonic() + (seconds or self.seconds)
+        messages = []
+        while not messages or not is_last(messages[-1]):
+            messages.append(self.read(max(deadline - time.monotonic(), 0.001)))
+        return Answer(messages)
 
     def ask(self, *parts, seconds=None):
         """Sends messages and reads up to the next ReadyForQuery."""
