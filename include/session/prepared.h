@@ -58,6 +58,12 @@ struct prepared_name *prepared_add(struct prepared_names *names, struct bytes na
                                    struct statement *statement);
 void prepared_remove(struct prepared_names *names, struct statements *statements,
                      struct prepared_name *name);
+/* Takes a name out for as long as its Close is under way; then it is dropped, or put back if the
+ * server skipped the Close (a newer one of that name is skipped too, and goes). */
+void prepared_detach(struct prepared_names *names, struct prepared_name *name);
+void prepared_drop(struct statements *statements, struct prepared_name *name);
+void prepared_attach(struct prepared_names *names, struct statements *statements,
+                     struct prepared_name *name);
 void prepared_clear(struct prepared_names *names, struct statements *statements);
 
 /* A statement on one server. */

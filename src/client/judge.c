@@ -15,10 +15,18 @@
 
 #define ANYTHING (TRAITS_ANYTHING | TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE)
 
-/* State of a session that is not replayed on another server. */
-#define SESSION_STATE                                                                              \
-    (TRAITS_PREPARES | TRAITS_LISTENS | TRAITS_TEMPORARY | TRAITS_HOLDS_CURSOR |                   \
-     TRAITS_SESSION_LOCK | TRAITS_SESSION_MEMORY)
+/* State of a session that is not replayed on another server, in the words of SHOW CLIENTS. */
+static const struct {
+    uint32_t flag;
+    const char *what;
+} session_state[] = {
+    {TRAITS_PREPARES, "PREPARE"},
+    {TRAITS_LISTENS, "LISTEN"},
+    {TRAITS_TEMPORARY, "a temporary object"},
+    {TRAITS_HOLDS_CURSOR, "a cursor WITH HOLD"},
+    {TRAITS_SESSION_LOCK, "an advisory lock"},
+    {TRAITS_SESSION_MEMORY, NULL}, /* the statement's own reason names the function */
+};
 
 static const enum route_mode modes[] = {
     [ROUTING_UNSET] = ROUTE_MODE_OFF,
@@ -67,7 +75,10 @@ static void note_session(struct client *client, const struct traits *traits) {
         bool is_replayed = name.len > 0 && parameters_index(client->set->pools, name) >= 0;
         if (!is_replayed) set_sticky(client, name.len > 0 ? traits->parameter : traits->why);
     }
-    if (flags & SESSION_STATE) set_sticky(client, traits->why);
+    for (size_t i = 0; i < COUNT(session_state); i++) {
+        const char *what = session_state[i].what;
+        if (flags & session_state[i].flag) set_sticky(client, what == NULL ? traits->why : what);
+    }
 }
 
 static uint32_t take_traits(struct client *client, const struct traits *traits) {
@@ -115,19 +126,20 @@ static uint32_t judge_statement(struct client *client, const struct statement *s
 
 /* A Bind of a statement that was parsed in an earlier group; one that was parsed in this group has
  * been judged there, and its name may not be known yet. */
-static uint32_t judge_bind(struct client *client, struct bytes body, bool has_parse) {
+static uint32_t judge_bind(struct client *client, struct bytes body, bool has_named,
+                           bool has_unnamed) {
     struct bytes portal, name, rest;
     if (!message_text(body, &portal, &rest) || !message_text(rest, &name, &rest))
         return take_anything(client);
-    if (name.len == 0) return has_parse ? 0 : judge_statement(client, client->unnamed);
+    if (name.len == 0) return has_unnamed ? 0 : judge_statement(client, client->unnamed);
     struct prepared_name *entry = prepared_find(&client->names, name);
-    if (entry == NULL) return has_parse ? 0 : take_anything(client);
+    if (entry == NULL) return has_named ? 0 : take_anything(client);
     return judge_statement(client, entry->statement);
 }
 
 static uint32_t flags_of_group(struct client *client, struct bytes group) {
     uint32_t flags = 0;
-    bool has_parse = false;
+    bool has_named = false, has_unnamed = false;
     for (size_t pos = 0; pos < group.len;) {
         const char *head = group.at + pos;
         uint32_t length = message_length(head);
@@ -138,10 +150,14 @@ static uint32_t flags_of_group(struct client *client, struct bytes group) {
             break;
         case REQUEST_PARSE:
             flags |= judge_parse(client, body);
-            has_parse = true;
+            if (body.len > 0 && body.at[0] == '\0') {
+                has_unnamed = true;
+            } else {
+                has_named = true;
+            }
             break;
         case REQUEST_BIND:
-            flags |= judge_bind(client, body, has_parse);
+            flags |= judge_bind(client, body, has_named, has_unnamed);
             break;
         case REQUEST_FUNCTION:
             flags |= take_anything(client);

@@ -17,6 +17,10 @@
 /* What a client may have in hand unhandled before it is told that this is too much. */
 #define GATHER_MAX (16u << 20)
 
+/* The number of a Close in the pipeline whose effect is a client's name (struct prepared_name), not
+ * a statement of the server (struct prepared_on_server). */
+#define CLOSES_NAME 1u
+
 struct request {
     struct client *client;
     struct server *server;
@@ -168,6 +172,8 @@ void request_settle(struct client *client, const struct pipeline_entry *entry) {
     if (entry->request == REQUEST_PARSE) {
         struct statement *statement = entry->effect;
         statement_unref(statements, &statement);
+    } else if (entry->number == CLOSES_NAME) {
+        prepared_drop(statements, entry->effect);
     } else {
         server_memory_drop(statements, entry->effect);
     }
@@ -189,7 +195,9 @@ void request_undo(struct client *client, const struct pipeline_entry *entry) {
     struct server_memory *memory = server == NULL ? NULL : server->memory;
     if (entry->effect == NULL) return;
     if (entry->request == REQUEST_CLOSE) {
-        if (memory == NULL) {
+        if (entry->number == CLOSES_NAME) {
+            prepared_attach(&client->names, statements, entry->effect);
+        } else if (memory == NULL) {
             server_memory_drop(statements, entry->effect);
         } else if (!server_memory_attach(memory, statements, entry->effect)) {
             server->is_close_needed = true; /* which one the server has now, nobody knows */
@@ -205,7 +213,49 @@ void request_undo(struct client *client, const struct pipeline_entry *entry) {
     statement_unref(statements, &statement);
 }
 
+/* Takes a name of the client away, until the server turns out to have skipped the request. */
+static void close_name(const struct request *request, struct prepared_name *entry,
+                       enum pipeline_action action) {
+    struct pipeline_entry *owed = owe(request, REQUEST_CLOSE, action);
+    if (entry == NULL) return;
+    prepared_detach(&request->client->names, entry);
+    owed->effect = entry;
+    owed->number = CLOSES_NAME;
+}
+
 /* ---- Parse */
+
+/* `DEALLOCATE name` of a statement that only the pooler knows by that name; drivers that lack the
+ * Close message say it so. Gives the name, or false. */
+static bool read_deallocate(struct bytes text, struct bytes *name) {
+    static const char word[] = "DEALLOCATE ";
+    size_t len = sizeof word - 1;
+    if (text.len <= len || !bytes_equal_nocase(bytes_of(text.at, len), word)) return false;
+    *name = bytes_of(text.at + len, text.len - len);
+    if (name->at[name->len - 1] == ';') name->len--;
+    if (name->len > 2 && name->at[0] == '"' && name->at[name->len - 1] == '"')
+        *name = bytes_of(name->at + 1, name->len - 2);
+    return name->len > 0;
+}
+
+/* DEALLOCATE in the extended protocol: the server is given a statement to deallocate in place of
+ * the client's own, which other clients may go on using under the pooler's name. */
+static size_t parse_deallocate(const struct request *request, struct prepared_name *entry) {
+    static const char close[] = "SweirX";
+    static const char empty[] = "weirX\0\0\0";
+    static const char text[] = "\0DEALLOCATE \"weirX\"\0\0";
+    copy_head(request, 'C', sizeof close);
+    outgoing_copy(request->out, close, sizeof close);
+    close_name(request, entry, PIPELINE_SWALLOW);
+    copy_head(request, 'P', sizeof empty);
+    outgoing_copy(request->out, empty, sizeof empty);
+    (void)owe(request, REQUEST_PARSE, PIPELINE_SWALLOW);
+    copy_head(request, 'P', sizeof text);
+    outgoing_copy(request->out, text, sizeof text);
+    (void)owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
+    memory_of(request)->unnamed_owner = request->client->id;
+    return request->length;
+}
 
 /* An unnamed statement that is not bound at once may be needed on another server later. */
 static bool is_bound_at_once(const struct request *request) {
@@ -312,6 +362,10 @@ static size_t on_parse(const struct request *request) {
         return request->length;
     }
     judge_late(request, text, true);
+    struct prepared_name *gone = NULL;
+    if (name.len == 0 && is_tracking(client) && read_deallocate(text, &rest))
+        gone = prepared_find(&client->names, rest);
+    if (gone != NULL) return parse_deallocate(request, gone);
     if (name.len == 0) return parse_unnamed(request, body);
     if (is_tracking(client)) return parse_named(request, name, body);
     (void)owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
@@ -422,8 +476,7 @@ static size_t on_close(const struct request *request) {
         return pass(request);
     }
     struct prepared_name *entry = prepared_find(&client->names, name);
-    if (entry != NULL) prepared_remove(&client->names, &client->set->statements, entry);
-    (void)owe(request, REQUEST_CLOSE, PIPELINE_MAKE_UP);
+    close_name(request, entry, PIPELINE_MAKE_UP);
     return request->length;
 }
 
@@ -484,19 +537,6 @@ static size_t without_server(struct client *client, struct bytes rest) {
     return n;
 }
 
-/* `DEALLOCATE name` of a statement that only the pooler knows by that name; drivers that lack the
- * Close message say it so. Gives the name, or false. */
-static bool read_deallocate(struct bytes text, struct bytes *name) {
-    static const char word[] = "DEALLOCATE ";
-    size_t len = sizeof word - 1;
-    if (text.len <= len || !bytes_equal_nocase(bytes_of(text.at, len), word)) return false;
-    *name = bytes_of(text.at + len, text.len - len);
-    if (name->at[name->len - 1] == ';') name->len--;
-    if (name->len > 2 && name->at[0] == '"' && name->at[name->len - 1] == '"')
-        *name = bytes_of(name->at + 1, name->len - 2);
-    return name->len > 0;
-}
-
 /* Answers it without a server, where the state of the transaction is known and no answer is owed.
  * Returns how much was taken, or 0. */
 static size_t deallocate_here(struct client *client, struct bytes rest) {
@@ -519,12 +559,14 @@ static size_t deallocate_here(struct client *client, struct bytes rest) {
 }
 
 /* With routing each group has a target of its own: the next one waits for the end of this one,
- * unless a transaction is known to be open. */
+ * unless a transaction is known to be open on the primary. One on a replica may be ending, and
+ * what follows it may be a write. */
 static bool must_wait(const struct client *client) {
     if (pipeline_is_full(&client->pipeline)) return true;
     if (!client->is_routed || client->group_left > 0) return false;
-    return client->transaction == 'I' && client->unsynced == 0 &&
-           !pipeline_is_empty(&client->pipeline) && !client->is_copying;
+    bool is_open = client->transaction != 'I' && client->route.target != ROUTE_REPLICA;
+    return !is_open && client->unsynced == 0 && !pipeline_is_empty(&client->pipeline) &&
+           !client->is_copying;
 }
 
 static size_t handle(struct client *client, struct bytes rest, struct outgoing *out) {

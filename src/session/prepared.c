@@ -70,11 +70,26 @@ struct prepared_name *prepared_add(struct prepared_names *names, struct bytes na
     return entry;
 }
 
-void prepared_remove(struct prepared_names *names, struct statements *statements,
-                     struct prepared_name *name) {
+void prepared_detach(struct prepared_names *names, struct prepared_name *name) {
     map_remove(&names->map, &name->node);
+}
+
+void prepared_drop(struct statements *statements, struct prepared_name *name) {
     statement_unref(statements, &name->statement);
     memory_free(name);
+}
+
+void prepared_attach(struct prepared_names *names, struct statements *statements,
+                     struct prepared_name *name) {
+    struct prepared_name *newer = prepared_find(names, name->node.key);
+    if (newer != NULL) prepared_remove(names, statements, newer);
+    map_add(&names->map, &name->node, name->node.key);
+}
+
+void prepared_remove(struct prepared_names *names, struct statements *statements,
+                     struct prepared_name *name) {
+    prepared_detach(names, name);
+    prepared_drop(statements, name);
 }
 
 void prepared_clear(struct prepared_names *names, struct statements *statements) {
