@@ -12,23 +12,23 @@ static void write_ptr(struct rows *rows, uint32_t id) {
     buf_release(&text);
 }
 
-/* Address and port of both ends. A Unix socket has the port that names it. */
-static void write_addresses(struct rows *rows, const struct stream *stream, unsigned unix_port,
+/* Address and port of both ends; true for a Unix socket, whose port is the one that names it. */
+static bool write_addresses(struct rows *rows, const struct stream *stream, unsigned unix_port,
                             const char *host) {
     char peer[ENDPOINT_TEXT_SIZE] = "", local[ENDPOINT_TEXT_SIZE] = "";
-    unsigned peer_port = unix_port, local_port = unix_port;
+    unsigned peer_port = unix_port, local_port = 0;
     if (stream_is_open(stream)) {
         int fd = stream_descriptor(stream);
         endpoint_describe(fd, true, peer, &peer_port);
         endpoint_describe(fd, false, local, &local_port);
-        if (strcmp(peer, "unix") == 0) peer_port = local_port = unix_port;
-    } else {
-        local_port = 0;
     }
+    bool is_unix = strcmp(peer, "unix") == 0;
+    if (is_unix) peer_port = local_port = unix_port;
     rows_text(rows, peer[0] != '\0' ? peer : host);
     rows_number(rows, peer_port);
     rows_text(rows, local);
     rows_number(rows, local_port);
+    return is_unix;
 }
 
 static int application_name_index(const struct pool_set *set) {
@@ -48,7 +48,6 @@ static bool is_waiting(const struct client *client) {
 static int unix_peer_pid(const struct stream *stream) {
     unsigned uid;
     int pid;
-    if (!stream_is_open(stream)) return 0;
     return endpoint_is_unix(stream_descriptor(stream), &uid, &pid) ? pid : 0;
 }
 
@@ -70,7 +69,7 @@ static void write_client(struct gather_part *part, const struct client *client, 
     rows_text(rows, client->database == NULL ? "(nodb)" : client->database->at);
     rows_text(rows, "none");
     rows_text(rows, client->state == CLIENT_CONSOLE ? "idle" : client_state_text(client));
-    write_addresses(rows, &client->stream, (unsigned)set->config->listen_port, "");
+    bool is_unix = write_addresses(rows, &client->stream, (unsigned)set->config->listen_port, "");
     rows_time(rows, client->connected_wall_us);
     rows_time(rows,
               client->request_wall_us != 0 ? client->request_wall_us : client->connected_wall_us);
@@ -78,7 +77,7 @@ static void write_client(struct gather_part *part, const struct client *client, 
     rows_number(rows, 0);
     write_ptr(rows, client->id);
     write_ptr(rows, server == NULL ? 0 : server->id);
-    rows_number(rows, (uint64_t)unix_peer_pid(&client->stream));
+    rows_number(rows, is_unix ? (uint64_t)unix_peer_pid(&client->stream) : 0);
     rows_text(rows, "");
     write_application_name(rows, client->parameters.values, name_index);
     rows_number(rows, client->names.map.count);
@@ -116,7 +115,7 @@ static void write_server(struct gather_part *part, const struct server *server, 
     rows_text(rows, server->pool->database->name);
     rows_text(rows, "none");
     rows_text(rows, server_state_text(server));
-    write_addresses(rows, &server->stream, node->port, node->host);
+    (void)write_addresses(rows, &server->stream, node->port, node->host);
     rows_time(rows, server->connected_wall_us);
     rows_time(rows,
               server->request_wall_us != 0 ? server->request_wall_us : server->connected_wall_us);

@@ -18,6 +18,18 @@ import wire
 pytestmark = pytest.mark.weir_only
 
 
+@pytest.fixture
+def start_pooler(start_pooler):
+    """As elsewhere, but it also waits for HTTP, which is the last to listen."""
+
+    def start(*settings, **more):
+        made = start_pooler(*settings, **more)
+        made.wait_log("process up")
+        return made
+
+    return start
+
+
 def fetch(pooler, path, method="GET", **more):
     """Status, headers and body of one request."""
     connection = http.client.HTTPConnection(pooler.host, pooler.http_port, timeout=20)
