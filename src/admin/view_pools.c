@@ -112,6 +112,15 @@ static struct database_row *database_rows(struct admin *admin, struct database *
     return rows;
 }
 
+size_t view_databases_count(struct admin *admin) {
+    size_t count;
+    struct database **list = database_list(admin->databases, &count);
+    struct database_row *found = database_rows(admin, list, &count);
+    memory_free(found);
+    memory_free((void *)list);
+    return count;
+}
+
 struct database_counts {
     uint64_t servers;
     uint64_t clients;

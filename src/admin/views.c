@@ -250,16 +250,13 @@ static void view_version(const struct view_context *context) {
 
 static void view_lists(const struct view_context *context) {
     const struct census *census = context->census;
-    size_t databases = 0;
-    struct database **list = database_list(context->admin->databases, &databases);
-    memory_free((void *)list);
     uint64_t used = 0, in_login = census->clients[CLIENT_STARTUP] + census->clients[CLIENT_LOGIN];
     for (unsigned i = CLIENT_WELCOME; i < CLIENT_CLOSED; i++) used += census->clients[i];
     const struct {
         const char *name;
         uint64_t items;
     } lists[] = {
-        {"databases", databases + 1},
+        {"databases", view_databases_count(context->admin)},
         {"users", users_count(context->admin->workers[0].pools->users) + 1},
         {"peers", 0},
         {"pools", census->count},

@@ -44,6 +44,9 @@ void view_databases(const struct view_context *context);
 void view_users(const struct view_context *context);
 void view_nodes(const struct view_context *context);
 
+/* How many rows SHOW DATABASES has. */
+size_t view_databases_count(struct admin *admin);
+
 /* In view_stats.c */
 void view_stats(const struct view_context *context);
 void view_stats_totals(const struct view_context *context);

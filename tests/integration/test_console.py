@@ -303,6 +303,12 @@ def test_averages_follow_the_last_period(start_pooler):
     wait_until(lambda: average() == 0)
 
 
+def test_lists_count_databases_that_nobody_used(start_pooler, cluster):
+    node = f"host=127.0.0.1 port={cluster.primary.port}"
+    pooler = start_pooler(databases={"a": node, "b": node, "*": node})
+    assert row_of(pooler.admin("SHOW LISTS"), list="databases")["items"] == 3
+
+
 def test_lists_totals_state_and_users(pooler):
     with pooler.client():
         lists = {row["list"]: row["items"] for row in pooler.admin("SHOW LISTS")}
