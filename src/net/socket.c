@@ -18,6 +18,9 @@
 #include <unistd.h>
 #include <uv.h>
 
+/* Writes of several parts up to this size are copied into one. */
+#define JOIN_BYTES 1024u
+
 struct socket {
     uv_poll_t poll;
     int fd;
@@ -75,10 +78,28 @@ ssize_t socket_read(struct socket *socket, char *at, size_t size) {
     return judge(recv(socket->fd, at, size, 0), SOCKET_WANTS_READ);
 }
 
+/* Copies short parts into one piece, since send costs the kernel less than sendmsg. Returns the
+ * length, or 0 if they do not fit. */
+static size_t join(char room[JOIN_BYTES], const struct bytes *parts, size_t count) {
+    size_t len = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i].len > JOIN_BYTES - len) return 0;
+        memcpy(room + len, parts[i].at, parts[i].len);
+        len += parts[i].len;
+    }
+    return len;
+}
+
+static ssize_t send_one(const struct socket *socket, const char *at, size_t len) {
+    return judge(send(socket->fd, at, len, MSG_NOSIGNAL), SOCKET_WANTS_WRITE);
+}
+
 ssize_t socket_write(struct socket *socket, const struct bytes *parts, size_t count) {
     CHECK(count > 0 && count <= SOCKET_PARTS_MAX);
-    if (count == 1)
-        return judge(send(socket->fd, parts[0].at, parts[0].len, MSG_NOSIGNAL), SOCKET_WANTS_WRITE);
+    if (count == 1) return send_one(socket, parts[0].at, parts[0].len);
+    char room[JOIN_BYTES];
+    size_t joined = join(room, parts, count);
+    if (joined > 0) return send_one(socket, room, joined);
     struct iovec iov[SOCKET_PARTS_MAX];
     for (size_t i = 0; i < count; i++) {
         iov[i].iov_base = (void *)(uintptr_t)parts[i].at;
