@@ -19,7 +19,7 @@ struct databases;
 struct database {
     struct map_node node;
     char *name;
-    uint64_t hash; /* names its floors (cluster/freshness.h) */
+    _Atomic uint64_t hash; /* names its floors (cluster/freshness.h); changes with its entry */
     struct cluster *cluster;
     _Atomic bool is_paused;
     _Atomic bool is_removed;     /* no longer configured: its clients are closed */

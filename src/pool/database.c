@@ -4,12 +4,14 @@
  */
 #include "pool/database.h"
 
+#include "cluster/freshness.h"
 #include "config/load.h"
 #include "core/check.h"
 #include "core/log.h"
 #include "core/memory.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 
 struct databases {
     pthread_mutex_t lock;
@@ -68,11 +70,33 @@ static struct cluster *make_cluster(const char *name, const struct config *confi
     return cluster_new(name, members, count, entry_is_routed(config, entry));
 }
 
+static int compare_hosts(const void *a, const void *b) {
+    const struct config_host *one = a, *other = b;
+    int order = strcmp(one->name, other->name);
+    return order != 0 ? order : (one->port > other->port) - (one->port < other->port);
+}
+
+/* What names the floors: the nodes, in whatever order, and the database's name on them. Entries
+ * that lead to the same database share its floors, so that a read through one sees what was
+ * written through another. */
+static uint64_t hash_floors(const struct config_database *entry, struct bytes name) {
+    struct config_host hosts[CONFIG_HOSTS_MAX];
+    struct buf text = {0};
+    memcpy(hosts, entry->hosts, entry->hosts_count * sizeof *hosts);
+    qsort(hosts, entry->hosts_count, sizeof *hosts, compare_hosts);
+    buf_append_bytes(&text, config_dbname(entry, name));
+    for (size_t i = 0; i < entry->hosts_count; i++)
+        buf_append_format(&text, "\n%s:%d", hosts[i].name, hosts[i].port);
+    uint64_t hash = bytes_hash(buf_content(&text));
+    buf_release(&text);
+    return hash;
+}
+
 static struct database *make(struct databases *databases, const struct config *config,
                              const struct config_database *entry, struct bytes name) {
     struct database *database = memory_new(sizeof *database);
     database->name = memory_copy(name.at, name.len);
-    database->hash = bytes_hash(name);
+    database->hash = hash_floors(entry, name);
     database->cluster = make_cluster(database->name, config, entry);
     map_add(&databases->map, &database->node, bytes_of(database->name, name.len));
     databases->ops.cluster_made(databases->ops.owner, database, entry);
@@ -128,6 +152,12 @@ static void apply_one(struct databases *databases, struct database *database,
         cluster_free(&database->cluster);
         database->cluster = make_cluster(database->name, to, new);
         databases->ops.cluster_made(databases->ops.owner, database, new);
+    }
+    uint64_t hash = hash_floors(new, name);
+    if (hash != database->hash) {
+        /* What was written there before is not known: everything. */
+        database->hash = hash;
+        (void)freshness_raise(hash);
     }
     if (is_moved || config_is_reconnect_needed(old, new))
         atomic_fetch_add(&database->generation, 1);
