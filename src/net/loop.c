@@ -5,6 +5,9 @@
  * on hooks, which the prepare handle runs just before the thread sleeps. The same place puts out
  * the log and forgets the clock reading, so that the next callback reads the clock anew.
  *
+ * Timers are descriptors of their own, not libuv's: with one of those active every epoll_wait has a
+ * timeout, and arming the clock for each sleep costs more than everything else here.
+ *
  * The mailbox is a stack of messages with one atomic head: posting is one exchange and one wake,
  * the receiver takes the whole stack and reverses it.
  */
@@ -16,6 +19,9 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
 #include <uv.h>
 
 #define HOOK_ROUNDS_MAX 1000u
@@ -138,31 +144,56 @@ void loop_not_at_end(struct loop *loop, struct loop_hook *hook) {
     if (link_is_listed(&hook->link)) list_remove(&loop->hooks, &hook->link);
 }
 
-static void on_timer(uv_timer_t *handle) {
-    struct loop_timer *timer = handle->data;
-    timer->run(timer);
+struct timer_handle {
+    uv_poll_t poll;
+    int fd;
+    struct loop_timer *timer;
+};
+
+static void on_timer(uv_poll_t *poll, int status, int events) {
+    struct timer_handle *handle = (struct timer_handle *)(void *)poll;
+    uint64_t count;
+    (void)status;
+    (void)events;
+    if (read(handle->fd, &count, sizeof count) != (ssize_t)sizeof count) return;
+    handle->timer->run(handle->timer);
 }
 
 static void on_timer_closed(uv_handle_t *handle) {
     memory_free(handle);
 }
 
+static struct timer_handle *timer_open(struct loop *loop, struct loop_timer *timer) {
+    struct timer_handle *handle = memory_new(sizeof *handle);
+    handle->timer = timer;
+    handle->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    CHECK(handle->fd >= 0);
+    CHECK(uv_poll_init(&loop->uv, &handle->poll, handle->fd) == 0);
+    CHECK(uv_poll_start(&handle->poll, UV_READABLE, on_timer) == 0);
+    return handle;
+}
+
+static struct timespec timespec_of_ms(uint64_t ms) {
+    return (struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+}
+
 void loop_timer_start(struct loop *loop, struct loop_timer *timer, uint64_t first_ms,
                       uint64_t repeat_ms) {
-    uv_timer_t *handle = timer->handle;
-    if (handle == NULL) {
-        handle = memory_new(sizeof *handle);
-        CHECK(uv_timer_init(&loop->uv, handle) == 0);
-        handle->data = timer;
-        timer->handle = handle;
-    }
-    CHECK(uv_timer_start(handle, on_timer, first_ms, repeat_ms) == 0);
+    if (timer->handle == NULL) timer->handle = timer_open(loop, timer);
+    struct timer_handle *handle = timer->handle;
+    struct itimerspec times = {.it_value = timespec_of_ms(first_ms),
+                               .it_interval = timespec_of_ms(repeat_ms)};
+    if (first_ms == 0) times.it_value.tv_nsec = 1; /* all zero would stop it */
+    CHECK(timerfd_settime(handle->fd, 0, &times, NULL) == 0);
 }
 
 void loop_timer_stop(struct loop_timer *timer) {
-    if (timer->handle == NULL) return;
-    uv_close(timer->handle, on_timer_closed);
+    struct timer_handle *handle = timer->handle;
+    if (handle == NULL) return;
     timer->handle = NULL;
+    CHECK(uv_poll_stop(&handle->poll) == 0);
+    (void)close(handle->fd);
+    uv_close((uv_handle_t *)&handle->poll, on_timer_closed);
 }
 
 void loop_post(struct loop *loop, struct loop_mail *mail) {
