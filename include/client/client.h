@@ -62,6 +62,8 @@ struct client {
     char transaction; /* as the client was told last: 'I', 'T' or 'E' */
     bool is_admin;
     bool may_write;         /* the transaction at hand may have written */
+    bool may_reach_out;     /* it ran what may act outside of it */
+    bool has_ended;         /* it has ended since the last ReadyForQuery */
     bool is_syncing;        /* a parameter change has to be answered first */
     bool is_forced_primary; /* the group was refused by a replica */
     bool is_stuck;          /* requests in hand have to wait for answers */

@@ -84,11 +84,12 @@ static void note_session(struct client *client, const struct traits *traits) {
 static uint32_t take_traits(struct client *client, const struct traits *traits) {
     note_session(client, traits);
     if (traits->flags & TRAITS_MAY_WRITE) client->may_write = true;
+    if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)) client->may_reach_out = true;
     return traits->flags;
 }
 
 static uint32_t take_anything(struct client *client) {
-    client->may_write = true;
+    client->may_write = client->may_reach_out = true;
     return ANYTHING;
 }
 
@@ -232,6 +233,7 @@ enum judgement judge_group(struct client *client, struct bytes bytes) {
     bool is_in_hand = length > 0 && length <= limit && !has_flush;
     if (length == 0 && !has_flush && bytes.len < limit) return JUDGE_MORE;
     client->is_routed = true;
+    client->may_reach_out = false;
     client->borrower.avoid = 0;
     struct route_request *request = &client->route_request;
     request->why = "";

@@ -123,12 +123,24 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
 
 /* ---- what ends something */
 
+/* Nobody sees what an open transaction has written: its floors are raised when it ends. What else
+ * it may have done is not hidden if it is not understood: dblink commits by itself. */
+static bool is_hidden(const struct client *client) {
+    return client->transaction == 'T' && !client->has_ended && !client->may_reach_out;
+}
+
+static bool is_end_of_transaction(struct bytes tag) {
+    return bytes_equal_text(tag, "COMMIT") || bytes_equal_text(tag, "ROLLBACK") ||
+           bytes_equal_text(tag, "PREPARE TRANSACTION");
+}
+
 static void on_complete(const struct reply *reply, const struct pipeline_match *match) {
     struct client *client = reply->client;
-    relay_raise_floor(client);
     struct bytes tag = bytes_of(reply->at + MESSAGE_HEAD_BYTES, reply->len - MESSAGE_HEAD_BYTES);
-    if (match->verdict != PIPELINE_PASS || tag.len < 12 || tag.at[0] != 'D') return;
-    tag.len--;
+    if (tag.len > 0) tag.len--;
+    if (is_end_of_transaction(tag)) client->has_ended = true;
+    if (!is_hidden(client)) relay_raise_floor(client);
+    if (match->verdict != PIPELINE_PASS || tag.len < 11 || tag.at[0] != 'D') return;
     if (!bytes_equal_text(tag, "DEALLOCATE ALL") && !bytes_equal_text(tag, "DISCARD ALL")) return;
     struct server_memory *memory = reply->server->memory;
     prepared_clear(&client->names, &client->set->statements);
@@ -161,7 +173,8 @@ static void on_parameters_done(const struct reply *reply) {
 static void on_ready(const struct reply *reply, const struct pipeline_match *match) {
     struct client *client = reply->client;
     char status = reply->at[MESSAGE_HEAD_BYTES];
-    relay_raise_floor(client);
+    if (status == 'I' || !is_hidden(client)) relay_raise_floor(client);
+    client->has_ended = false;
     reply->server->transaction = status;
     client->is_copying = false;
     if (match->verdict == PIPELINE_DROP) {
