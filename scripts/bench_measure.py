@@ -113,7 +113,7 @@ class Window:
         servers = [spent(node.process.pid) for node in nodes]
         foreign = end.busy - begin.busy - spent(os.getpid())
         self.replicas = sum(servers[1:]) / max(sum(servers), 1 / TICKS)
-        self.others = max(0.0, foreign / (self.seconds * os.cpu_count()))
+        self.others = min(max(0.0, foreign / (self.seconds * os.cpu_count())), 1.0)
 
     def record(self, rate, units):
         """The record of a load which went on at `rate`, with CPU seconds for each `units`."""
@@ -191,9 +191,11 @@ def pgbench(cluster, target, arguments, seconds, units):
         watchdog.cancel()
         process.kill()
         process.wait()
-    if status != 0 or progress.end is None or progress.done <= 0:
-        errors = [line for line in progress.complaints if "error" in line]
+    errors = [line for line in progress.complaints if "error" in line]
+    if status != 0 or errors:
         raise Failed(errors[0] if errors else f"pgbench ended with status {status}")
+    if progress.end is None or progress.done <= 0:
+        raise Failed("pgbench did nothing in the seconds that count: starved by others?")
     window = Window(progress.begin, progress.end, target.pid, cluster.nodes)
     record = window.record(progress.rate, units)
     word = "average connection time" if "-C" in arguments else "latency average"
