@@ -14,22 +14,11 @@
 
 #include "auth/users.h"
 #include "auth/verify.h"
+#include "client/client_set.h"
 #include "client/pipeline.h"
 #include "pool/pool.h"
 #include "session/parameters.h"
 #include "session/prepared.h"
-
-enum client_state {
-    CLIENT_STARTUP,
-    CLIENT_LOGIN,
-    CLIENT_WELCOME,
-    CLIENT_IDLE,
-    CLIENT_WAITING,
-    CLIENT_ACTIVE,
-    CLIENT_CONSOLE,
-    CLIENT_CLOSED,
-    CLIENT_STATE_COUNT
-};
 
 /* Reads the replies of the server at hand. */
 struct reply_cursor {
@@ -46,8 +35,6 @@ struct client_retry {
     bool is_discarding; /* the answer was a refusal: what follows is dropped up to the end */
     bool is_second;     /* the group is being sent again: not a third time */
 };
-
-struct client_set;
 
 struct client {
     struct stream stream;
@@ -102,48 +89,6 @@ struct client {
     void *console; /* the console's, in CONSOLE */
 };
 
-struct client_set_ops {
-    /* A client of a console database has logged in; `is_admin` and client->console are the
-     * console's to set. False: not allowed. */
-    bool (*console_login)(void *owner, struct client *client, bool is_local_owner);
-    /* One simple Query of a console client, NUL-terminated. */
-    void (*console_query)(void *owner, struct client *client, const char *text);
-    void (*console_left)(void *owner, struct client *client);
-    /* A cancel request carried the key of a console client. */
-    void (*console_cancel)(void *owner, struct client *client);
-    /* Gives the connection to worker 0, where the console is, with the first packet. False if
-     * this is worker 0. Owns the descriptor and copies the packet if true. */
-    bool (*move_to_console)(void *owner, int fd, struct bytes packet);
-    /* A cancel request: `key` has 8 bytes. May be for another worker. */
-    void (*cancel)(void *owner, const char *key);
-    void *owner;
-};
-
-/* All clients of one worker. */
-struct client_set {
-    struct loop *loop;
-    struct pool_set *pools;
-    struct client_set_ops ops;
-    struct traits_cache *traits; /* NULL: nothing is routed */
-    struct statements statements;
-    struct texts *texts;
-    struct map keys;
-    struct list clients[CLIENT_STATE_COUNT];
-    struct loop_hook hook; /* frees what was closed, lets the released go on */
-    struct list released;  /* clients with requests left after their server went back */
-    struct buf scratch;    /* messages being made, during one callback */
-    struct buf spare[16];  /* memory for short-lived buffers */
-    unsigned spare_count;
-    _Atomic int *total; /* clients of the whole process, for max_client_conn */
-    _Atomic int *load;  /* clients of this worker, those handed over to it included */
-    bool is_refusing;   /* shutting down: no new logins */
-    uint64_t faults[FAULT_COUNTER_COUNT];
-};
-
-void client_set_init(struct client_set *set);
-void client_set_release(struct client_set *set);
-void client_set_tick(struct client_set *set);
-
 /* Takes over a connection, which may come with its first packet. */
 void client_accept(struct client_set *set, int fd, struct bytes packet);
 
@@ -159,10 +104,6 @@ void client_close(struct client *client, const char *reason);
 /* The only way to change state. */
 void client_become(struct client *client, enum client_state state);
 
-/* Parts of a database are no longer there: closes all its clients. */
-void client_set_close_database(struct client_set *set, const struct database *database,
-                               enum fault_id fault);
-
 const char *client_state_text(const struct client *client);
 
 /* A line about a client in the log: "C-0x7: db/user@host:port text". */
@@ -172,7 +113,5 @@ void client_log(const struct client *client, int level, const char *format, ...)
 /* For client_login.c and relay.c. */
 void client_login_bytes(struct client *client, const char *at, size_t len);
 void client_login_welcome(struct client *client); /* in WELCOME, once there is a greeting */
-struct buf client_spare_take(struct client_set *set);
-void client_spare_give(struct client_set *set, struct buf *buf);
 
 #endif

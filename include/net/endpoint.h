@@ -22,12 +22,18 @@ struct endpoint_options {
     int user_timeout_ms;
 };
 
+/* Where to; `options` may be NULL. Only read during the call. */
+struct endpoint_target {
+    const char *host;
+    unsigned port;
+    const struct endpoint_options *options;
+};
+
 /* One attempt to connect. `done` is called once, never from within endpoint_dial: with a
  * connected descriptor (error NULL) which the callee owns, or with -1 and what went wrong; `error`
  * starts with "server DNS lookup failed" or "connect failed". */
 struct endpoint_dial;
-struct endpoint_dial *endpoint_dial(struct loop *loop, const char *host, unsigned port,
-                                    const struct endpoint_options *options,
+struct endpoint_dial *endpoint_dial(struct loop *loop, const struct endpoint_target *target,
                                     void (*done)(void *owner, int fd, const char *error),
                                     void *owner);
 

@@ -12,44 +12,12 @@
 #define WEIR_POOL_POOL_H
 
 #include "auth/scram.h"
-#include "cluster/route.h"
 #include "core/stats.h"
-#include "net/endpoint.h"
+#include "pool/borrower.h"
 #include "pool/database.h"
 #include "pool/permit.h"
+#include "pool/pool_set.h"
 #include "pool/server.h"
-#include "proto/fault.h"
-
-struct users;
-struct user;
-struct pool_set;
-
-/* What a borrower is told. All but `bytes` and `drained` come at the end of a turn. */
-struct borrower_ops {
-    void (*lent)(struct borrower *borrower, struct server *server);
-    void (*bytes)(struct borrower *borrower, const char *at, size_t len);
-    void (*drained)(struct borrower *borrower); /* the server takes bytes again */
-    /* The server has gone while it was lent; it is not to be used any more. */
-    void (*lost)(struct borrower *borrower, const char *reason);
-    /* Nobody can serve this waiter; it has left the line. With `fields`, in a server's words. */
-    void (*refused)(struct borrower *borrower, enum fault_id fault, const char *argument,
-                    const struct fault_fields *fields);
-    /* What the waiter waited for has become impossible: judge its route anew. */
-    void (*rejudge)(struct borrower *borrower);
-};
-
-struct borrower {
-    const struct borrower_ops *ops;
-    struct pool *pool;     /* while it waits or has borrowed */
-    struct server *server; /* while it has borrowed */
-    struct link waiting;
-    enum pool_line line;
-    bool wants_greeting_only;  /* a login that waits for the pool's first server */
-    uint64_t since_us;         /* when it came into the line */
-    uint64_t avoid;            /* nodes that refused the pool while this one waited */
-    const struct route *route; /* the borrower's own, with the request it came from */
-    const struct route_request *request;
-};
 
 /* The servers of a pool on one node. */
 struct pool_node {
@@ -93,53 +61,6 @@ struct pool {
     struct stats stats;
 };
 
-/* What the pool layer needs from above. */
-struct pool_ops {
-    void (*server_forget)(void *owner, struct server *server); /* free server->memory */
-    /* Has another worker call pool_set_wake with that key. */
-    void (*wake)(void *owner, unsigned worker, struct bytes key);
-    void *owner;
-};
-
-struct pool_set {
-    struct loop *loop;
-    unsigned worker;
-    unsigned workers;
-    struct config *config; /* one reference */
-    struct users *users;   /* one reference */
-    struct databases *databases;
-    struct permits *permits;
-    struct texts *texts;
-    struct pool_ops ops;
-    struct map pools;
-    struct list all;
-    struct list service; /* pools to be served at the end of the turn */
-    struct list closed;  /* servers to be freed there */
-    struct list cancels; /* cancel requests under way */
-    struct loop_hook hook;
-    struct endpoint_options socket_options;
-    /* Names of the tracked parameters, in the order of server->parameters. */
-    const char *tracked[SERVER_PARAMETERS_MAX];
-    unsigned tracked_count;
-    bool is_paused;
-    bool is_shutting_down; /* no waiter is served any more */
-    bool is_draining;      /* whoever needs a server is told that the pooler ends */
-};
-
-/* Fills in a set whose loop, worker numbers, shared parts and ops the caller has set; takes over
- * one reference each of config and users. */
-void pool_set_init(struct pool_set *set, struct config *config, struct users *users);
-
-/* Closes every server and frees every pool. */
-void pool_set_release(struct pool_set *set);
-
-/* New settings: sizes, modes and times follow; pools of changed databases get new nodes and
- * their old servers are closed as they become idle. Takes over the references. */
-void pool_set_apply(struct pool_set *set, struct config *config, struct users *users);
-
-/* Timeouts; about ten times a second. */
-void pool_set_tick(struct pool_set *set);
-
 /* The pool of a database and a user, made if need be. */
 struct pool *pool_get(struct pool_set *set, struct database *database, struct bytes user);
 
@@ -158,20 +79,6 @@ void pool_abandon(struct server *server, unsigned owed_ready, bool is_cancel_wan
 /* Has the pool served at the end of this turn. */
 void pool_serve_later(struct pool *pool);
 
-/* Another worker has left something to the pool with that key: serves it. */
-void pool_set_wake(struct pool_set *set, struct bytes key);
-
-/* Another worker or the prober has news for all pools of this worker. */
-void pool_set_serve_all(struct pool_set *set);
-
-/* Closes the servers of one node of a cluster, with a reason for log and borrowers. */
-void pool_set_reset_node(struct pool_set *set, const struct cluster *cluster, unsigned node,
-                         const char *why);
-
-/* PAUSE and RESUME; `database` NULL means all. True when no server is lent any more. */
-bool pool_set_is_quiet(const struct pool_set *set, const struct database *database);
-void pool_set_close_idle(struct pool_set *set, const struct database *database, const char *reason);
-
 /* Servers in a state, over all nodes, and waiters in both lines. */
 size_t pool_count(const struct pool *pool, enum server_state state);
 size_t pool_waiters(const struct pool *pool);
@@ -179,7 +86,6 @@ size_t pool_waiters(const struct pool *pool);
 uint64_t pool_oldest_us(const struct pool *pool);
 
 /* For server.c. */
-void pool_node_attached(struct pool_node *node, struct server *server);
 void pool_server_ready(struct server *server); /* logged in, or cleaned: idle now */
 void pool_server_closed(struct server *server);
 void pool_login_failed(struct pool_node *node, const struct fault_fields *fields,

@@ -306,24 +306,23 @@ static void on_dial_lookup(void *owner, const char *text, const char *error) {
     dial_connect(dial, &address, size);
 }
 
-struct endpoint_dial *endpoint_dial(struct loop *loop, const char *host, unsigned port,
-                                    const struct endpoint_options *options,
+struct endpoint_dial *endpoint_dial(struct loop *loop, const struct endpoint_target *target,
                                     void (*done)(void *owner, int fd, const char *error),
                                     void *owner) {
     struct endpoint_dial *dial = memory_new(sizeof *dial);
     dial->loop = loop;
     dial->hook.run = dial_tell;
-    dial->port = port;
+    dial->port = target->port;
     dial->fd = -1;
     dial->done = done;
     dial->owner = owner;
-    if (options != NULL) dial->options = *options;
-    if (!host_is_unix(host)) {
-        dial->lookup = endpoint_lookup(loop, host, on_dial_lookup, dial);
+    if (target->options != NULL) dial->options = *target->options;
+    if (!host_is_unix(target->host)) {
+        dial->lookup = endpoint_lookup(loop, target->host, on_dial_lookup, dial);
         return dial;
     }
     char path[ENDPOINT_TEXT_SIZE * 2];
-    (void)snprintf(path, sizeof path, "%s/.s.PGSQL.%u", host, port);
+    (void)snprintf(path, sizeof path, "%s/.s.PGSQL.%u", target->host, target->port);
     union any_address address;
     socklen_t size = unix_address(&address, path);
     if (size == 0) {

@@ -94,8 +94,8 @@ void cancel_start(struct server *server) {
     server->cancels++;
     list_append(&set->cancels, &cancel->link);
     loop_timer_start(set->loop, &cancel->timer, CANCEL_WAIT_MS, 0);
-    cancel->dial =
-        endpoint_dial(set->loop, node->host, node->port, &set->socket_options, on_dialled, cancel);
+    struct endpoint_target target = {node->host, node->port, &set->socket_options};
+    cancel->dial = endpoint_dial(set->loop, &target, on_dialled, cancel);
 }
 
 void cancel_close_all(struct pool_set *set) {

@@ -283,8 +283,8 @@ struct server *server_open(struct pool *pool, struct pool_node *node) {
     list_append(&node->servers[SERVER_CONNECTING], &server->link);
     node->servers_count++;
     const struct node *place = cluster_node_const(node->cluster, server->host);
-    server->dial = endpoint_dial(set->loop, place->host, place->port, &set->socket_options,
-                                 on_dialled, server);
+    struct endpoint_target target = {place->host, place->port, &set->socket_options};
+    server->dial = endpoint_dial(set->loop, &target, on_dialled, server);
     return server;
 }
 

@@ -1,0 +1,80 @@
+/*
+ * All clients of one worker: their lists, one for each state, their cancel keys, what they share,
+ * and what they need from above.
+ */
+#ifndef WEIR_CLIENT_CLIENT_SET_H
+#define WEIR_CLIENT_CLIENT_SET_H
+
+#include "core/buf.h"
+#include "core/text.h"
+#include "net/loop.h"
+#include "pool/pool_set.h"
+#include "proto/fault.h"
+#include "session/prepared.h"
+#include "sql/traits.h"
+
+struct client;
+
+enum client_state {
+    CLIENT_STARTUP,
+    CLIENT_LOGIN,
+    CLIENT_WELCOME,
+    CLIENT_IDLE,
+    CLIENT_WAITING,
+    CLIENT_ACTIVE,
+    CLIENT_CONSOLE,
+    CLIENT_CLOSED,
+    CLIENT_STATE_COUNT
+};
+
+struct client_set_ops {
+    /* A client of a console database has logged in; `is_admin` and client->console are the
+     * console's to set. False: not allowed. */
+    bool (*console_login)(void *owner, struct client *client, bool is_local_owner);
+    /* One simple Query of a console client, NUL-terminated. */
+    void (*console_query)(void *owner, struct client *client, const char *text);
+    void (*console_left)(void *owner, struct client *client);
+    /* A cancel request carried the key of a console client. */
+    void (*console_cancel)(void *owner, struct client *client);
+    /* Gives the connection to worker 0, where the console is, with the first packet. False if
+     * this is worker 0. Owns the descriptor and copies the packet if true. */
+    bool (*move_to_console)(void *owner, int fd, struct bytes packet);
+    /* A cancel request: `key` has 8 bytes. May be for another worker. */
+    void (*cancel)(void *owner, const char *key);
+    void *owner;
+};
+
+/* All clients of one worker. */
+struct client_set {
+    struct loop *loop;
+    struct pool_set *pools;
+    struct client_set_ops ops;
+    struct traits_cache *traits; /* NULL: nothing is routed */
+    struct statements statements;
+    struct texts *texts;
+    struct map keys;
+    struct list clients[CLIENT_STATE_COUNT];
+    struct loop_hook hook; /* frees what was closed, lets the released go on */
+    struct list released;  /* clients with requests left after their server went back */
+    struct buf scratch;    /* messages being made, during one callback */
+    struct buf spare[16];  /* memory for short-lived buffers */
+    unsigned spare_count;
+    _Atomic int *total; /* clients of the whole process, for max_client_conn */
+    _Atomic int *load;  /* clients of this worker, those handed over to it included */
+    bool is_refusing;   /* shutting down: no new logins */
+    uint64_t faults[FAULT_COUNTER_COUNT];
+};
+
+void client_set_init(struct client_set *set);
+void client_set_release(struct client_set *set);
+void client_set_tick(struct client_set *set);
+
+/* Parts of a database are no longer there: closes all its clients. */
+void client_set_close_database(struct client_set *set, const struct database *database,
+                               enum fault_id fault);
+
+/* Memory for short-lived buffers, so that none is allocated for a request. */
+struct buf client_spare_take(struct client_set *set);
+void client_spare_give(struct client_set *set, struct buf *buf);
+
+#endif

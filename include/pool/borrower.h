@@ -1,0 +1,43 @@
+/*
+ * A borrower: whoever wants a server of a pool, waits for one in its line, or has one.
+ */
+#ifndef WEIR_POOL_BORROWER_H
+#define WEIR_POOL_BORROWER_H
+
+#include "cluster/route.h"
+#include "core/list.h"
+#include "pool/permit.h"
+#include "proto/fault.h"
+
+struct borrower;
+struct pool;
+struct server;
+
+/* What a borrower is told. All but `bytes` and `drained` come at the end of a turn. */
+struct borrower_ops {
+    void (*lent)(struct borrower *borrower, struct server *server);
+    void (*bytes)(struct borrower *borrower, const char *at, size_t len);
+    void (*drained)(struct borrower *borrower); /* the server takes bytes again */
+    /* The server has gone while it was lent; it is not to be used any more. */
+    void (*lost)(struct borrower *borrower, const char *reason);
+    /* Nobody can serve this waiter; it has left the line. With `fields`, in a server's words. */
+    void (*refused)(struct borrower *borrower, enum fault_id fault, const char *argument,
+                    const struct fault_fields *fields);
+    /* What the waiter waited for has become impossible: judge its route anew. */
+    void (*rejudge)(struct borrower *borrower);
+};
+
+struct borrower {
+    const struct borrower_ops *ops;
+    struct pool *pool;     /* while it waits or has borrowed */
+    struct server *server; /* while it has borrowed */
+    struct link waiting;
+    enum pool_line line;
+    bool wants_greeting_only;  /* a login that waits for the pool's first server */
+    uint64_t since_us;         /* when it came into the line */
+    uint64_t avoid;            /* nodes that refused the pool while this one waited */
+    const struct route *route; /* the borrower's own, with the request it came from */
+    const struct route_request *request;
+};
+
+#endif

@@ -1,0 +1,78 @@
+/*
+ * All pools of one worker, with what they share: the loop, the settings, the tracked parameters,
+ * and what happens to them together.
+ */
+#ifndef WEIR_POOL_POOL_SET_H
+#define WEIR_POOL_POOL_SET_H
+
+#include "core/text.h"
+#include "net/endpoint.h"
+#include "net/loop.h"
+#include "pool/database.h"
+#include "pool/permit.h"
+#include "pool/server.h"
+
+struct users;
+
+/* What the pool layer needs from above. */
+struct pool_ops {
+    void (*server_forget)(void *owner, struct server *server); /* free server->memory */
+    /* Has another worker call pool_set_wake with that key. */
+    void (*wake)(void *owner, unsigned worker, struct bytes key);
+    void *owner;
+};
+
+struct pool_set {
+    struct loop *loop;
+    unsigned worker;
+    unsigned workers;
+    struct config *config; /* one reference */
+    struct users *users;   /* one reference */
+    struct databases *databases;
+    struct permits *permits;
+    struct texts *texts;
+    struct pool_ops ops;
+    struct map pools;
+    struct list all;
+    struct list service; /* pools to be served at the end of the turn */
+    struct list closed;  /* servers to be freed there */
+    struct list cancels; /* cancel requests under way */
+    struct loop_hook hook;
+    struct endpoint_options socket_options;
+    /* Names of the tracked parameters, in the order of server->parameters. */
+    const char *tracked[SERVER_PARAMETERS_MAX];
+    unsigned tracked_count;
+    bool is_paused;
+    bool is_shutting_down; /* no waiter is served any more */
+    bool is_draining;      /* whoever needs a server is told that the pooler ends */
+};
+
+/* Fills in a set whose loop, worker numbers, shared parts and ops the caller has set; takes over
+ * one reference each of config and users. */
+void pool_set_init(struct pool_set *set, struct config *config, struct users *users);
+
+/* Closes every server and frees every pool. */
+void pool_set_release(struct pool_set *set);
+
+/* New settings: sizes, modes and times follow; pools of changed databases get new nodes and
+ * their old servers are closed as they become idle. Takes over the references. */
+void pool_set_apply(struct pool_set *set, struct config *config, struct users *users);
+
+/* Timeouts; about ten times a second. */
+void pool_set_tick(struct pool_set *set);
+
+/* Another worker has left something to the pool with that key: serves it. */
+void pool_set_wake(struct pool_set *set, struct bytes key);
+
+/* Another worker or the prober has news for all pools of this worker. */
+void pool_set_serve_all(struct pool_set *set);
+
+/* Closes the servers of one node of a cluster, with a reason for log and borrowers. */
+void pool_set_reset_node(struct pool_set *set, const struct cluster *cluster, unsigned node,
+                         const char *why);
+
+/* PAUSE and RESUME; `database` NULL means all. True when no server is lent any more. */
+bool pool_set_is_quiet(const struct pool_set *set, const struct database *database);
+void pool_set_close_idle(struct pool_set *set, const struct database *database, const char *reason);
+
+#endif
