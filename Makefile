@@ -5,7 +5,7 @@
 #   build/weir               the release build
 #   build/PROFILE/weir       every other one (build/PROFILE-clang with clang)
 #   build/PROFILE/unit/      one binary for each tests/unit/FOLDER/test_FILE.c
-#   build/PROFILE/session    tests/session/*.c; a fake_FILE.c there takes the place of FILE.c
+#   build/PROFILE/session-driver  tests/session/*.c; a fake_FILE.c there replaces FILE.c
 #   build/PROFILE/replay/    one binary for each tests/fuzz/fuzz_NAME.c, reading a folder of inputs
 
 PROFILE  ?= release
@@ -82,7 +82,7 @@ $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libweir.a
 	@mkdir -p $(@D)
 	$(LINK) $^ $(ALL_LDLIBS) -lcmocka
 
-$(OUT)/session: $(SESSION)
+$(OUT)/session-driver: $(SESSION)
 	$(LINK) $^ $(ALL_LDLIBS)
 
 $(OUT)/replay/%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/tests/fuzz/replay.o $(OUT)/libweir.a
@@ -97,7 +97,7 @@ $(OUT)/fuzz/%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/libweir.a
 unit: $(UNIT) ## builds and runs the unit tests of PROFILE
 	@set -e; for test in $^; do echo "== $$test"; $$test; done
 
-session: $(if $(wildcard tests/session/*.c),$(OUT)/session) ## builds and runs the session driver
+session: $(if $(wildcard tests/session/*.c),$(OUT)/session-driver) ## builds and runs the session driver
 	@set -e; for test in $^; do echo "== $$test"; $$test; done
 
 replay: $(FUZZ_NAMES:%=$(OUT)/replay/%) ## feeds the committed inputs to each fuzz target
@@ -120,7 +120,7 @@ test: ## installs what is missing, builds and runs all tests: scripts/test
 	scripts/test
 
 ##
-everything: all $(UNIT) $(FUZZ_NAMES:%=$(OUT)/replay/%) $(if $(TESTS),$(OUT)/session)
+everything: all $(UNIT) $(FUZZ_NAMES:%=$(OUT)/replay/%) $(if $(TESTS),$(OUT)/session-driver)
 
 check: ## all gates: warnings, format, clang-tidy, layers, sizes, banned calls, sanitizers
 	$(MAKE) -j$(JOBS) check-sources
