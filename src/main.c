@@ -76,7 +76,7 @@ static int explain_route(const char *sql) {
     node_become(cluster_node(cluster, 0), NODE_PRIMARY, NODE_UP);
     for (size_t i = 1; i < COUNT(members); i++) {
         node_become(cluster_node(cluster, i), NODE_REPLICA, NODE_UP);
-        node_sample(cluster_node(cluster, i), 1000, 1000);
+        node_sample(cluster_node(cluster, i), freshness_now(), freshness_now());
     }
     cluster_set_primary(cluster, 0);
     struct traits_cache *cache = traits_cache_new(1, UINT32_MAX, NULL);
