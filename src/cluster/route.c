@@ -36,7 +36,7 @@ static const struct rule rules[] = {
     [ROUTE_HINTED_REPLICA] = {ROUTE_REPLICA, ARGUMENT_NONE, "a hint asks for it", ""},
     [ROUTE_PLAIN_TRANSACTION] = {ROUTE_PRIMARY, ARGUMENT_NONE,
                                  "a transaction that is not declared READ ONLY", ""},
-    [ROUTE_NOT_UNDERSTOOD] = {ROUTE_PRIMARY, ARGUMENT_WHY, "not understood: ", ""},
+    [ROUTE_NOT_UNDERSTOOD] = {ROUTE_PRIMARY, ARGUMENT_WHY, "", ""},
     [ROUTE_NEEDS_PRIMARY] = {ROUTE_PRIMARY, ARGUMENT_WHY, "", ""},
     [ROUTE_READ_TRANSACTION] = {ROUTE_REPLICA, ARGUMENT_NONE, "a READ ONLY transaction", ""},
     [ROUTE_READ] = {ROUTE_REPLICA, ARGUMENT_NONE, "plain read", ""},

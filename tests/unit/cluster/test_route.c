@@ -269,7 +269,7 @@ static const struct {
     {0, "", NULL, "replica: plain read"},
     {WRITES, "DELETE", NULL, "primary: DELETE"},
     {WRITES, NULL, NULL, "primary: it may write"},
-    {UNKNOWN, "too long to parse now", NULL, "primary: not understood: too long to parse now"},
+    {UNKNOWN, "too long to parse now", NULL, "primary: too long to parse now"},
     {0, "", "work_mem", "primary: the session has set work_mem, which is not replayed on replicas"},
     {TRAITS_BEGINS, "", NULL, "primary: a transaction that is not declared READ ONLY"},
     {TRAITS_HINT_REPLICA, "", NULL, "replica: a hint asks for it"},
