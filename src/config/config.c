@@ -355,7 +355,10 @@ static struct config *read_all(struct reader *reader, const char *name) {
     buf_release(&reader->where);
     if (!reader->has_pooler_section)
         errors_add(reader->errors, "no [pgbouncer] section in configuration (%s)", name);
-    if (reader->errors->count > before) config_unref(&reader->config);
+    if (reader->errors->count > before) {
+        (void)snapshot_finish(reader->config, reader->errors); /* tells the rest of the errors */
+        config_unref(&reader->config);
+    }
     return reader->config;
 }
 

@@ -146,7 +146,8 @@ bool snapshot_finish(struct config *config, struct config_errors *errors) {
         hosts_derive(config, database, errors);
         database_check(config, database, errors);
     }
-    for (size_t i = 0; i < nodes->count && errors->count == before; i++)
+    /* With errors before, a node may be unknown only because its database was not understood. */
+    for (size_t i = 0; i < nodes->count && errors->count == 0; i++)
         node_check(config, nodes->at[i], errors);
     logins_check(config, errors);
     return errors->count == before;
