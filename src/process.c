@@ -516,6 +516,7 @@ static bool start(struct process *process) {
     }
     buf_release(&error);
     if (!is_up || !write_pidfile(config->pidfile)) return false;
+    process->has_pidfile = config->pidfile[0] != '\0';
     databases_make_all(process->databases, config);
     derive_later(process);
     for (unsigned i = 1; i < process->workers_count; i++) worker_start(&process->workers[i]);
@@ -545,7 +546,7 @@ static void release(struct process *process) {
     databases_free(&process->databases);
     permits_free(&process->permits);
     if (process->has_deriver) CHECK(pthread_join(process->deriver, NULL) == 0);
-    if (process->config->pidfile[0] != '\0') (void)unlink(process->config->pidfile);
+    if (process->has_pidfile) (void)unlink(process->config->pidfile);
     users_free(&process->users);
     config_unref(&process->config);
     memory_free(process->workers);

@@ -53,6 +53,7 @@ struct process {
     uint64_t stats_due_us;
     pthread_t deriver;
     bool has_deriver;
+    bool has_pidfile; /* ours, to be removed at the end */
 };
 
 /* Starts, runs and ends; takes over the reference of config. Returns the exit status. */
