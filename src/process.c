@@ -32,6 +32,7 @@ static void *derive_all(void *argument) {
 
 /* Makes the verifiers of plain secrets ahead of the first logins, on a thread of its own. */
 static void derive_later(struct process *process) {
+    if (process->config->auth_type == AUTH_TYPE_TRUST) return;
     if (process->has_deriver) CHECK(pthread_join(process->deriver, NULL) == 0);
     process->has_deriver = true;
     CHECK(pthread_create(&process->deriver, NULL, derive_all, users_retain(process->users)) == 0);
@@ -528,6 +529,9 @@ static bool start(struct process *process) {
 }
 
 static void release(struct process *process) {
+    sigset_t all;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, NULL); /* a late signal must not end it half-way */
     for (unsigned i = 1; i < process->workers_count; i++) worker_join(&process->workers[i]);
     stop_listening(process);
     parser_free(&process->parser);

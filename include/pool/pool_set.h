@@ -14,6 +14,16 @@
 
 struct users;
 
+/* Places in pool_set->tracked of the parameters that are always tracked; extra ones follow. */
+enum pool_tracked {
+    TRACKED_CLIENT_ENCODING,
+    TRACKED_DATESTYLE,
+    TRACKED_TIMEZONE,
+    TRACKED_STANDARD_CONFORMING_STRINGS,
+    TRACKED_APPLICATION_NAME,
+    TRACKED_ALWAYS
+};
+
 /* What the pool layer needs from above. */
 struct pool_ops {
     void (*server_forget)(void *owner, struct server *server); /* free server->memory */

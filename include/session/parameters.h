@@ -47,8 +47,7 @@ void parameters_accepted(const struct parameters *parameters, const struct pool_
 
 /* How the client's statements are read (sql/traits.h), and the parse context under which they are
  * prepared; the latter is appended as text. */
-struct traits_context parameters_context(const struct parameters *parameters,
-                                         const struct pool_set *set);
+struct traits_context parameters_context(const struct parameters *parameters);
 void parameters_parse_context(const struct parameters *parameters, const struct pool_set *set,
                               struct buf *context);
 

@@ -95,7 +95,7 @@ static uint32_t take_anything(struct client *client) {
 
 static uint32_t take_text(struct client *client, struct bytes text) {
     struct client_set *set = client->set;
-    struct traits_context context = parameters_context(&client->parameters, set->pools);
+    struct traits_context context = parameters_context(&client->parameters);
     return take_traits(client, traits_of(set->traits, text, &context, loop_now_us(set->loop)));
 }
 
@@ -251,7 +251,7 @@ enum judgement judge_group(struct client *client, struct bytes bytes) {
 
 void judge_correct(struct client *client, struct bytes group) {
     struct client_set *set = client->set;
-    struct traits_context context = parameters_context(&client->parameters, set->pools);
+    struct traits_context context = parameters_context(&client->parameters);
     for (size_t pos = 0; pos < group.len;) {
         const char *head = group.at + pos;
         uint32_t length = message_length(head);

@@ -274,7 +274,7 @@ static void keep_unnamed(const struct request *request, struct bytes body) {
     buf_release(&context);
     struct bytes text, rest;
     if (!is_new || client->set->traits == NULL || !message_text(body, &text, &rest)) return;
-    struct traits_context how = parameters_context(&client->parameters, client->set->pools);
+    struct traits_context how = parameters_context(&client->parameters);
     client->unnamed->traits =
         *traits_of(client->set->traits, text, &how, loop_now_us(client->set->loop));
 }
@@ -298,7 +298,7 @@ static struct statement *intern(const struct request *request, struct bytes body
     buf_release(&context);
     struct bytes text, rest;
     if (is_new && client->set->traits != NULL && message_text(body, &text, &rest)) {
-        struct traits_context how = parameters_context(&client->parameters, client->set->pools);
+        struct traits_context how = parameters_context(&client->parameters);
         statement->traits =
             *traits_of(client->set->traits, text, &how, loop_now_us(client->set->loop));
         statement->traits.names = bytes_of(NULL, 0);

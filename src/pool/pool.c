@@ -41,8 +41,18 @@ static struct pool_node *node_new(struct pool *pool, struct cluster *cluster, un
     return node;
 }
 
+/* What was counted on a node that goes stays in the pool's sums. */
+static void keep_counts(struct pool *pool, const struct stats *stats) {
+    struct stats_values values = {0};
+    stats_sum(&values, stats);
+#define STATS_KEEP(name, metric, help) stats_add(&pool->stats.name, values.name);
+    STATS_COUNTERS(STATS_KEEP)
+#undef STATS_KEEP
+}
+
 static void node_free(struct pool_node *node) {
     struct pool_set *set = node->pool->set;
+    keep_counts(node->pool, &node->stats);
     for (unsigned line = 0; line < POOL_LINE_COUNT; line++)
         pool_shared_publish(node->shared, set->worker, line, 0);
     permits_put(set->permits, &node->shared);
@@ -303,10 +313,14 @@ void pool_set_init(struct pool_set *set, struct config *config, struct users *us
                                                     .keepalive_idle_s = config->tcp_keepidle,
                                                     .keepalive_interval_s = config->tcp_keepintvl,
                                                     .user_timeout_ms = config->tcp_user_timeout};
-    static const char *const always[] = {"client_encoding", "DateStyle", "TimeZone",
-                                         "standard_conforming_strings", "application_name"};
-    set->tracked_count = 0;
-    for (size_t i = 0; i < COUNT(always); i++) set->tracked[set->tracked_count++] = always[i];
+    static const char *const always[TRACKED_ALWAYS] = {
+        [TRACKED_CLIENT_ENCODING] = "client_encoding",
+        [TRACKED_DATESTYLE] = "DateStyle",
+        [TRACKED_TIMEZONE] = "TimeZone",
+        [TRACKED_STANDARD_CONFORMING_STRINGS] = "standard_conforming_strings",
+        [TRACKED_APPLICATION_NAME] = "application_name"};
+    memcpy(set->tracked, always, sizeof always);
+    set->tracked_count = TRACKED_ALWAYS;
     const struct setting_list *extra = &config->track_extra_parameters;
     for (size_t i = 0; i < extra->count && set->tracked_count < SERVER_PARAMETERS_MAX; i++)
         set->tracked[set->tracked_count++] = memory_copy_text(extra->items[i]);
@@ -337,7 +351,7 @@ void pool_set_release(struct pool_set *set) {
     }
     map_release(&set->pools);
     loop_not_at_end(set->loop, &set->hook);
-    for (unsigned i = 5; i < set->tracked_count; i++)
+    for (unsigned i = TRACKED_ALWAYS; i < set->tracked_count; i++)
         memory_free((void *)(uintptr_t)set->tracked[i]);
     config_unref(&set->config);
     users_free(&set->users);

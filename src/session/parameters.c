@@ -116,17 +116,17 @@ void parameters_accepted(const struct parameters *parameters, const struct pool_
     }
 }
 
-struct traits_context parameters_context(const struct parameters *parameters,
-                                         const struct pool_set *set) {
+struct traits_context parameters_context(const struct parameters *parameters) {
     struct traits_context context = {.standard_conforming_strings = true,
                                      .safe_backslash_quote = true};
-    int encoding = parameters_index(set, bytes_of_text("client_encoding"));
-    int strings = parameters_index(set, bytes_of_text("standard_conforming_strings"));
-    if (encoding >= 0 && parameters->values[encoding] != NULL)
-        context.client_encoding = parameters->values[encoding]->at;
-    if (strings >= 0 && parameters->values[strings] != NULL)
+    const struct text *encoding = parameters->values[TRACKED_CLIENT_ENCODING];
+    const struct text *strings = parameters->values[TRACKED_STANDARD_CONFORMING_STRINGS];
+    /* The spelling that PostgreSQL reports is by far the commonest, and NULL means the same. */
+    if (encoding != NULL && !bytes_equal_text(bytes_of(encoding->at, encoding->len), "UTF8"))
+        context.client_encoding = encoding->at;
+    if (strings != NULL)
         context.standard_conforming_strings =
-            bytes_equal_nocase(bytes_of_text(parameters->values[strings]->at), "on");
+            bytes_equal_nocase(bytes_of(strings->at, strings->len), "on");
     return context;
 }
 
