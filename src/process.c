@@ -204,6 +204,18 @@ static bool add_listener(struct process *process, struct endpoint_listener *list
     return true;
 }
 
+static bool listen_on(struct process *process, const char *address, bool is_needed) {
+    const struct config *config = process->config;
+    char error[ENDPOINT_TEXT_SIZE] = "";
+    char what[ENDPOINT_TEXT_SIZE * 2];
+    unsigned port = (unsigned)config->listen_port;
+    (void)snprintf(what, sizeof what, "%s:%u", address, port);
+    struct endpoint_listener *listener =
+        endpoint_listen_tcp(process->workers[0].loop, address, port, config->listen_backlog, error);
+    if (listener == NULL && !is_needed) return true;
+    return add_listener(process, listener, what, error);
+}
+
 static bool listen_all(struct process *process) {
     const struct config *config = process->config;
     struct loop *loop = process->workers[0].loop;
@@ -212,11 +224,10 @@ static bool listen_all(struct process *process) {
     unsigned port = (unsigned)config->listen_port;
     for (size_t i = 0; i < config->listen_addr.count; i++) {
         const char *address = config->listen_addr.items[i];
-        (void)snprintf(what, sizeof what, "%s:%u", address, port);
-        if (!add_listener(process,
-                          endpoint_listen_tcp(loop, address, port, config->listen_backlog, error),
-                          what, error))
-            return false;
+        bool is_all = strcmp(address, "*") == 0;
+        if (!listen_on(process, is_all ? "0.0.0.0" : address, true)) return false;
+        /* A machine without IPv6 is a machine all the same. */
+        if (is_all && !listen_on(process, "::", false)) return false;
     }
     if (config->unix_socket_dir[0] == '\0') return true;
     char path[ENDPOINT_TEXT_SIZE];

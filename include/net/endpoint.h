@@ -48,8 +48,9 @@ endpoint_lookup(struct loop *loop, const char *host,
                 void (*done)(void *owner, const char *address, const char *error), void *owner);
 void endpoint_lookup_close(struct endpoint_lookup **lookup);
 
-/* A listening socket; `on_accept` owns each descriptor. NULL, with a reason in `error`, if the
- * address cannot be had. A stale Unix socket file is replaced, one that answers is not. */
+/* A listening socket on a numeric address or a name; `on_accept` owns each descriptor. NULL, with a
+ * reason in `error`, if the address cannot be had. A stale Unix socket file is replaced, one that
+ * answers is not. */
 struct endpoint_listener;
 struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const char *address, unsigned port,
                                               int backlog, char error[ENDPOINT_TEXT_SIZE]);

@@ -11,6 +11,7 @@
 #include "net/endpoint.h"
 
 #include "core/check.h"
+#include "core/log.h"
 #include "core/memory.h"
 #include "net/loop.h"
 
@@ -346,6 +347,7 @@ void endpoint_dial_close(struct endpoint_dial **dial_at) {
 
 struct endpoint_listener {
     uv_poll_t poll;
+    struct loop_timer pause; /* accepts again after descriptors had run out */
     struct loop *loop;
     int fd;
     char path[ENDPOINT_TEXT_SIZE];
@@ -356,15 +358,31 @@ struct endpoint_listener {
 /* So many connections are taken in one turn, so that a flood of logins does not starve others. */
 #define ACCEPTS_PER_TURN 64
 
+/* Without descriptors the waiting connection would be announced again and again. */
+#define ACCEPT_PAUSE_MS 500
+
 static void on_listener_event(uv_poll_t *poll, int status, int events) {
     struct endpoint_listener *listener = (struct endpoint_listener *)(void *)poll;
     (void)status;
     (void)events;
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0) return; /* nothing left, or no descriptors: it stays in the backlog */
-        listener->on_accept(listener->owner, fd);
+        if (fd >= 0) {
+            listener->on_accept(listener->owner, fd);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            log_line(LOG_LEVEL_ERROR, "accept failed: %s", strerror(errno));
+            CHECK(uv_poll_stop(&listener->poll) == 0);
+            loop_timer_start(listener->loop, &listener->pause, ACCEPT_PAUSE_MS, 0);
+            return;
+        } else {
+            return;
+        }
     }
+}
+
+static void on_pause_over(struct loop_timer *timer) {
+    struct endpoint_listener *listener = LIST_OWNER(timer, struct endpoint_listener, pause);
+    CHECK(uv_poll_start(&listener->poll, UV_READABLE, on_listener_event) == 0);
 }
 
 static struct endpoint_listener *listen_on(struct loop *loop, const union any_address *address,
@@ -383,19 +401,30 @@ static struct endpoint_listener *listen_on(struct loop *loop, const union any_ad
     }
     struct endpoint_listener *listener = memory_new(sizeof *listener);
     listener->loop = loop;
+    listener->pause.run = on_pause_over;
     listener->fd = fd;
     CHECK(uv_poll_init(loop_uv(loop), &listener->poll, fd) == 0);
     return listener;
 }
 
+/* The address of a name, asked for at start-up, when nobody is served yet. */
+static socklen_t named_address(union any_address *address, const char *host, unsigned port) {
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *answer = NULL;
+    char text[NI_MAXHOST] = "";
+    if (getaddrinfo(host, NULL, &hints, &answer) != 0) return 0;
+    (void)getnameinfo(answer->ai_addr, answer->ai_addrlen, text, sizeof text, NULL, 0,
+                      NI_NUMERICHOST);
+    freeaddrinfo(answer);
+    return numeric_address(address, text, port);
+}
+
 struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const char *host, unsigned port,
                                               int backlog, char error[ENDPOINT_TEXT_SIZE]) {
     union any_address address;
-    const char *numeric = strcmp(host, "*") == 0           ? "0.0.0.0"
-                          : strcmp(host, "localhost") == 0 ? "127.0.0.1"
-                                                           : host;
-    socklen_t size = numeric_address(&address, numeric, port);
-    int number = EAFNOSUPPORT;
+    socklen_t size = numeric_address(&address, host, port);
+    if (size == 0) size = named_address(&address, host, port);
+    int number = EADDRNOTAVAIL;
     struct endpoint_listener *listener =
         size == 0 ? NULL : listen_on(loop, &address, size, backlog, &number);
     if (listener == NULL)
@@ -452,6 +481,7 @@ void endpoint_listener_close(struct endpoint_listener **listener_at) {
     struct endpoint_listener *listener = *listener_at;
     if (listener == NULL) return;
     *listener_at = NULL;
+    loop_timer_stop(&listener->pause);
     CHECK(uv_poll_stop(&listener->poll) == 0);
     (void)close(listener->fd);
     if (listener->path[0] != '\0') (void)unlink(listener->path);
