@@ -23,13 +23,14 @@ enum log_level {
 
 /* Where lines go: `file` is a path that is appended to, or NULL or empty for standard error. With
  * `quiet` nothing goes to standard error. False, with errno, if the file cannot be opened; the
- * log then stays as it was. Calling it again reopens the file. */
+ * log then stays as it was. Calling it again reopens the file. One thread only. */
 bool log_open(const char *file, bool quiet);
 
 /* 0: up to LOG; 1 and more: DEBUG too. */
 void log_set_verbose(int verbose);
 
-/* Appends one line; `format` has no line end. */
+/* Appends one line; `format` has no line end. Control characters become spaces, and what is longer
+ * than 4 kB is cut. */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* From here on this thread's lines wait for log_flush (or for a full buffer). */

@@ -23,18 +23,22 @@ static _Thread_local char buffer[LOG_BUFFER_BYTES];
 static const char *const level_names[] = {"FATAL", "ERROR", "WARNING", "LOG", "DEBUG"};
 
 bool log_open(const char *file, bool quiet) {
+    static int file_fd = -1;
     int fd = quiet ? -1 : STDERR_FILENO;
     if (file != NULL && file[0] != '\0') {
         fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
         if (fd < 0) return false;
+        /* Another thread may be about to write to the old file: its number stays the log's for
+         * ever, and no other number is shown, lest a line goes into what gets that number next. */
+        if (file_fd < 0) {
+            file_fd = fd;
+        } else {
+            (void)dup3(fd, file_fd, O_CLOEXEC);
+            (void)close(fd);
+        }
+        fd = file_fd;
     }
-    int old = atomic_exchange(&log_fd, fd);
-    /* Another thread may be about to write to the old file, so its number must stay ours. */
-    if (old > STDERR_FILENO && fd > STDERR_FILENO) {
-        (void)dup3(fd, old, O_CLOEXEC);
-        atomic_store(&log_fd, old);
-        close(fd);
-    }
+    atomic_store(&log_fd, fd);
     return true;
 }
 
@@ -72,6 +76,10 @@ void log_line(enum log_level level, const char *format, ...) {
     va_end(list);
     size_t len = (size_t)head + (size_t)(body < 0 ? 0 : body);
     if (len > sizeof line - 2) len = sizeof line - 2;
+    /* A name that a stranger has chosen must not look like a line of ours. */
+    for (size_t i = (size_t)head; i < len; i++) {
+        if ((unsigned char)line[i] < ' ' || line[i] == 0x7F) line[i] = ' ';
+    }
     line[len++] = '\n';
     if (buffered + len > sizeof buffer) log_flush();
     memcpy(buffer + buffered, line, len);
