@@ -46,11 +46,14 @@ struct loop_hook {
 void loop_at_end(struct loop *loop, struct loop_hook *hook); /* idempotent while scheduled */
 void loop_not_at_end(struct loop *loop, struct loop_hook *hook);
 
-/* A repeating or single timer with millisecond resolution; zeroed memory is a stopped one that
- * was never started. The memory must stay until loop_timer_stop, which is idempotent. */
+/* A repeating or single timer with millisecond resolution; zeroed memory is a stopped one. The
+ * memory must stay until loop_timer_stop, which is idempotent, or until a single one has run. */
 struct loop_timer {
-    void *handle;
+    void *handle; /* NULL: not running */
     void (*run)(struct loop_timer *timer);
+    struct link link;
+    uint64_t due_us;
+    uint64_t repeat_us;
 };
 void loop_timer_start(struct loop *loop, struct loop_timer *timer, uint64_t first_ms,
                       uint64_t repeat_ms);

@@ -5,8 +5,9 @@
  * on hooks, which the prepare handle runs just before the thread sleeps. The same place puts out
  * the log and forgets the clock reading, so that the next callback reads the clock anew.
  *
- * Timers are descriptors of their own, not libuv's: with one of those active every epoll_wait has a
- * timeout, and arming the clock for each sleep costs more than everything else here.
+ * Timers hang in one list behind one timer descriptor, not on libuv's: with one of those active
+ * every epoll_wait has a timeout, and arming the clock for each sleep costs more than everything
+ * else here. Starting one needs neither memory nor a descriptor, so it cannot fail.
  *
  * The mailbox is a stack of messages with one atomic head: posting is one exchange and one wake,
  * the receiver takes the whole stack and reverses it.
@@ -36,6 +37,9 @@ struct loop {
     uv_loop_t uv;
     uv_prepare_t prepare;
     uv_async_t wake;
+    uv_poll_t timer_poll;
+    int timer_fd;
+    struct list timers; /* the one due first in front */
     _Atomic(struct loop_mail *) mail;
     void *context;
     uint64_t now_us; /* 0: not read in this turn */
@@ -86,6 +90,79 @@ static void on_wake(uv_async_t *wake) {
     loop_run_mail(wake->data);
 }
 
+/* ---- timers */
+
+/* Arms the descriptor for the timer that is due first. */
+static void arm_timer(struct loop *loop) {
+    struct link *first = list_first(&loop->timers);
+    struct itimerspec times = {0};
+    if (first != NULL) {
+        uint64_t due_us = LIST_OWNER(first, struct loop_timer, link)->due_us;
+        times.it_value.tv_sec = (time_t)(due_us / US_PER_S);
+        times.it_value.tv_nsec = (long)(due_us % US_PER_S) * 1000;
+    }
+    CHECK(timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &times, NULL) == 0);
+}
+
+static void insert_timer(struct loop *loop, struct loop_timer *timer) {
+    struct link *place = loop->timers.head.prev;
+    while (place != &loop->timers.head &&
+           LIST_OWNER(place, struct loop_timer, link)->due_us > timer->due_us)
+        place = place->prev;
+    list_insert_before(&loop->timers, place->next, &timer->link);
+}
+
+static void on_timers(uv_poll_t *poll, int status, int events) {
+    struct loop *loop = poll->data;
+    uint64_t count;
+    (void)status;
+    (void)events;
+    (void)!read(loop->timer_fd, &count, sizeof count);
+    uint64_t now_us = clock_monotonic_us();
+    struct link *first;
+    while ((first = list_first(&loop->timers)) != NULL) {
+        struct loop_timer *timer = LIST_OWNER(first, struct loop_timer, link);
+        if (timer->due_us > now_us) break;
+        list_remove(&loop->timers, &timer->link);
+        timer->handle = NULL;
+        if (timer->repeat_us > 0) {
+            timer->due_us = now_us + timer->repeat_us;
+            timer->handle = loop;
+            insert_timer(loop, timer);
+        }
+        timer->run(timer); /* may stop and free it */
+    }
+    arm_timer(loop);
+}
+
+static void open_timers(struct loop *loop) {
+    list_init(&loop->timers);
+    loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    CHECK(loop->timer_fd >= 0);
+    CHECK(uv_poll_init(&loop->uv, &loop->timer_poll, loop->timer_fd) == 0);
+    loop->timer_poll.data = loop;
+    CHECK(uv_poll_start(&loop->timer_poll, UV_READABLE, on_timers) == 0);
+}
+
+void loop_timer_start(struct loop *loop, struct loop_timer *timer, uint64_t first_ms,
+                      uint64_t repeat_ms) {
+    loop_timer_stop(timer);
+    timer->handle = loop;
+    timer->due_us = clock_monotonic_us() + first_ms * US_PER_MS;
+    timer->repeat_us = repeat_ms * US_PER_MS;
+    insert_timer(loop, timer);
+    if (list_first(&loop->timers) == &timer->link) arm_timer(loop);
+}
+
+void loop_timer_stop(struct loop_timer *timer) {
+    struct loop *loop = timer->handle;
+    if (loop == NULL) return;
+    timer->handle = NULL;
+    list_remove(&loop->timers, &timer->link); /* a wake that finds nothing due does no harm */
+}
+
+/* ---- life */
+
 struct loop *loop_new(void) {
     struct loop *loop = memory_new(sizeof *loop);
     list_init(&loop->hooks);
@@ -96,6 +173,7 @@ struct loop *loop_new(void) {
     CHECK(uv_prepare_init(&loop->uv, &loop->prepare) == 0);
     CHECK(uv_prepare_start(&loop->prepare, on_prepare) == 0);
     CHECK(uv_async_init(&loop->uv, &loop->wake, on_wake) == 0);
+    open_timers(loop);
     return loop;
 }
 
@@ -112,6 +190,7 @@ void loop_free(struct loop **loop_at) {
     uv_walk(&loop->uv, close_handle, NULL);
     while (uv_run(&loop->uv, UV_RUN_DEFAULT) != 0) continue;
     CHECK(uv_loop_close(&loop->uv) == 0);
+    (void)close(loop->timer_fd);
     memory_free(loop);
 }
 
@@ -142,58 +221,6 @@ void loop_at_end(struct loop *loop, struct loop_hook *hook) {
 
 void loop_not_at_end(struct loop *loop, struct loop_hook *hook) {
     if (link_is_listed(&hook->link)) list_remove(&loop->hooks, &hook->link);
-}
-
-struct timer_handle {
-    uv_poll_t poll;
-    int fd;
-    struct loop_timer *timer;
-};
-
-static void on_timer(uv_poll_t *poll, int status, int events) {
-    struct timer_handle *handle = (struct timer_handle *)(void *)poll;
-    uint64_t count;
-    (void)status;
-    (void)events;
-    if (read(handle->fd, &count, sizeof count) != (ssize_t)sizeof count) return;
-    handle->timer->run(handle->timer);
-}
-
-static void on_timer_closed(uv_handle_t *handle) {
-    memory_free(handle);
-}
-
-static struct timer_handle *timer_open(struct loop *loop, struct loop_timer *timer) {
-    struct timer_handle *handle = memory_new(sizeof *handle);
-    handle->timer = timer;
-    handle->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    CHECK(handle->fd >= 0);
-    CHECK(uv_poll_init(&loop->uv, &handle->poll, handle->fd) == 0);
-    CHECK(uv_poll_start(&handle->poll, UV_READABLE, on_timer) == 0);
-    return handle;
-}
-
-static struct timespec timespec_of_ms(uint64_t ms) {
-    return (struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
-}
-
-void loop_timer_start(struct loop *loop, struct loop_timer *timer, uint64_t first_ms,
-                      uint64_t repeat_ms) {
-    if (timer->handle == NULL) timer->handle = timer_open(loop, timer);
-    struct timer_handle *handle = timer->handle;
-    struct itimerspec times = {.it_value = timespec_of_ms(first_ms),
-                               .it_interval = timespec_of_ms(repeat_ms)};
-    if (first_ms == 0) times.it_value.tv_nsec = 1; /* all zero would stop it */
-    CHECK(timerfd_settime(handle->fd, 0, &times, NULL) == 0);
-}
-
-void loop_timer_stop(struct loop_timer *timer) {
-    struct timer_handle *handle = timer->handle;
-    if (handle == NULL) return;
-    timer->handle = NULL;
-    CHECK(uv_poll_stop(&handle->poll) == 0);
-    (void)close(handle->fd);
-    uv_close((uv_handle_t *)&handle->poll, on_timer_closed);
 }
 
 void loop_post(struct loop *loop, struct loop_mail *mail) {
