@@ -52,7 +52,7 @@ void endpoint_lookup_close(struct endpoint_lookup **lookup);
  * reason in `error`, if the address cannot be had. A stale Unix socket file is replaced, one that
  * answers is not. */
 struct endpoint_listener;
-struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const char *address, unsigned port,
+struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const char *host, unsigned port,
                                               int backlog, char error[ENDPOINT_TEXT_SIZE]);
 struct endpoint_listener *endpoint_listen_unix(struct loop *loop, const char *path, unsigned mode,
                                                int backlog, char error[ENDPOINT_TEXT_SIZE]);

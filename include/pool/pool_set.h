@@ -78,7 +78,7 @@ void pool_set_wake(struct pool_set *set, struct bytes key);
 void pool_set_serve_all(struct pool_set *set);
 
 /* Closes the servers of one node of a cluster, with a reason for log and borrowers. */
-void pool_set_reset_node(struct pool_set *set, const struct cluster *cluster, unsigned node,
+void pool_set_reset_node(struct pool_set *set, const struct cluster *cluster, unsigned node_index,
                          const char *why);
 
 /* PAUSE and RESUME; `database` NULL means all. True when no server is lent any more. */

@@ -398,13 +398,13 @@ void pool_set_serve_all(struct pool_set *set) {
     }
 }
 
-void pool_set_reset_node(struct pool_set *set, const struct cluster *cluster, unsigned index,
+void pool_set_reset_node(struct pool_set *set, const struct cluster *cluster, unsigned node_index,
                          const char *why) {
     LIST_EACH (&set->all, l) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         for (size_t i = 0; i < pool->nodes_count; i++) {
             struct pool_node *node = pool->nodes[i];
-            if (node->cluster == cluster && node->index == index) close_servers(node, why);
+            if (node->cluster == cluster && node->index == node_index) close_servers(node, why);
         }
     }
 }
