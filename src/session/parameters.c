@@ -116,6 +116,12 @@ void parameters_accepted(const struct parameters *parameters, const struct pool_
     }
 }
 
+/* A boolean as PostgreSQL reads it, on the way to a server that has the last word. */
+static bool says_true(const struct text *value) {
+    bool is_on = bytes_equal_nocase(bytes_of(value->at, value->len), "on");
+    return is_on || (value->len > 0 && strchr("tTyY1", value->at[0]) != NULL);
+}
+
 struct traits_context parameters_context(const struct parameters *parameters) {
     struct traits_context context = {.standard_conforming_strings = true,
                                      .safe_backslash_quote = true};
@@ -124,9 +130,7 @@ struct traits_context parameters_context(const struct parameters *parameters) {
     /* The spelling that PostgreSQL reports is by far the commonest, and NULL means the same. */
     if (encoding != NULL && !bytes_equal_text(bytes_of(encoding->at, encoding->len), "UTF8"))
         context.client_encoding = encoding->at;
-    if (strings != NULL)
-        context.standard_conforming_strings =
-            bytes_equal_nocase(bytes_of(strings->at, strings->len), "on");
+    if (strings != NULL) context.standard_conforming_strings = says_true(strings);
     return context;
 }
 
@@ -136,6 +140,6 @@ void parameters_parse_context(const struct parameters *parameters, const struct 
         const struct text *value = parameters->values[i];
         if (is_harmless(set->tracked[i])) continue;
         if (value != NULL) buf_append(context, value->at, value->len);
-        buf_append_u8(context, '\n');
+        buf_append_u8(context, 0); /* no value has one: the texts cannot be taken for each other */
     }
 }
