@@ -74,25 +74,26 @@ static const struct probe_ops probe_callbacks = {.changed = on_probe_changed,
 /* The secret to probe with: the one that is set, else the user's own where it is a plain one. */
 static const char *probe_secret(const struct process *process,
                                 const struct config_probe_login *login, struct buf *room) {
-    if (login->password != NULL) return login->password;
+    if (login->password != NULL && login->password[0] != '\0') return login->password;
     struct user *user = users_find(process->users, bytes_of_text(login->user));
     if (user == NULL || user->kind != USER_SECRET_PLAIN) return NULL;
     buf_append_bytes(room, user->secret);
     return buf_text(room);
 }
 
-static void start_probe(struct process *process, struct database *database,
-                        struct cluster *cluster) {
+/* Starts a prober; NULL, told in the log, where there is nobody to probe as. */
+static struct probe *open_probe(struct process *process, struct database *database,
+                                struct cluster *cluster) {
     const struct config *config = process->config;
     const struct config_database *entry = config_database(config, bytes_of_text(database->name));
-    if (entry == NULL || process->probes_count == PROBES_MAX) return;
+    if (entry == NULL) return NULL;
     struct config_probe_login login = config_probe_login(config, entry);
     if (login.user == NULL) {
         log_line(LOG_LEVEL_ERROR,
                  "database %s is routed, but there is no user to probe its nodes with: set "
                  "probe_user, or user in its entry",
                  database->name);
-        return;
+        return NULL;
     }
     struct buf room = {0};
     struct bytes dbname = config_dbname(entry, bytes_of_text(database->name));
@@ -106,14 +107,27 @@ static void start_probe(struct process *process, struct database *database,
         .query_timeout_ms = (unsigned)(config->probe_timeout_us / US_PER_MS),
         .rise = (unsigned)config->probe_rise,
         .fall = (unsigned)config->probe_fall};
-    unsigned place = process->probes_count++;
-    process->probes[place].database = database;
-    process->probes[place].cluster = cluster;
-    process->probes[place].probe =
+    struct probe *probe =
         probe_open(process->workers[0].loop, cluster, &settings, &probe_callbacks, process);
     memory_free(name);
     memory_wipe(room.memory, room.size);
     buf_release(&room);
+    return probe;
+}
+
+static void start_probe(struct process *process, struct database *database,
+                        struct cluster *cluster) {
+    if (process->probes_count == PROBES_MAX) {
+        log_line(LOG_LEVEL_ERROR, "database %s is not probed: at most %d are", database->name,
+                 PROBES_MAX);
+        return;
+    }
+    struct probe *probe = open_probe(process, database, cluster);
+    if (probe == NULL) return;
+    unsigned place = process->probes_count++;
+    process->probes[place].database = database;
+    process->probes[place].cluster = cluster;
+    process->probes[place].probe = probe;
 }
 
 struct made_mail {
@@ -251,7 +265,40 @@ static void stop_listening(struct process *process) {
 
 /* ---- new settings */
 
+static bool texts_differ(const char *a, const char *b) {
+    if (a == NULL || b == NULL) return a != b;
+    return strcmp(a, b) != 0;
+}
+
+/* Whether the nodes of a database are probed otherwise in another snapshot. */
+static bool probing_differs(const struct database *database, const struct config *from,
+                            const struct config *to) {
+    struct bytes name = bytes_of_text(database->name);
+    const struct config_database *old = config_database(from, name);
+    const struct config_database *new = config_database(to, name);
+    if (old == NULL || new == NULL) return false;
+    struct config_probe_login a = config_probe_login(from, old);
+    struct config_probe_login b = config_probe_login(to, new);
+    return texts_differ(a.user, b.user) || texts_differ(a.password, b.password) ||
+           from->probe_interval_us != to->probe_interval_us ||
+           from->probe_timeout_us != to->probe_timeout_us || from->probe_rise != to->probe_rise ||
+           from->probe_fall != to->probe_fall;
+}
+
+/* Starts the probers anew that are to work otherwise; what they know stays with the nodes. */
+static void restart_probes(struct process *process, const struct config *from) {
+    for (unsigned i = 0; i < process->probes_count; i++) {
+        struct database *database = process->probes[i].database;
+        if (!probing_differs(database, from, process->config)) continue;
+        struct cluster *cluster = database_cluster(process->databases, database);
+        probe_close(&process->probes[i].probe);
+        process->probes[i].probe = open_probe(process, database, cluster);
+        cluster_free(&cluster);
+    }
+}
+
 static void apply(struct process *process, struct config *config) {
+    struct config *from = config_ref(process->config);
     databases_apply(process->databases, process->config, config);
     config_unref(&process->config);
     process->config = config;
@@ -261,6 +308,8 @@ static void apply(struct process *process, struct config *config) {
     derive_later(process);
     log_set_verbose(config->verbose);
     databases_make_all(process->databases, config);
+    restart_probes(process, from);
+    config_unref(&from);
     for (unsigned i = 0; i < process->workers_count; i++)
         worker_apply(&process->workers[i], config_ref(config), users_retain(users));
     admin_apply(process->admin, config);

@@ -60,11 +60,12 @@ struct client {
     bool is_copying;        /* COPY IN is under way */
     bool is_cancelled;      /* the query under way was cancelled: not sent again */
     uint32_t id;
-    char key[8];           /* cancel key */
-    uint32_t request_skip; /* rest of a request that goes straight through */
-    uint32_t group_left;   /* bytes of the routed group still to be sent */
-    uint32_t parses;       /* counts named Parses */
-    uint32_t unsynced;     /* requests sent since the last Sync */
+    char key[8];              /* cancel key */
+    uint32_t request_skip;    /* rest of a request that goes straight through */
+    uint32_t group_left;      /* bytes of the routed group still to be sent */
+    uint32_t parses;          /* counts named Parses */
+    uint32_t unsynced;        /* requests sent since the last Sync */
+    struct outgoing *sending; /* requests handled in this callback and not written yet */
     struct pipeline pipeline;
     struct buf kept; /* request bytes that could not be handled yet */
     struct reply_cursor reply;
@@ -100,6 +101,9 @@ void client_fail(struct client *client, enum fault_id fault, const char *argumen
 
 /* Closes without a word to the client; the reason goes to the log. */
 void client_close(struct client *client, const char *reason);
+
+/* The same with a last message to the client, written once the reason is in the log. */
+void client_close_with(struct client *client, const char *reason, struct bytes last);
 
 /* The only way to change state. */
 void client_become(struct client *client, enum client_state state);

@@ -57,6 +57,8 @@ struct pool {
     uint64_t lifetime_us;
     uint32_t generation;
     unsigned turn;    /* rotates ties and hosts */
+    unsigned host;    /* load_balance_hosts=disable: the one in use until it fails */
+    bool is_balanced; /* over the hosts of an entry without routing */
     unsigned clients; /* logged-in clients of this worker */
     struct stats stats;
 };

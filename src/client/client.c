@@ -92,6 +92,14 @@ void client_close(struct client *client, const char *reason) {
     leave(client);
 }
 
+void client_close_with(struct client *client, const char *reason, struct bytes last) {
+    if (client->state == CLIENT_CLOSED) return;
+    log_close(client, reason);
+    log_flush(); /* the line is in the file before the client sees the error */
+    stream_write_bytes(&client->stream, last);
+    leave(client);
+}
+
 void client_fail(struct client *client, enum fault_id fault, const char *argument) {
     if (client->state == CLIENT_CLOSED) return;
     struct client_set *set = client->set;
@@ -99,15 +107,12 @@ void client_fail(struct client *client, enum fault_id fault, const char *argumen
     struct buf message = {0};
     set->faults[fault_of(fault)->counter]++;
     fault_append_text(&text, fault, argument);
-    log_close(client, buf_text(&text));
     if (set->pools->config->log_pooler_errors)
         client_log(client, LOG_LEVEL_WARNING, "pooler error: %s", buf_text(&text));
-    log_flush(); /* the line is in the file before the client sees the error */
     fault_write(&message, fault, argument);
-    stream_write_bytes(&client->stream, buf_content(&message));
+    client_close_with(client, buf_text(&text), buf_content(&message));
     buf_release(&message);
     buf_release(&text);
-    leave(client);
 }
 
 static void client_free(struct client *client) {

@@ -211,6 +211,19 @@ static bool take_options(struct client *client, struct bytes text) {
     return step == STARTUP_OPTION_END;
 }
 
+/* application_name_add_host: "NAME - HOST:PORT". */
+static void add_host(struct client *client) {
+    struct parameters *parameters = &client->parameters;
+    const struct text *name = parameters->values[TRACKED_APPLICATION_NAME];
+    char address[ENDPOINT_TEXT_SIZE];
+    unsigned port;
+    struct buf text = {0};
+    endpoint_describe(stream_descriptor(&client->stream), true, address, &port);
+    buf_append_format(&text, "%s - %s:%u", name == NULL ? "app" : name->at, address, port);
+    parameters_set(parameters, client->set->texts, TRACKED_APPLICATION_NAME, buf_content(&text));
+    buf_release(&text);
+}
+
 static bool is_over_limit(const struct client *client) {
     const struct client_set *set = client->set;
     return atomic_load(set->total) > set->pools->config->max_client_conn && !is_console(client);
@@ -259,6 +272,7 @@ static void on_login(struct client *client, const struct startup *startup, struc
     if (!is_console(client)) {
         if (!take_parameters(client, startup)) return;
         if (startup->options.len > 0 && !take_options(client, startup->options)) return;
+        if (set->pools->config->application_name_add_host) add_host(client);
     }
     begin_verify(client);
 }

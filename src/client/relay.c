@@ -266,12 +266,9 @@ static void forget_replies(struct client *client) {
 static void end_with_loss(struct client *client, const char *reason) {
     struct buf out = {0};
     write_loss(client, false, &out);
-    client_log(client, LOG_LEVEL_LOG, "closing because: %s", reason);
-    log_flush();
-    stream_write_bytes(&client->stream, buf_content(&out));
-    buf_release(&out);
     client->set->faults[FAULT_COUNTER_SERVER]++;
-    client_close(client, reason);
+    client_close_with(client, reason, buf_content(&out));
+    buf_release(&out);
 }
 
 static void on_lost(struct borrower *borrower, const char *reason) {
@@ -319,12 +316,10 @@ static void on_refused(struct borrower *borrower, enum fault_id fault, const cha
     struct buf out = {0};
     client_log(client, LOG_LEVEL_WARNING, "pooler error: %.*s", (int)fields->message.len,
                fields->message.at);
-    log_flush();
-    fault_write_custom(&out, fields);
-    stream_write_bytes(&client->stream, buf_content(&out));
-    buf_release(&out);
     client->set->faults[FAULT_COUNTER_SERVER]++;
-    client_close(client, "server login failed");
+    fault_write_custom(&out, fields);
+    client_close_with(client, "server login failed", buf_content(&out));
+    buf_release(&out);
 }
 
 static void on_rejudge(struct borrower *borrower) {
@@ -349,6 +344,10 @@ void relay_leave(struct client *client) {
     struct server *server = client->borrower.server;
     if (server == NULL) return;
     relay_raise_floor(client);
+    /* What the pipeline counts on has to be sent, or its answers would be awaited for ever. */
+    if (client->sending != NULL) outgoing_flush(client->sending);
+    client->sending = NULL;
+    if (client->may_write) server->may_have_written = true;
     if (server->state == SERVER_CLOSED) {
         server->borrower = NULL;
         client->borrower.server = NULL;
@@ -358,6 +357,7 @@ void relay_leave(struct client *client) {
     bool is_half_sent =
         client->request_skip > 0 || client->is_copying || stream_queued(&server->stream) > 0;
     if (is_half_sent) {
+        forget_replies(client);
         server->borrower = NULL;
         client->borrower.server = NULL;
         server_close(server, "client disconnect before everything was sent to the server");

@@ -621,6 +621,7 @@ size_t request_process(struct client *client, struct bytes bytes) {
     struct server *server = client->borrower.server;
     size_t pos = 0;
     if (server != NULL) outgoing_begin(&out, client->set, &server->stream);
+    client->sending = &out;
     while (pos < bytes.len) {
         size_t taken = step(client, bytes_of(bytes.at + pos, bytes.len - pos), &out);
         if (client->state == CLIENT_CLOSED) return bytes.len;
@@ -628,6 +629,7 @@ size_t request_process(struct client *client, struct bytes bytes) {
         note_sent(client, taken);
         pos += taken;
     }
+    client->sending = NULL;
     server = client->borrower.server;
     if (server == NULL) return pos;
     if (client->may_write) server->may_have_written = true;

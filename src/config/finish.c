@@ -92,6 +92,12 @@ static void database_check(const struct config *config, const struct config_data
     if (database->probe_password != NULL && database->probe_user == NULL)
         errors_add(errors, "probe_password without probe_user in database \"%s\" (%s)",
                    database->entry.name, database->entry.where);
+    if (config_routing(config, database, NULL) != ROUTING_OFF &&
+        config_probe_login(config, database).user == NULL)
+        errors_warn(errors,
+                    "database \"%s\" (%s) is routed, but nobody is named to probe its nodes: set "
+                    "probe_user, or user in its entry",
+                    database->entry.name, database->entry.where);
     enum routing asked = database->routing == ROUTING_UNSET ? config->routing : database->routing;
     if (asked == ROUTING_READ_WRITE &&
         config_pool_mode(config, database, NULL) == POOL_MODE_SESSION)

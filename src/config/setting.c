@@ -104,16 +104,15 @@ static const struct setting pooler_settings[] = {
     {"admin_users", LIST, POOLER(admin_users), LIVE, "", 0, 0, NULL,
      "Users who may run every command of the console."},
     {"application_name_add_host", BOOL, POOLER(application_name_add_host), LIVE, "0", 0, 0, NULL,
-     "Accepted, without effect in this version: meant to add the client's address to the "
-     "application_name that the server sees."},
+     "Sends NAME - HOST:PORT as application_name, with the client's address; app without a name."},
     {"auth_file", STRING, POOLER(auth_file), LIVE, "", 0, 0, NULL,
      "File with the users and their secrets, one \"user\" \"secret\" on each line."},
     {"auth_type", ENUM, POOLER(auth_type), LIVE, "md5", 0, 0, auth_types,
      "How clients log in. In this version md5 is SCRAM with plain and SCRAM secrets; MD5 "
      "secrets are not supported yet."},
     {"cancel_wait_timeout", TIME, POOLER(cancel_wait_timeout_us), LIVE, "10", 0, TIME_MAX, NULL,
-     "How long a server whose client has left may take to come to rest, by a cancel and a "
-     "ROLLBACK, before it is closed; 0 = without end."},
+     "How long a cancel request may take, and how long a server whose client has left may take to "
+     "come to rest by a cancel and a ROLLBACK before it is closed; 0 = without end."},
     {"client_idle_timeout", TIME, POOLER(client_idle_timeout_us), LIVE, "0", 0, TIME_MAX, NULL,
      "Closes a client that has no server and has asked nothing for so long; 0 = never."},
     {"client_login_timeout", TIME, POOLER(client_login_timeout_us), LIVE, "60", 0, TIME_MAX, NULL,
@@ -125,7 +124,7 @@ static const struct setting pooler_settings[] = {
     {"default_pool_size", INT, POOLER(default_pool_size), LIVE, "20", 0, POOL_SIZE_MAX, NULL,
      "Server connections of one pool, which serves one user of one database, on each node; "
      "0 = no limit."},
-    {"dns_max_ttl", TIME, POOLER(dns_max_ttl_us), LIVE, "15", 0, TIME_MAX, NULL,
+    {"dns_max_ttl", TIME, POOLER(dns_max_ttl_us), COMPAT, "15", 0, TIME_MAX, NULL,
      "Accepted for old files, without effect: a host name is looked up for each connection."},
     {"idle_transaction_timeout", TIME, POOLER(idle_transaction_timeout_us), LIVE, "0", 0, TIME_MAX,
      NULL, "Closes a client that rests in a transaction for so long; 0 = never."},
@@ -134,8 +133,7 @@ static const struct setting pooler_settings[] = {
     {"job_name", STRING, POOLER(job_name), COMPAT, "pgbouncer", 0, 0, NULL,
      "Accepted for old files, without effect."},
     {"listen_addr", LIST, POOLER(listen_addr), NONE, "", 0, 0, NULL,
-     "Addresses, or localhost, on which clients are taken over TCP; * = all of IPv4, "
-     "empty = none."},
+     "Addresses or names on which clients are taken over TCP; * = all addresses, empty = none."},
     {"listen_backlog", INT, POOLER(listen_backlog), NONE, "128", 1, 65535, NULL,
      "Connections that the kernel keeps until they are accepted."},
     {"listen_port", INT, POOLER(listen_port), NONE, "6432", 1, 65535, NULL,
@@ -217,7 +215,7 @@ static const struct setting pooler_settings[] = {
      "go to the primary."},
     {"http_listen", ADDRESS, POOLER(http_listen), OWN, "", 0, 0, NULL,
      "HOST:PORT for metrics, health and the live page; empty = off."},
-    {"parse_inline_tokens", INT, POOLER(parse_inline_tokens), LIVE | OWN, "200", 0, 8000, NULL,
+    {"parse_inline_tokens", INT, POOLER(parse_inline_tokens), OWN, "200", 0, 8000, NULL,
      "Statements up to so many tokens, and never more than 1000, are parsed at once, longer ones "
      "beside the work."},
     {"primary_wait_timeout", TIME, POOLER(primary_wait_timeout_us), LIVE | OWN, "30", 0, TIME_MAX,
@@ -273,8 +271,9 @@ static const struct setting database_settings[] = {
      "Instead of the global one, in whole seconds; 0 = as global."},
     {"load_balance_hosts", ENUM, DATABASE(load_balance_hosts), LIVE | RECONNECT, NULL, 0, 0,
      load_balances,
-     "Without routing each new connection takes the next host (round-robin); disable is accepted "
-     "and does the same in this version."},
+     "Without routing each new connection takes the next host (round-robin), or the first one "
+     "until "
+     "it fails, then the next (disable)."},
     {"client_encoding", STRING, DATABASE(client_encoding), LIVE | RECONNECT, NULL, 0, 0, NULL,
      "Start-up value of the server connections."},
     {"datestyle", STRING, DATABASE(datestyle), LIVE | RECONNECT, NULL, 0, 0, NULL,
@@ -311,7 +310,7 @@ static const struct setting user_settings[] = {
 };
 
 static const struct setting node_settings[] = {
-    {"weight", INT, NODE(weight), LIVE | OWN, "1", 0, 1000, NULL,
+    {"weight", INT, NODE(weight), LIVE | OWN, "1", 1, 1000, NULL,
      "Share of the reads, against the other replicas' weights; 1 and more."},
     {"zone", STRING, NODE(zone), LIVE | OWN, NULL, 0, 0, NULL,
      "Where the node stands; any word. Not used in this version."},

@@ -5,17 +5,17 @@
  *
  * PostgreSQL closes the connection after it has sent the signal, so the end of the connection is
  * the earliest moment at which no signal can be under way any more. A request that hangs is given
- * up after CANCEL_WAIT_MS; the server is then closed rather than lent, see server_cancel_ended.
+ * up after cancel_wait_timeout; the server is then closed rather than lent, see
+ * server_cancel_ended.
  */
 #include "pool/cancel.h"
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "net/endpoint.h"
 #include "pool/pool.h"
 #include "proto/startup.h"
-
-#define CANCEL_WAIT_MS 10000u
 
 struct cancel {
     struct stream stream;
@@ -81,7 +81,7 @@ static void on_dialled(void *owner, int fd, const char *error) {
 }
 
 static void on_timer(struct loop_timer *timer) {
-    finish(LIST_OWNER(timer, struct cancel, timer), "no answer in time");
+    finish(LIST_OWNER(timer, struct cancel, timer), "cancel_wait_timeout");
 }
 
 void cancel_start(struct server *server) {
@@ -93,7 +93,8 @@ void cancel_start(struct server *server) {
     cancel->timer.run = on_timer;
     server->cancels++;
     list_append(&set->cancels, &cancel->link);
-    loop_timer_start(set->loop, &cancel->timer, CANCEL_WAIT_MS, 0);
+    uint64_t limit_us = set->config->cancel_wait_timeout_us;
+    if (limit_us > 0) loop_timer_start(set->loop, &cancel->timer, limit_us / US_PER_MS, 0);
     struct endpoint_target target = {node->host, node->port, &set->socket_options};
     cancel->dial = endpoint_dial(set->loop, &target, on_dialled, cancel);
 }

@@ -127,11 +127,17 @@ struct cluster *database_cluster(struct databases *databases, struct database *d
     return cluster;
 }
 
-static bool hosts_differ(const struct config_database *a, const struct config_database *b) {
+/* Whether the nodes of an entry are others in another snapshot, or weigh otherwise. */
+static bool hosts_differ(const struct config *from, const struct config_database *a,
+                         const struct config *to, const struct config_database *b) {
     if (a->hosts_count != b->hosts_count) return true;
     for (size_t i = 0; i < a->hosts_count; i++) {
-        if (a->hosts[i].port != b->hosts[i].port) return true;
-        if (strcmp(a->hosts[i].name, b->hosts[i].name) != 0) return true;
+        const struct config_host *old = &a->hosts[i];
+        const struct config_host *new = &b->hosts[i];
+        if (old->port != new->port || strcmp(old->name, new->name) != 0) return true;
+        if (config_node_weight(from, old->name, old->port) !=
+            config_node_weight(to, new->name, new->port))
+            return true;
     }
     return false;
 }
@@ -146,7 +152,7 @@ static void apply_one(struct databases *databases, struct database *database,
         return;
     }
     atomic_store(&database->is_removed, false);
-    bool is_moved = old == NULL || hosts_differ(old, new) ||
+    bool is_moved = old == NULL || hosts_differ(from, old, to, new) ||
                     entry_is_routed(from, old) != entry_is_routed(to, new);
     if (is_moved) {
         cluster_free(&database->cluster);

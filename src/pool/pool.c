@@ -106,6 +106,7 @@ static void take_settings(struct pool *pool) {
     pool->mode = config_pool_mode(config, entry, user);
     pool->routing = config_routing(config, entry, user);
     pool->consistency = config_read_consistency(config, entry);
+    pool->is_balanced = config_load_balance_hosts(entry) != LOAD_BALANCE_HOSTS_DISABLE;
     pool->query_wait_us = config_query_wait_timeout_us(config, entry, user);
     pool->lifetime_us = config_server_lifetime_us(config, entry);
     for (size_t i = 0; i < pool->nodes_count; i++)
@@ -241,6 +242,7 @@ void pool_login_failed(struct pool_node *node, const struct fault_fields *fields
     struct pool_set *set = pool->set;
     stats_add(&node->stats.server_failures, 1);
     node->has_failed = true;
+    pool->host++; /* the next one, where hosts are tried in order */
     node->retry_at_us = loop_now_us(set->loop) + set->config->server_login_retry_us;
     if (fields != NULL) {
         (void)snprintf(node->last_error, sizeof node->last_error, "%.*s", (int)fields->message.len,
@@ -300,6 +302,16 @@ static void on_end_of_turn(struct loop_hook *hook) {
 
 /* ---- the set */
 
+/* Connections made from now on have these. */
+static void take_socket_options(struct pool_set *set) {
+    const struct config *config = set->config;
+    set->socket_options = (struct endpoint_options){.keepalive = config->tcp_keepalive,
+                                                    .keepalive_count = config->tcp_keepcnt,
+                                                    .keepalive_idle_s = config->tcp_keepidle,
+                                                    .keepalive_interval_s = config->tcp_keepintvl,
+                                                    .user_timeout_ms = config->tcp_user_timeout};
+}
+
 void pool_set_init(struct pool_set *set, struct config *config, struct users *users) {
     set->config = config;
     set->users = users;
@@ -308,11 +320,7 @@ void pool_set_init(struct pool_set *set, struct config *config, struct users *us
     list_init(&set->closed);
     list_init(&set->cancels);
     set->hook.run = on_end_of_turn;
-    set->socket_options = (struct endpoint_options){.keepalive = config->tcp_keepalive,
-                                                    .keepalive_count = config->tcp_keepcnt,
-                                                    .keepalive_idle_s = config->tcp_keepidle,
-                                                    .keepalive_interval_s = config->tcp_keepintvl,
-                                                    .user_timeout_ms = config->tcp_user_timeout};
+    take_socket_options(set);
     static const char *const always[TRACKED_ALWAYS] = {
         [TRACKED_CLIENT_ENCODING] = "client_encoding",
         [TRACKED_DATESTYLE] = "DateStyle",
@@ -362,6 +370,7 @@ void pool_set_apply(struct pool_set *set, struct config *config, struct users *u
     users_free(&set->users);
     set->config = config;
     set->users = users;
+    take_socket_options(set);
     LIST_EACH (&set->all, l) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         uint32_t generation = atomic_load(&pool->database->generation);

@@ -271,8 +271,10 @@ struct server *server_open(struct pool *pool, struct pool_node *node) {
     server->pool = pool;
     server->node = node;
     server->host = node->index;
-    if (!cluster_is_probed(node->cluster))
-        server->host = pool->turn++ % (unsigned)cluster_count(node->cluster);
+    if (!cluster_is_probed(node->cluster)) {
+        unsigned count = (unsigned)cluster_count(node->cluster);
+        server->host = (pool->is_balanced ? pool->turn++ : pool->host) % count;
+    }
     server->id = connection_next_id();
     server->generation = atomic_load(&pool->database->generation);
     server->transaction = 'I';

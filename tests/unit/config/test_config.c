@@ -158,7 +158,7 @@ static const struct {
      "lists\n"},
     {P "[databases]\na = host=pg1\n[nodes]\npg1 = weight=1x\n",
      "invalid value \"1x\" for parameter weight in node \"pg1\" (f.ini:5): expected a whole "
-     "number from 0 to 1000\n"},
+     "number from 1 to 1000\n"},
     /* Secrets are never told, not even where they break the line. */
     {P "[databases]\na = password=my secret\n",
      "syntax error in database \"a\" (f.ini:3), stopping loading: a word has no '=' behind it; a "
@@ -351,10 +351,13 @@ static void test_warnings(void **state) {
         {P "auth_file = x\n[databases]\na = pool_size=20;\n",
          "value \"20;\" for parameter pool_size in database \"a\" (f.ini:4): only \"20\" is "
          "used\n"},
-        {P "auth_file = x\n[databases]\na = routing=read_write\n",
-         "database \"a\" (f.ini:4): with pool_mode = session, routing = read_write counts as "
+        {P "auth_file = x\nprobe_user = p\n[databases]\na = routing=read_write\n",
+         "database \"a\" (f.ini:5): with pool_mode = session, routing = read_write counts as "
          "primary\n"},
-        {P "auth_file = x\n[databases]\na = routing=read_write pool_mode=transaction\n", ""},
+        {P "auth_file = x\n[databases]\na = user=u routing=read_write pool_mode=transaction\n", ""},
+        {P "auth_file = x\n[databases]\na = routing=primary\n",
+         "database \"a\" (f.ini:4) is routed, but nobody is named to probe its nodes: set "
+         "probe_user, or user in its entry\n"},
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct config_errors errors = {0};

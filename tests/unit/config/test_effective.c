@@ -172,10 +172,10 @@ static void test_names(void **state) {
 static void test_nodes(void **state) {
     (void)state;
     struct config *config = load("[pgbouncer]\n[databases]\na = host=h,h,i port=1,2,3\n"
-                                 "[nodes]\nh = weight=2 zone=x\n'h:2' = weight=0\n");
+                                 "[nodes]\nh = weight=2 zone=x\n'h:2' = weight=7\n");
     assert_int_equal(config_node_weight(config, "h", 1), 2);
     assert_string_equal(config_node_zone(config, "h", 1), "x");
-    assert_int_equal(config_node_weight(config, "h", 2), 0);
+    assert_int_equal(config_node_weight(config, "h", 2), 7);
     assert_string_equal(config_node_zone(config, "h", 2), "");
     assert_int_equal(config_node_weight(config, "i", 3), 1);
     assert_string_equal(config_node_zone(config, "i", 3), "");
