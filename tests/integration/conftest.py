@@ -5,6 +5,7 @@ Run as `/usr/bin/python3 -m pytest tests/integration`, with the environment of p
     timeout(seconds)   how long a test may take in all; 60 without it, more under sanitizers
     release_only       measures time or memory, or is too long for a sanitizer's build
     weir_only          what Debian's PgBouncer does not have, or does worse
+    one_worker         not so with several workers, between which a server may be given up
 """
 
 import contextlib
@@ -23,6 +24,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "timeout(seconds): how long the test may take")
     config.addinivalue_line("markers", "release_only: not run against sanitizer builds")
     config.addinivalue_line("markers", "weir_only: not run against PgBouncer")
+    config.addinivalue_line("markers", "one_worker: not run with several workers")
 
 
 def pytest_report_header():
@@ -34,6 +36,8 @@ def pytest_collection_modifyitems(config, items):
     unwanted = set()
     if poolers.SANITIZED:
         unwanted.add("release_only")
+    if poolers.WORKERS > 1:
+        unwanted.add("one_worker")
     if poolers.KIND != "weir":
         unwanted.add("weir_only")
     dropped = [one for one in items if any(one.get_closest_marker(mark) for mark in unwanted)]

@@ -12,6 +12,8 @@ from wire import LoginFailed, query
 
 PID = "SELECT pg_backend_pid()"
 BACKENDS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app_trust'"
+# Between workers a server may be given up by closing it; PostgreSQL shows it a moment longer.
+MAY_BE_CLOSING = 2 if WORKERS > 1 else 0
 
 
 @pytest.mark.parametrize("size", [1, 5])
@@ -40,8 +42,8 @@ def test_pool_size_bounds_the_servers(start_pooler, cluster, size):
     in_threads(100, work)
     done.set()
     watcher.join()
-    assert 1 <= most <= size
-    assert len(pids) == size
+    assert 1 <= most <= size + MAY_BE_CLOSING
+    assert WORKERS > 1 or len(pids) == size
     for client in clients:
         client.close()
 
@@ -50,9 +52,12 @@ def test_pool_size_of_a_database_entry(start_pooler, cluster):
     entry = f"host=127.0.0.1 port={cluster.primary.port} dbname=app pool_size=2"
     pooler = start_pooler({"default_pool_size": 9}, databases={"app": entry})
     clients = [pooler.client() for _ in range(4)]
-    for client in clients:
-        client.send(query(PID + ", pg_sleep(0.2)"))
-    assert len({client.answer().rows[0][0] for client in clients}) == 2
+    for client in clients[:2]:
+        client.query("BEGIN")
+    clients[2].send(query("SELECT 'third'"))
+    assert clients[2].is_silent(0.3)
+    clients[0].query("COMMIT")
+    assert clients[2].answer().value == "third"
 
 
 def test_pools_are_apart(start_pooler, cluster):
@@ -117,12 +122,7 @@ def test_query_wait_timeout(start_pooler):
         assert other.query("SELECT 1").value == "1"
 
 
-one_worker_only = pytest.mark.skipif(
-    WORKERS > 1, reason="between workers a server may be given up by closing it"
-)
-
-
-@one_worker_only
+@pytest.mark.one_worker
 def test_server_goes_to_the_next_client(start_pooler):
     pooler = start_pooler({"default_pool_size": 1})
     with pooler.client() as one, pooler.client() as two:
@@ -132,7 +132,7 @@ def test_server_goes_to_the_next_client(start_pooler):
             assert one.query(PID).value == pid
 
 
-@one_worker_only
+@pytest.mark.one_worker
 def test_server_survives_its_client(start_pooler):
     for mode in ("session", "transaction"):
         pooler = start_pooler({"pool_mode": mode, "default_pool_size": 1})
