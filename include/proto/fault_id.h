@@ -71,7 +71,7 @@ enum fault_id {
     FAULT_MESSAGE_TOO_LARGE, /* argument: the length */
     FAULT_OUT_OF_SYNC,       /* argument: what came when, a whole sentence */
     FAULT_STATEMENT_MISSING, /* argument: the name */
-    FAULT_STATEMENT_EXISTS, /* argument: the name */
+    FAULT_STATEMENT_EXISTS,  /* argument: the name */
     FAULT_CANCELED,
     FAULT_ROUTE_READ_ONLY,
     /* The console, and the end. */
