@@ -31,6 +31,9 @@
 #define MISS_TOKENS_PER_SECOND 40000u
 /* So many bytes cost as much as a token. */
 #define MISS_BYTES_PER_TOKEN 256u
+/* A longer text is parsed by its shape, which has no comments: PostgreSQL's scanner takes time with
+ * the square of how deep they are nested. */
+#define TEXT_BYTES_MAX 512u
 /* A worker parses at most so many bytes for each token that it would parse itself. */
 #define INLINE_BYTES_PER_TOKEN 64u
 /* Memory for shapes and names, for each shape that a cache may hold. */
@@ -302,12 +305,11 @@ static const struct traits *miss(struct traits_cache *cache, struct bytes text,
     cache->stats.misses++;
     struct bytes parsed = text;
     unsigned tokens = lexed->tokens;
-    if (!is_short(cache, text, tokens)) {
+    if (text.len > TEXT_BYTES_MAX || !is_short(cache, text, tokens)) {
         parsed = lexed->shape;
         tokens = lexed->shape_tokens;
     }
-    if (!is_short(cache, parsed, tokens))
-        return parse_later(cache, lexed->tokens <= LEX_TOKENS_MAX ? text : lexed->shape, lexed);
+    if (!is_short(cache, parsed, tokens)) return parse_later(cache, parsed, lexed);
     if (!pay(cache, tokens + parsed.len / MISS_BYTES_PER_TOKEN, now_us)) {
         cache->stats.refused++;
         return loose_anything(cache, hints_of(lexed), "too many new statements at once");
