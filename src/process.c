@@ -253,7 +253,14 @@ static bool listen_all(struct process *process) {
                         what, error);
 }
 
+static void set_listeners(struct process *process) {
+    struct endpoint_options options = pool_socket_options(process->config);
+    for (unsigned i = 0; i < process->listeners_count; i++)
+        endpoint_listener_set(process->listeners[i], &options);
+}
+
 static void accept_all(struct process *process) {
+    set_listeners(process);
     for (unsigned i = 0; i < process->listeners_count; i++)
         endpoint_listener_start(process->listeners[i], on_accept, process);
 }
@@ -307,6 +314,7 @@ static void apply(struct process *process, struct config *config) {
     process->users = users;
     derive_later(process);
     log_set_verbose(config->verbose);
+    set_listeners(process);
     databases_make_all(process->databases, config);
     restart_probes(process, from);
     config_unref(&from);

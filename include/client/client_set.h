@@ -59,6 +59,8 @@ struct client_set {
     struct buf scratch;    /* messages being made, during one callback */
     struct buf spare[16];  /* memory for short-lived buffers */
     unsigned spare_count;
+    char random[256]; /* for cancel keys; the first random_left bytes are unused */
+    size_t random_left;
     _Atomic int *total; /* clients of the whole process, for max_client_conn */
     _Atomic int *load;  /* clients of this worker, those handed over to it included */
     bool is_refusing;   /* shutting down: no new logins */

@@ -56,6 +56,10 @@ struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const char *hos
                                               int backlog, char error[ENDPOINT_TEXT_SIZE]);
 struct endpoint_listener *endpoint_listen_unix(struct loop *loop, const char *path, unsigned mode,
                                                int backlog, char error[ENDPOINT_TEXT_SIZE]);
+/* Accepted connections have these options from then on: they inherit them from the listening
+ * socket, which saves several system calls for each login. */
+void endpoint_listener_set(struct endpoint_listener *listener,
+                           const struct endpoint_options *options);
 void endpoint_listener_start(struct endpoint_listener *listener,
                              void (*on_accept)(void *owner, int fd), void *owner);
 /* Stops listening; a Unix socket's file is removed. *listener becomes NULL. */

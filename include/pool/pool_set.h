@@ -57,6 +57,9 @@ struct pool_set {
     bool is_draining;      /* whoever needs a server is told that the pooler ends */
 };
 
+/* The options of connections that a snapshot asks for. */
+struct endpoint_options pool_socket_options(const struct config *config);
+
 /* Fills in a set whose loop, worker numbers, shared parts and ops the caller has set; takes over
  * one reference each of config and users. */
 void pool_set_init(struct pool_set *set, struct config *config, struct users *users);

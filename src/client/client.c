@@ -231,12 +231,27 @@ static const struct stream_ops client_stream_ops = {
 
 /* ---- beginning */
 
+/* Random bytes, of which many are asked for at a time. */
+static void take_random(struct client_set *set, char *at, size_t len) {
+    if (set->random_left < len) {
+        size_t have = 0;
+        while (have < sizeof set->random) {
+            ssize_t n = getrandom(set->random + have, sizeof set->random - have, 0);
+            if (n > 0) have += (size_t)n;
+        }
+        set->random_left = sizeof set->random;
+    }
+    set->random_left -= len;
+    memcpy(at, set->random + set->random_left, len);
+    memory_wipe(set->random + set->random_left, len);
+}
+
 static void make_key(struct client *client) {
     struct client_set *set = client->set;
     /* Byte 1: the worker; bytes 2 and 3: a peer's id, none yet; low two bits of byte 8: hops left
      * for peers. All others are random, since whoever knows a key may cancel. */
     do {
-        if (getrandom(client->key, sizeof client->key, 0) != (ssize_t)sizeof client->key) continue;
+        take_random(set, client->key, sizeof client->key);
         client->key[0] = (char)((client->key[0] & 3) | (int)(set->pools->worker << 2));
         client->key[1] = client->key[2] = 0;
         client->key[7] = (char)(client->key[7] | 3);
@@ -262,7 +277,6 @@ void client_accept(struct client_set *set, int fd, struct bytes packet) {
     list_append(&set->clients[CLIENT_STARTUP], &client->link);
     (void)atomic_fetch_add(set->total, 1);
     make_key(client);
-    endpoint_apply_options(fd, &set->pools->socket_options);
     stream_open(&client->stream, set->loop, fd, &client_stream_ops);
     if (packet.len > 0) client_login_bytes(client, packet.at, packet.len);
 }

@@ -466,6 +466,11 @@ struct endpoint_listener *endpoint_listen_unix(struct loop *loop, const char *pa
     return listener;
 }
 
+void endpoint_listener_set(struct endpoint_listener *listener,
+                           const struct endpoint_options *options) {
+    endpoint_apply_options(listener->fd, options);
+}
+
 void endpoint_listener_start(struct endpoint_listener *listener,
                              void (*on_accept)(void *owner, int fd), void *owner) {
     listener->on_accept = on_accept;

@@ -302,14 +302,12 @@ static void on_end_of_turn(struct loop_hook *hook) {
 
 /* ---- the set */
 
-/* Connections made from now on have these. */
-static void take_socket_options(struct pool_set *set) {
-    const struct config *config = set->config;
-    set->socket_options = (struct endpoint_options){.keepalive = config->tcp_keepalive,
-                                                    .keepalive_count = config->tcp_keepcnt,
-                                                    .keepalive_idle_s = config->tcp_keepidle,
-                                                    .keepalive_interval_s = config->tcp_keepintvl,
-                                                    .user_timeout_ms = config->tcp_user_timeout};
+struct endpoint_options pool_socket_options(const struct config *config) {
+    return (struct endpoint_options){.keepalive = config->tcp_keepalive,
+                                     .keepalive_count = config->tcp_keepcnt,
+                                     .keepalive_idle_s = config->tcp_keepidle,
+                                     .keepalive_interval_s = config->tcp_keepintvl,
+                                     .user_timeout_ms = config->tcp_user_timeout};
 }
 
 void pool_set_init(struct pool_set *set, struct config *config, struct users *users) {
@@ -320,7 +318,7 @@ void pool_set_init(struct pool_set *set, struct config *config, struct users *us
     list_init(&set->closed);
     list_init(&set->cancels);
     set->hook.run = on_end_of_turn;
-    take_socket_options(set);
+    set->socket_options = pool_socket_options(config);
     static const char *const always[TRACKED_ALWAYS] = {
         [TRACKED_CLIENT_ENCODING] = "client_encoding",
         [TRACKED_DATESTYLE] = "DateStyle",
@@ -370,7 +368,7 @@ void pool_set_apply(struct pool_set *set, struct config *config, struct users *u
     users_free(&set->users);
     set->config = config;
     set->users = users;
-    take_socket_options(set);
+    set->socket_options = pool_socket_options(config);
     LIST_EACH (&set->all, l) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         uint32_t generation = atomic_load(&pool->database->generation);
