@@ -154,8 +154,11 @@ static bool connect_for(struct pool *pool, const struct borrower *borrower) {
     for (size_t i = 0; i < pool->nodes_count; i++) {
         struct pool_node *node = pool->nodes[(i + pool->turn) % pool->nodes_count];
         if (!(nodes & UINT64_C(1) << node->index)) continue;
-        if (is_connecting(node)) is_under_way = true;
-        if (is_connecting(node) || (node->has_failed && now_us < node->retry_at_us)) continue;
+        /* An idle server that does not suit is new: it will with the node's next sample. */
+        bool has_enough = node->servers[SERVER_IDLE].count >= pool->lines[borrower->line].count;
+        if (is_connecting(node) || has_enough) is_under_way = true;
+        if (is_connecting(node) || has_enough) continue;
+        if (node->has_failed && now_us < node->retry_at_us) continue;
         if (best == NULL || node->servers_count < best->servers_count) best = node;
     }
     if (best == NULL) return is_under_way;
