@@ -502,6 +502,20 @@ def test_replica_wait(start_pooler, cluster):
         assert watch.by_role() == {"primary": 2}
 
 
+def test_waiting_for_freshness_opens_no_connections(start_pooler, cluster):
+    """One client needs one server of a node, however long that node takes to catch up."""
+    routed = start_paused(start_pooler, cluster, "database", replica_wait="1")
+    watch = Watch(routed)
+    with routed.client() as client:
+        for _ in range(20):
+            seen(client)
+        with replay_paused(*cluster.standbys):
+            mark(client, 2)
+            assert seen(client) == 2
+        for node in cluster.standbys:
+            assert watch.node(node)["sv_idle"] <= 1, watch.nodes()
+
+
 @pytest.mark.release_only
 def test_how_soon_reads_are_on_replicas_again(start_pooler, cluster, record_property):
     """After a write, at the default probe_interval: reads on the primary ask for a probe."""
