@@ -118,13 +118,16 @@ void endpoint_apply_options(int fd, const struct endpoint_options *options) {
 
 /* ---- lookups */
 
+/* The longest name has 253 bytes (RFC 1035 in the form that people write). */
+#define HOST_SIZE 256
+
 struct endpoint_lookup {
     uv_getaddrinfo_t request;
     struct loop_hook hook; /* tells a result that needed no question */
     struct loop *loop;
     void (*done)(void *owner, const char *address, const char *error); /* NULL: given up */
     void *owner;
-    char host[ENDPOINT_TEXT_SIZE];
+    char host[HOST_SIZE];
     bool is_asking;
 };
 
@@ -142,7 +145,7 @@ static void on_answer(uv_getaddrinfo_t *request, int status, struct addrinfo *an
         memory_free(lookup);
         return;
     }
-    char text[ENDPOINT_TEXT_SIZE * 2];
+    char text[HOST_SIZE + ENDPOINT_TEXT_SIZE];
     if (status == 0 && answer != NULL) {
         CHECK(getnameinfo(answer->ai_addr, answer->ai_addrlen, text, sizeof text, NULL, 0,
                           NI_NUMERICHOST) == 0);
@@ -161,6 +164,11 @@ static void lookup_is_numeric(struct loop_hook *hook) {
     lookup_tell(lookup, lookup->host, NULL);
 }
 
+static void lookup_is_too_long(struct loop_hook *hook) {
+    struct endpoint_lookup *lookup = LIST_OWNER(hook, struct endpoint_lookup, hook);
+    lookup_tell(lookup, NULL, "server DNS lookup failed: the name is too long");
+}
+
 static void lookup_is_broken(struct loop_hook *hook) {
     struct endpoint_lookup *lookup = LIST_OWNER(hook, struct endpoint_lookup, hook);
     lookup_tell(lookup, NULL, "server DNS lookup failed: the resolver could not be asked");
@@ -173,6 +181,11 @@ endpoint_lookup(struct loop *loop, const char *host,
     lookup->loop = loop;
     lookup->done = done;
     lookup->owner = owner;
+    if (strlen(host) >= sizeof lookup->host) {
+        lookup->hook.run = lookup_is_too_long;
+        loop_at_end(loop, &lookup->hook);
+        return lookup;
+    }
     (void)snprintf(lookup->host, sizeof lookup->host, "%s", host);
     union any_address address;
     if (host_is_unix(host) || numeric_address(&address, host, 0) != 0) {
@@ -433,11 +446,11 @@ struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const char *hos
     return listener;
 }
 
-/* True if somebody answers on the Unix socket. */
+/* True if somebody listens on the Unix socket, with room for one more or without. */
 static bool unix_is_alive(const union any_address *address, socklen_t size) {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return false;
-    bool is_alive = connect(fd, &address->any, size) == 0;
+    bool is_alive = connect(fd, &address->any, size) == 0 || errno == EAGAIN;
     (void)close(fd);
     return is_alive;
 }
