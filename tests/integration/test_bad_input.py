@@ -435,7 +435,7 @@ def test_wrong_password_at_a_replica_only(start_pooler, cluster):
 
 
 def test_no_node_at_all(start_pooler, cluster):
-    """Nobody answers: the client hears of it after primary_wait_timeout, with every node's words."""
+    """Nobody answers: the client hears so after primary_wait_timeout, with every node's words."""
     ports = [clusters.free_port(), clusters.free_port()]
     entry = f"host=127.0.0.1,127.0.0.1 port={ports[0]},{ports[1]} dbname=app routing=read_write"
     settings = {"primary_wait_timeout": 1}

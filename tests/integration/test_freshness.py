@@ -459,7 +459,11 @@ def test_a_session_never_goes_backwards(start_pooler, cluster, consistency, is_k
                 busy.send(query("SELECT pg_sleep(2)"))
                 time.sleep(0.05)
                 values.append(seen(session))
-            others = [seen(ends.enter_context(routed.client())) for _ in range(4)]
+            others = [ends.enter_context(routed.client()) for _ in range(6)]
+            for other in others:
+                other.send(query("SELECT n, pg_sleep(0.5) FROM marks WHERE id = 0"))
+                time.sleep(0.02)
+            others = [int(other.answer().rows[0][0]) for other in others]
             assert 1 in values + others, "the replica that is behind was never asked"
             assert 2 in values, watch.nodes()
             assert (values == sorted(values)) == is_kept, values

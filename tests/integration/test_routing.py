@@ -475,7 +475,7 @@ def shadow(cluster):
 @pytest.mark.parametrize("run", [run_simple, run_extended])
 def test_refused_read_runs_on_the_primary_unseen(start_pooler, cluster, shadow, run):
     """With one refusal Weir has learned it, for all clients of the worker."""
-    routed = start_routed(start_pooler, cluster)
+    routed = start_routed(start_pooler, cluster, {"workers": 1})
     watch = Watch(routed)
     one, other = routed.client(), routed.client()
     direct = routed.cluster.primary
