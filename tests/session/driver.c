@@ -1,0 +1,211 @@
+/*
+ * The session driver: every scenario in every mood of the transport, with every message cut at
+ * every place, a disconnect of each side, a cancel, and each timeout at every step.
+ *
+ *      session [-v] [SEED]          all of it, from that seed (1 if none is given)
+ *      session [-v] -s N [SEED]     the same for one scenario
+ *      session [-v] -r PLAN         one run again, as a failure names it
+ *
+ * Prints each failure with its plan, and a closing line; the status is 1 if anything failed.
+ */
+#include "core/check.h"
+#include "core/log.h"
+#include "scenarios.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define FAILURES_SHOWN  3u /* of one scenario */
+#define MOOD_SEEDS      8u
+#define CUTS_MAX        1500u /* of one wire; above that every so many bytes */
+#define TARGETS_SERVERS 2u
+
+static unsigned passed;
+static unsigned failed;
+static unsigned failed_before; /* by the scenarios before this one */
+static char plan_text[160];    /* of the run at hand, for whoever has to report a crash */
+
+/* Seconds that go by at once: each is beyond one more timeout. */
+static const unsigned jumps[] = {2, 12, 16, 61, 91, 121, 301, 601, 901, 3601};
+
+static const char *const disturbance_names[DISTURBANCE_COUNT] = {
+    [DISTURBANCE_NONE] = "nothing",
+    [DISTURBANCE_CLIENT_ENDS] = "client ends",
+    [DISTURBANCE_CLIENT_BREAKS] = "client breaks",
+    [DISTURBANCE_SERVER_ENDS] = "server ends",
+    [DISTURBANCE_SERVER_BREAKS] = "server breaks",
+    [DISTURBANCE_SERVER_FATAL] = "server says FATAL",
+    [DISTURBANCE_CANCEL] = "cancel",
+    [DISTURBANCE_TIME] = "time",
+};
+
+/* ---- one run */
+
+static void write_plan(const struct plan *plan) {
+    (void)snprintf(plan_text, sizeof plan_text, "%zu:%llu:%d:%d:%u:%llu:%d:%u:%u",
+                   (size_t)(plan->scenario - scenarios), (unsigned long long)plan->seed,
+                   plan->is_mixed, (int)plan->mood, plan->cut_wire,
+                   (unsigned long long)plan->cut_at, (int)plan->disturbance, plan->turn,
+                   plan->target);
+}
+
+/* The numbers between colons, in the order of write_plan. */
+static void read_plan(const char *text, struct plan *plan) {
+    unsigned long long numbers[9] = {0};
+    char *end = NULL;
+    for (size_t i = 0; i < COUNT(numbers); i++) {
+        numbers[i] = strtoull(text, &end, 10);
+        text = *end == ':' ? end + 1 : end;
+    }
+    CHECK(numbers[0] < scenarios_count);
+    *plan = (struct plan){.scenario = &scenarios[numbers[0]],
+                          .seed = numbers[1],
+                          .is_mixed = numbers[2] != 0,
+                          .mood = (enum wire_mood)numbers[3],
+                          .cut_wire = (unsigned)numbers[4],
+                          .cut_at = numbers[5],
+                          .disturbance = (enum disturbance)numbers[6],
+                          .turn = (unsigned)numbers[7],
+                          .target = (unsigned)numbers[8]};
+}
+
+static void report(const struct plan *plan, const struct outcome *outcome, struct buf *failure) {
+    if (failed - failed_before > FAILURES_SHOWN) return;
+    (void)printf("FAILED \"%s\": %s\n", plan->scenario->name, buf_text(failure));
+    (void)printf("    seed %llu, %s wires", (unsigned long long)plan->seed,
+                 plan->is_mixed ? "mixed" : wire_mood_name(plan->mood));
+    if (plan->cut_at > 0)
+        (void)printf(", wire %u cut at byte %llu", plan->cut_wire,
+                     (unsigned long long)plan->cut_at);
+    if (plan->disturbance != DISTURBANCE_NONE)
+        (void)printf(", %s (%u) at turn %u", disturbance_names[plan->disturbance], plan->target,
+                     plan->turn);
+    if (outcome->line[0] != '\0') (void)printf(", at <%s>", outcome->line);
+    (void)printf("\n    again: session -v -r %s\n", plan_text);
+}
+
+static struct outcome run(const struct plan *plan) {
+    struct buf failure = {0};
+    struct outcome outcome;
+    write_plan(plan);
+    world_run(plan, &failure, &outcome);
+    if (buf_length(&failure) > 0) {
+        failed++;
+        report(plan, &outcome, &failure);
+    } else {
+        passed++;
+    }
+    buf_release(&failure);
+    return outcome;
+}
+
+/* ---- many */
+
+static void run_moods(const struct scenario *scenario, uint64_t seed) {
+    for (unsigned i = 0; i < MOOD_SEEDS; i++) {
+        for (unsigned mood = 0; mood <= WIRE_MOODS; mood++) {
+            struct plan plan = {.scenario = scenario,
+                                .seed = seed + i,
+                                .is_mixed = mood == WIRE_MOODS,
+                                .mood = mood == WIRE_MOODS ? WIRE_PLAIN : (enum wire_mood)mood};
+            (void)run(&plan);
+        }
+    }
+}
+
+static void run_cuts(const struct plan *base, const struct outcome *outcome) {
+    for (unsigned wire = 0; wire < outcome->wires; wire++) {
+        uint64_t step = outcome->read_totals[wire] / CUTS_MAX + 1;
+        for (uint64_t at = 1; at < outcome->read_totals[wire]; at += step) {
+            struct plan plan = *base;
+            plan.cut_wire = wire;
+            plan.cut_at = at;
+            (void)run(&plan);
+        }
+    }
+}
+
+static unsigned targets_of(enum disturbance disturbance, const struct outcome *outcome) {
+    switch (disturbance) {
+    case DISTURBANCE_TIME:
+        return COUNT(jumps);
+    case DISTURBANCE_CLIENT_ENDS:
+    case DISTURBANCE_CLIENT_BREAKS:
+    case DISTURBANCE_CANCEL:
+        return outcome->applications;
+    default:
+        return TARGETS_SERVERS;
+    }
+}
+
+static void run_disturbances(const struct plan *base, const struct outcome *outcome) {
+    for (unsigned kind = DISTURBANCE_NONE + 1; kind < DISTURBANCE_COUNT; kind++) {
+        unsigned targets = targets_of((enum disturbance)kind, outcome);
+        for (unsigned i = 0; i < targets * outcome->turns; i++) {
+            struct plan plan = *base;
+            plan.disturbance = (enum disturbance)kind;
+            plan.turn = 1 + i / targets;
+            plan.target = kind == DISTURBANCE_TIME ? jumps[i % targets] : i % targets;
+            (void)run(&plan);
+        }
+    }
+}
+
+static void run_all(const struct scenario *scenario, uint64_t seed) {
+    struct plan base = {.scenario = scenario, .seed = seed, .mood = WIRE_PLAIN};
+    failed_before = failed;
+    struct outcome outcome = run(&base);
+    run_moods(scenario, seed);
+    if (failed > failed_before) return; /* what fails undisturbed says enough */
+    run_cuts(&base, &outcome);
+    run_disturbances(&base, &outcome);
+}
+
+/* ---- the program */
+
+/* A CHECK that fails, and a sanitizer's finding, end the process here. */
+static void on_abort(int number) {
+    static const char text[] = "crashed; again: session -v -r ";
+    ssize_t n = write(STDERR_FILENO, text, sizeof text - 1);
+    n += write(STDERR_FILENO, plan_text, strlen(plan_text));
+    n += write(STDERR_FILENO, "\n", 1);
+    _exit(n > 0 && number != 0 ? 2 : 3);
+}
+
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) {
+    return "abort_on_error=1:detect_stack_use_after_return=0";
+}
+
+int main(int argc, char **argv) {
+    uint64_t seed = 1;
+    const char *again = NULL;
+    size_t from = 0, to = scenarios_count;
+    bool is_verbose = false;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "-v") == 0) {
+            is_verbose = true;
+        } else if (strcmp(argv[i], "-r") == 0 && i + 1 < argc) {
+            again = argv[++i];
+        } else if (strcmp(argv[i], "-s") == 0 && i + 1 < argc) {
+            from = strtoull(argv[++i], NULL, 10);
+            to = from + 1;
+        } else {
+            seed = strtoull(argv[i], NULL, 10);
+        }
+    }
+    (void)log_open(NULL, !is_verbose);
+    (void)signal(SIGABRT, on_abort);
+    if (again != NULL) {
+        struct plan plan;
+        read_plan(again, &plan);
+        (void)run(&plan);
+    } else {
+        for (size_t i = from; i < to && i < scenarios_count; i++) run_all(&scenarios[i], seed);
+    }
+    world_forget();
+    (void)printf("%u passed, %u failed\n", passed, failed);
+    return failed == 0 ? 0 : 1;
+}
