@@ -342,13 +342,17 @@ void relay_leave(struct client *client) {
     pool_leave(&client->borrower);
     if (link_is_listed(&client->resume)) list_remove(&client->set->released, &client->resume);
     struct server *server = client->borrower.server;
-    if (server == NULL) return;
+    if (server == NULL) {
+        forget_replies(client); /* lost with its server */
+        return;
+    }
     relay_raise_floor(client);
     /* What the pipeline counts on has to be sent, or its answers would be awaited for ever. */
     if (client->sending != NULL) outgoing_flush(client->sending);
     client->sending = NULL;
     if (client->may_write) server->may_have_written = true;
     if (server->state == SERVER_CLOSED) {
+        forget_replies(client);
         server->borrower = NULL;
         client->borrower.server = NULL;
         return;
