@@ -343,7 +343,7 @@ void relay_leave(struct client *client) {
     if (link_is_listed(&client->resume)) list_remove(&client->set->released, &client->resume);
     struct server *server = client->borrower.server;
     if (server == NULL) {
-        forget_replies(client); /* lost with its server */
+        forget_replies(client);
         return;
     }
     relay_raise_floor(client);
