@@ -92,11 +92,18 @@ void client_close(struct client *client, const char *reason) {
     leave(client);
 }
 
+/* Whether the client has seen a part of an answer that is not whole: whatever followed would be
+ * taken for the rest of it. */
+static bool is_in_answer(const struct client *client) {
+    const struct reply_cursor *reply = &client->reply;
+    return reply->skip > 0 && !reply->is_dropping && !client->retry.is_holding;
+}
+
 void client_close_with(struct client *client, const char *reason, struct bytes last) {
     if (client->state == CLIENT_CLOSED) return;
     log_close(client, reason);
     log_flush(); /* the line is in the file before the client sees the error */
-    stream_write_bytes(&client->stream, last);
+    if (!is_in_answer(client)) stream_write_bytes(&client->stream, last);
     leave(client);
 }
 
