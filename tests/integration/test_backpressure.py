@@ -56,7 +56,7 @@ def read_rows(client):
 def test_client_that_does_not_read(pooler, cluster, row):
     """A big result stops in the server, whatever the size of its rows, and another client is not
     disturbed; when the client reads at last, everything comes."""
-    total = TOTAL if row >= 10_000 else TOTAL // 10
+    total = TOTAL if row >= 10_000 else 50 * MEGABYTE
     with pooler.client() as client, pooler.client() as other:
         other.query("SELECT 1")
         with MemoryWatch(pooler):
@@ -128,7 +128,7 @@ def test_server_that_does_not_read(pooler, cluster, make_table, size):
         "CREATE TRIGGER waits BEFORE INSERT ON stuffed"
         " FOR EACH ROW EXECUTE FUNCTION wait_for_lock()"
     )
-    total = TOTAL // 5
+    total = max(TOTAL // 5, 40 * MEGABYTE)
     data = copy_data(b"z" * (size - 1) + b"\n")
     with psycopg.connect(cluster.primary.conninfo(), autocommit=True) as holder:
         holder.execute("SELECT pg_advisory_lock(42)")

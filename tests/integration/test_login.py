@@ -163,7 +163,7 @@ SCRAM_NONSENSE = [
 
 @pytest.mark.parametrize("nonsense", SCRAM_NONSENSE, ids=range(len(SCRAM_NONSENSE)))
 def test_nonsense_in_the_middle_of_scram(start_pooler, nonsense):
-    pooler = start_pooler({"auth_type": "scram-sha-256", "client_login_timeout": 2})
+    pooler = start_pooler({"auth_type": "scram-sha-256", "client_login_timeout": 2 * PATIENCE})
     client = pooler.connect()
     client.send(startup({"user": "app", "database": "app"}))
     assert client.read().kind == "R"

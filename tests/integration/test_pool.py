@@ -77,6 +77,17 @@ def test_pools_are_apart(start_pooler, cluster):
             assert client.query(asked).rows == [expected]
 
 
+def wait_for_waiters(pooler, count):
+    """Waits until so many clients of the database app stand in line."""
+    deadline = time.monotonic() + 10 * PATIENCE
+    while True:
+        pools = [row for row in pooler.admin("SHOW POOLS") if row["database"] == "app"]
+        if sum(int(row["cl_waiting"]) for row in pools) == count:
+            return
+        assert time.monotonic() < deadline, f"not {count} waiters: {pools}"
+        time.sleep(0.01)
+
+
 def test_waiters_are_served_in_order(start_pooler, make_table):
     make_table("served", "number serial, who int")
     pooler = start_pooler({"default_pool_size": 1})
@@ -85,7 +96,7 @@ def test_waiters_are_served_in_order(start_pooler, make_table):
     holder.query("BEGIN")
     for number, client in enumerate(clients):
         client.send(query(f"INSERT INTO served (who) VALUES ({number})"))
-        time.sleep(0.02 * PATIENCE)
+        wait_for_waiters(pooler, number + 1)
     holder.query("COMMIT")
     for client in clients:
         assert client.answer().tags == ["INSERT 0 1"]
