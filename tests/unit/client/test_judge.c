@@ -338,6 +338,7 @@ static void state_stays_until_it_is_reset(void **unused) {
         enum route_target target; /* of a read behind it */
     } rows[] = {
         {"Q:SELECT 1", ROUTE_REPLICA},
+        {"F", ROUTE_REPLICA},
         {"Q:SET work_mem = '1MB'", ROUTE_PRIMARY},
         {"Q:SELECT 1", ROUTE_PRIMARY},
         {"Q:RESET work_mem", ROUTE_PRIMARY}, /* back to what? that is not known */
@@ -353,6 +354,7 @@ static void state_stays_until_it_is_reset(void **unused) {
         assert_int_equal(judge(world, rows[i].group), JUDGE_READY);
         assert_int_equal(judge(world, "Q:SELECT 1"), JUDGE_READY);
         if (world->client.route.target != rows[i].target) fail_msg("row %zu", i);
+        assert_false(world->client.may_reach_out); /* that was the group before */
     }
     world_free(world);
 }

@@ -324,16 +324,21 @@ static void timers_play_in_order(void **unused) {
     }
 }
 
+/* Nor late, because another one is due much later. */
 static void timers_are_not_early(void **unused) {
     (void)unused;
     static const unsigned waits[] = {0, 1, 7, 30};
     for (size_t i = 0; i < COUNT(waits); i++) {
         struct band band = {.loop = loop_new()};
         struct player last = {.timer.run = on_play, .band = &band, .name = '.', .is_last = true};
+        struct player later = {.timer.run = on_play, .band = &band, .name = '+'};
+        loop_timer_start(band.loop, &later.timer, 4000, 0);
         uint64_t before = clock_monotonic_us();
         loop_timer_start(band.loop, &last.timer, waits[i], 0);
         assert_true(run_for(band.loop, 5000));
         assert_true(clock_monotonic_us() - before >= waits[i] * US_PER_MS);
+        assert_string_equal(buf_text(&band.played), ".");
+        loop_timer_stop(&later.timer);
         loop_timer_stop(&last.timer);
         loop_timer_stop(&last.timer); /* idempotent */
         loop_free(&band.loop);

@@ -189,7 +189,7 @@ static void *take_and_release(void *argument) {
     struct contest *contest = argument;
     struct permit *permit = &contest->shared->permits[3];
     (void)pthread_barrier_wait(&contest->start);
-    for (int taken = 0; taken < 5000;) {
+    for (int taken = 0; taken < 20000;) {
         if (!permit_take(permit)) {
             (void)sched_yield();
             continue;
