@@ -55,6 +55,7 @@ struct client {
     bool is_forced_primary; /* the group was refused by a replica */
     bool is_stuck;          /* requests in hand have to wait for answers */
     bool is_skipping;       /* requests are dropped up to the next Sync */
+    bool is_failed;         /* the server drops requests up to a Sync that is still to come */
     bool is_routed;         /* the group at hand was judged by its traits */
     bool is_release_due;    /* the server goes back when its present bytes are handled */
     bool is_copying;        /* COPY IN is under way */

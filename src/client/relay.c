@@ -258,7 +258,7 @@ static void forget_replies(struct client *client) {
         struct pipeline_entry entry = pipeline_pop(&client->pipeline);
         request_undo(client, &entry);
     }
-    client->is_syncing = false;
+    client->is_syncing = client->is_failed = false;
     client->reply.skip = 0;
     buf_release(&client->reply.gather);
 }

@@ -118,7 +118,9 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
         release_held(client, reply->out);
     }
     if (!client->retry.is_discarding) emit(reply);
-    if (match->verdict == PIPELINE_SKIP) skip_group(client);
+    if (match->verdict != PIPELINE_SKIP) return;
+    skip_group(client);
+    client->is_failed = pipeline_is_empty(&client->pipeline);
 }
 
 /* ---- what ends something */

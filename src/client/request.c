@@ -106,6 +106,7 @@ static size_t on_execute(const struct request *request) {
 
 static size_t on_sync(const struct request *request) {
     request->client->unsynced = 0;
+    request->client->is_failed = false;
     (void)owe(request, REQUEST_SYNC, PIPELINE_FORWARD);
     return pass(request);
 }
@@ -581,6 +582,8 @@ static size_t handle(struct client *client, struct bytes rest, struct outgoing *
     const struct message_row *row = &message_requests[(unsigned char)rest.at[0]];
     bool is_needed_whole = row->is_whole && row->kind != REQUEST_PARSE;
     if (is_needed_whole && !request.is_whole) return 0;
+    bool ends_group = row->kind == REQUEST_SYNC || row->kind == REQUEST_TERMINATE;
+    if (client->is_failed && !ends_group) return pass(&request); /* nothing will answer it */
     size_t taken = handlers[row->kind](&request);
     if (taken == 0 && rest.len > GATHER_MAX) {
         client_fail(client, FAULT_MESSAGE_TOO_LARGE, "more than 16777216");
