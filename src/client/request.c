@@ -14,6 +14,9 @@
 
 #include <stdio.h>
 
+/* A longer unnamed Parse streams; nobody can prepare it again on another server. */
+#define PARSE_WHOLE_MAX (64u << 10)
+
 /* What a client may have in hand unhandled before it is told that this is too much. */
 #define GATHER_MAX (16u << 20)
 
@@ -349,15 +352,17 @@ static size_t parse_named(const struct request *request, struct bytes name, stru
 static size_t on_parse(const struct request *request) {
     struct client *client = request->client;
     struct bytes name, body, text, rest;
-    client->unsynced++;
     if (!request->is_whole) {
+        if (request->length <= PARSE_WHOLE_MAX) return 0;
         if (!message_text(request->body, &name, &body) || name.len > 0) return 0;
+        client->unsynced++;
         judge_late(request, bytes_of(NULL, 0), false);
         statement_unref(&client->set->statements, &client->unnamed);
         memory_of(request)->unnamed_owner = client->id;
         (void)owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
         return pass(request); /* a huge unnamed text streams */
     }
+    client->unsynced++;
     if (!message_text(request->body, &name, &body) || !message_text(body, &text, &rest)) {
         client_fail(client, FAULT_MESSAGE_MALFORMED, NULL);
         return request->length;
