@@ -66,6 +66,10 @@ struct client {
     uint32_t group_left;      /* bytes of the routed group still to be sent */
     uint32_t parses;          /* counts named Parses */
     uint32_t unsynced;        /* requests sent since the last Sync */
+    uint32_t effects;         /* owed replies that say whether a statement or name stands */
+    uint32_t effects_synced;  /* of these, the ones of groups before this one */
+    uint32_t unnamed_owed;    /* replies to Parses of the unnamed statement */
+    bool has_unnamed;         /* this group has such a Parse */
     struct outgoing *sending; /* requests handled in this callback and not written yet */
     struct pipeline pipeline;
     struct buf kept; /* request bytes that could not be handled yet */

@@ -34,10 +34,6 @@ void outgoing_flush(struct outgoing *out);
 /* Handles `bytes` from the client as far as it can; returns how much was taken. */
 size_t request_process(struct client *client, struct bytes bytes);
 
-/* True if statements are being prepared or closed, so that nobody knows which ones a server has
- * whose answers are not read to the end. */
-bool request_has_effects(struct pipeline *pipeline);
-
 /* A reply has come: what its request had noted stands. */
 void request_settle(struct client *client, const struct pipeline_entry *entry);
 

@@ -373,7 +373,7 @@ void relay_leave(struct client *client) {
         owed++;
     }
     hand_over_reading(client, server);
-    if (request_has_effects(&client->pipeline)) server->is_close_needed = true;
+    if (client->effects > 0) server->is_close_needed = true; /* nobody reads how they end */
     forget_replies(client);
     if (server->transaction == 'I' && owed == 0 && server->cancels == 0) {
         pool_return(server);

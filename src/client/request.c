@@ -24,6 +24,9 @@
  * a statement of the server (struct prepared_on_server). */
 #define CLOSES_NAME 1u
 
+/* Of a Parse: it is the unnamed statement's. */
+#define PARSES_UNNAMED 2u
+
 struct request {
     struct client *client;
     struct server *server;
@@ -109,6 +112,8 @@ static size_t on_execute(const struct request *request) {
 
 static size_t on_sync(const struct request *request) {
     request->client->unsynced = 0;
+    request->client->effects_synced = request->client->effects;
+    request->client->has_unnamed = false;
     request->client->is_failed = false;
     (void)owe(request, REQUEST_SYNC, PIPELINE_FORWARD);
     return pass(request);
@@ -130,6 +135,50 @@ static struct server_memory *memory_of(const struct request *request) {
     return request->server->memory;
 }
 
+/* A reply that says whether `effect` stands. */
+static struct pipeline_entry *owe_effect(const struct request *request, enum message_request kind,
+                                         enum pipeline_action action, void *effect) {
+    struct pipeline_entry *entry = owe(request, kind, action);
+    entry->effect = effect;
+    request->client->effects++;
+    return entry;
+}
+
+/* A Parse of the unnamed statement. */
+static void owe_unnamed(const struct request *request, enum pipeline_action action) {
+    owe(request, REQUEST_PARSE, action)->number = PARSES_UNNAMED;
+    request->client->unnamed_owed++;
+    request->client->has_unnamed = true;
+}
+
+static void end_unnamed(struct client *client, const struct pipeline_entry *entry) {
+    if (entry->request != REQUEST_PARSE || entry->number != PARSES_UNNAMED) return;
+    CHECK(client->unnamed_owed > 0);
+    client->unnamed_owed--;
+}
+
+/* Replies come in order, so that those of earlier groups are the first to end. */
+static void end_effect(struct client *client) {
+    CHECK(client->effects > 0);
+    client->effects--;
+    if (client->effects_synced > 0) client->effects_synced--;
+}
+
+/* Whether nobody knows yet which statements there are: had an earlier group failed, the server
+ * would have skipped what it was to prepare and close, but not what this group builds upon it. */
+static bool must_wait_for_effects(const struct request *request) {
+    request->client->is_stuck = request->client->effects_synced > 0;
+    return request->client->is_stuck;
+}
+
+/* The same for the unnamed statement: had the group failed that parsed it, the server would have a
+ * stranger's. */
+static bool must_wait_for_unnamed(const struct request *request) {
+    struct client *client = request->client;
+    client->is_stuck = client->unnamed_owed > 0 && !client->has_unnamed;
+    return client->is_stuck;
+}
+
 /* Makes room for one more statement: the one unused longest is closed on the server. */
 static void evict(const struct request *request) {
     struct server_memory *memory = memory_of(request);
@@ -141,7 +190,7 @@ static void evict(const struct request *request) {
     outgoing_copy(request->out, "S", 1);
     copy_text0(request, name);
     server_memory_detach(memory, surplus);
-    owe(request, REQUEST_CLOSE, PIPELINE_SWALLOW)->effect = surplus;
+    (void)owe_effect(request, REQUEST_CLOSE, PIPELINE_SWALLOW, surplus);
 }
 
 /* Sends a Parse of the statement under the server's name for it. */
@@ -160,19 +209,16 @@ static void ensure(const struct request *request, struct statement *statement) {
     send_parse(request, statement->name, statement);
     (void)server_memory_add(memory_of(request), statement);
     statement->references++;
-    owe(request, REQUEST_PARSE, PIPELINE_SWALLOW)->effect = statement;
-}
-
-bool request_has_effects(struct pipeline *pipeline) {
-    for (uint32_t i = 0; i < pipeline->count; i++) {
-        if (pipeline_at(pipeline, i)->effect != NULL) return true;
-    }
-    return false;
+    (void)owe_effect(request, REQUEST_PARSE, PIPELINE_SWALLOW, statement);
 }
 
 void request_settle(struct client *client, const struct pipeline_entry *entry) {
     struct statements *statements = &client->set->statements;
-    if (entry->effect == NULL) return;
+    if (entry->effect == NULL) {
+        end_unnamed(client, entry);
+        return;
+    }
+    end_effect(client);
     if (entry->request == REQUEST_PARSE) {
         struct statement *statement = entry->effect;
         statement_unref(statements, &statement);
@@ -193,11 +239,26 @@ static void undo_name(struct client *client, uint32_t sequence) {
     }
 }
 
+/* Whose unnamed statement the server has now, nobody knows: it may be a stranger's. */
+static void undo_unnamed(struct client *client, struct server_memory *memory,
+                         const struct pipeline_entry *entry) {
+    bool is_parse = entry->request == REQUEST_PARSE && entry->number == PARSES_UNNAMED;
+    bool is_own_close = entry->request == REQUEST_CLOSE && entry->action == PIPELINE_SWALLOW;
+    if (memory != NULL && (is_parse || is_own_close)) memory->unnamed_owner = 0;
+    if (is_parse && entry->action == PIPELINE_FORWARD)
+        statement_unref(&client->set->statements, &client->unnamed);
+}
+
 void request_undo(struct client *client, const struct pipeline_entry *entry) {
     struct statements *statements = &client->set->statements;
     struct server *server = client->borrower.server;
     struct server_memory *memory = server == NULL ? NULL : server->memory;
-    if (entry->effect == NULL) return;
+    if (entry->effect == NULL) {
+        end_unnamed(client, entry);
+        undo_unnamed(client, memory, entry);
+        return;
+    }
+    end_effect(client);
     if (entry->request == REQUEST_CLOSE) {
         if (entry->number == CLOSES_NAME) {
             prepared_attach(&client->names, statements, entry->effect);
@@ -220,11 +281,12 @@ void request_undo(struct client *client, const struct pipeline_entry *entry) {
 /* Takes a name of the client away, until the server turns out to have skipped the request. */
 static void close_name(const struct request *request, struct prepared_name *entry,
                        enum pipeline_action action) {
-    struct pipeline_entry *owed = owe(request, REQUEST_CLOSE, action);
-    if (entry == NULL) return;
+    if (entry == NULL) {
+        (void)owe(request, REQUEST_CLOSE, action);
+        return;
+    }
     prepared_detach(&request->client->names, entry);
-    owed->effect = entry;
-    owed->number = CLOSES_NAME;
+    owe_effect(request, REQUEST_CLOSE, action, entry)->number = CLOSES_NAME;
 }
 
 /* ---- Parse */
@@ -256,7 +318,7 @@ static size_t parse_deallocate(const struct request *request, struct prepared_na
     (void)owe(request, REQUEST_PARSE, PIPELINE_SWALLOW);
     copy_head(request, 'P', sizeof text);
     outgoing_copy(request->out, text, sizeof text);
-    (void)owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
+    owe_unnamed(request, PIPELINE_FORWARD);
     memory_of(request)->unnamed_owner = request->client->id;
     return request->length;
 }
@@ -287,7 +349,7 @@ static size_t parse_unnamed(const struct request *request, struct bytes body) {
     struct client *client = request->client;
     if (is_tracking(client)) keep_unnamed(request, body);
     memory_of(request)->unnamed_owner = client->id;
-    (void)owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
+    owe_unnamed(request, PIPELINE_FORWARD);
     stats_add(&request->server->node->stats.server_parses, 1);
     return pass(request);
 }
@@ -342,10 +404,8 @@ static size_t parse_named(const struct request *request, struct bytes name, stru
         (void)server_memory_add(memory_of(request), statement);
     }
     statement->references++;
-    struct pipeline_entry *owed =
-        owe(request, REQUEST_PARSE, is_known ? PIPELINE_MAKE_UP : PIPELINE_FORWARD);
-    owed->effect = statement;
-    owed->number = entry->sequence;
+    owe_effect(request, REQUEST_PARSE, is_known ? PIPELINE_MAKE_UP : PIPELINE_FORWARD, statement)
+        ->number = entry->sequence;
     return request->length;
 }
 
@@ -359,14 +419,15 @@ static size_t on_parse(const struct request *request) {
         judge_late(request, bytes_of(NULL, 0), false);
         statement_unref(&client->set->statements, &client->unnamed);
         memory_of(request)->unnamed_owner = client->id;
-        (void)owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
+        owe_unnamed(request, PIPELINE_FORWARD);
         return pass(request); /* a huge unnamed text streams */
     }
-    client->unsynced++;
     if (!message_text(request->body, &name, &body) || !message_text(body, &text, &rest)) {
         client_fail(client, FAULT_MESSAGE_MALFORMED, NULL);
         return request->length;
     }
+    if (is_tracking(client) && must_wait_for_effects(request)) return 0;
+    client->unsynced++;
     judge_late(request, text, true);
     struct prepared_name *gone = NULL;
     if (name.len == 0 && is_tracking(client) && read_deallocate(text, &rest))
@@ -389,7 +450,7 @@ static void ensure_unnamed(const struct request *request) {
     memory_of(request)->unnamed_owner = client->id;
     if (client->unnamed != NULL) {
         send_parse(request, "", client->unnamed);
-        (void)owe(request, REQUEST_PARSE, PIPELINE_SWALLOW);
+        owe_unnamed(request, PIPELINE_SWALLOW);
         return;
     }
     copy_head(request, 'C', 2);
@@ -416,6 +477,8 @@ static size_t on_bind(const struct request *request) {
         client_fail(client, FAULT_MESSAGE_MALFORMED, NULL);
         return request->length;
     }
+    if (is_tracking(client) && must_wait_for_effects(request)) return 0;
+    if (is_tracking(client) && name.len == 0 && must_wait_for_unnamed(request)) return 0;
     client->unsynced++;
     if (name.len == 0 || !is_tracking(client)) {
         if (name.len == 0) ensure_unnamed(request);
@@ -452,8 +515,11 @@ static size_t on_describe(const struct request *request) {
         client_fail(client, FAULT_MESSAGE_MALFORMED, NULL);
         return request->length;
     }
+    if (is_tracking(client) && must_wait_for_effects(request)) return 0;
+    bool is_unnamed = kind == 'S' && name.len == 0;
+    if (is_tracking(client) && is_unnamed && must_wait_for_unnamed(request)) return 0;
     client->unsynced++;
-    if (kind == 'S' && name.len == 0) ensure_unnamed(request);
+    if (is_unnamed) ensure_unnamed(request);
     if (kind != 'S' || name.len == 0 || !is_tracking(client)) {
         (void)owe(request, REQUEST_DESCRIBE, PIPELINE_FORWARD);
         return pass(request);
@@ -476,6 +542,7 @@ static size_t on_close(const struct request *request) {
         client_fail(client, FAULT_MESSAGE_MALFORMED, NULL);
         return request->length;
     }
+    if (is_tracking(client) && must_wait_for_effects(request)) return 0;
     client->unsynced++;
     if (kind != 'S' || name.len == 0 || !is_tracking(client)) {
         (void)owe(request, REQUEST_CLOSE, PIPELINE_FORWARD);
@@ -590,7 +657,7 @@ static size_t handle(struct client *client, struct bytes rest, struct outgoing *
     bool ends_group = row->kind == REQUEST_SYNC || row->kind == REQUEST_TERMINATE;
     if (client->is_failed && !ends_group) return pass(&request); /* nothing will answer it */
     size_t taken = handlers[row->kind](&request);
-    if (taken == 0 && rest.len > GATHER_MAX) {
+    if (taken == 0 && !client->is_stuck && rest.len > GATHER_MAX) {
         client_fail(client, FAULT_MESSAGE_TOO_LARGE, "more than 16777216");
         return rest.len;
     }
