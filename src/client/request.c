@@ -17,6 +17,9 @@
 /* A longer unnamed Parse streams; nobody can prepare it again on another server. */
 #define PARSE_WHOLE_MAX (64u << 10)
 
+/* A longer Query is no DEALLOCATE: names have at most 63 bytes. */
+#define DEALLOCATE_BYTES_MAX 256u
+
 /* What a client may have in hand unhandled before it is told that this is too much. */
 #define GATHER_MAX (16u << 20)
 
@@ -610,6 +613,13 @@ static size_t without_server(struct client *client, struct bytes rest) {
     return n;
 }
 
+/* A query in pieces that may turn out to be one: no longer than a name can make it. */
+static bool may_be_deallocate(const struct client *client, struct bytes rest) {
+    uint32_t length = message_length(rest.at);
+    return rest.at[0] == 'Q' && rest.len < length && length <= DEALLOCATE_BYTES_MAX &&
+           client->names.map.count > 0;
+}
+
 /* Answers it without a server, where the state of the transaction is known and no answer is owed.
  * Returns how much was taken, or 0. */
 static size_t deallocate_here(struct client *client, struct bytes rest) {
@@ -675,6 +685,7 @@ static size_t take_body(struct client *client, struct bytes rest, struct outgoin
 static size_t step(struct client *client, struct bytes rest, struct outgoing *out) {
     if (client->request_skip > 0) return take_body(client, rest, out);
     if (rest.len < MESSAGE_HEAD_BYTES || !head_is_good(client, rest)) return 0;
+    if (may_be_deallocate(client, rest)) return 0;
     size_t answered = deallocate_here(client, rest);
     if (answered > 0) return answered;
     if (client->borrower.server == NULL) {
