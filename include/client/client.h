@@ -65,6 +65,8 @@ struct client {
     uint32_t request_skip;    /* rest of a request that goes straight through */
     uint32_t group_left;      /* bytes of the routed group still to be sent */
     uint32_t parses;          /* counts named Parses */
+    uint32_t copies;          /* counts COPY messages */
+    uint32_t copy_began;      /* its value when the one under way was asked for */
     uint32_t unsynced;        /* requests sent since the last Sync */
     uint32_t effects;         /* owed replies that say whether a statement or name stands */
     uint32_t effects_synced;  /* of these, the ones of groups before this one */

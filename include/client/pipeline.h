@@ -77,6 +77,11 @@ struct pipeline_match {
 };
 struct pipeline_match pipeline_match(struct pipeline *pipeline, enum message_reply reply);
 
+/* A COPY IN has begun for the head: PostgreSQL ignores each Sync up to the first COPY data, as
+ * libpq sends one behind every Execute. Takes out the Syncs right behind the head that have its
+ * number. */
+void pipeline_drop_syncs(struct pipeline *pipeline);
+
 /* After PIPELINE_SKIP: true while the head is an entry that the server skips. */
 bool pipeline_skips(struct pipeline *pipeline);
 

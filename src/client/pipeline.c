@@ -135,6 +135,19 @@ struct pipeline_match pipeline_match(struct pipeline *pipeline, enum message_rep
     return match;
 }
 
+void pipeline_drop_syncs(struct pipeline *pipeline) {
+    while (pipeline->count > 1) {
+        struct pipeline_entry head = *pipeline_at(pipeline, 0);
+        struct pipeline_entry *next = pipeline_at(pipeline, 1);
+        if (next->request != REQUEST_SYNC || next->number != head.number) return;
+        CHECK(pipeline->owed_ready > 0);
+        *next = head;
+        pipeline->first = (pipeline->first + 1) & (pipeline->size - 1);
+        pipeline->count--;
+        pipeline->owed_ready--;
+    }
+}
+
 bool pipeline_skips(struct pipeline *pipeline) {
     struct pipeline_entry *head = pipeline_head(pipeline);
     return head != NULL && head->request != REQUEST_SYNC;

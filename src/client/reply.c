@@ -252,6 +252,8 @@ static void on_message(const struct reply *reply) {
     case REPLY_COPY_IN:
     case REPLY_COPY_BOTH:
         client->is_copying = true;
+        client->copy_began = match.entry.number;
+        pipeline_drop_syncs(&client->pipeline);
         plain(reply, &match);
         break;
     default:

@@ -97,7 +97,7 @@ static size_t on_query(const struct request *request) {
     struct bytes text = {0}, rest;
     bool is_in_hand = request->is_whole && message_text(request->body, &text, &rest);
     judge_late(request, text, is_in_hand);
-    (void)owe(request, REQUEST_QUERY, PIPELINE_FORWARD);
+    owe(request, REQUEST_QUERY, PIPELINE_FORWARD)->number = request->client->copies;
     return pass(request);
 }
 
@@ -108,21 +108,25 @@ static size_t on_function(const struct request *request) {
 }
 
 static size_t on_execute(const struct request *request) {
-    request->client->unsynced++;
-    (void)owe(request, REQUEST_EXECUTE, PIPELINE_FORWARD);
+    struct client *client = request->client;
+    client->unsynced++;
+    owe(request, REQUEST_EXECUTE, PIPELINE_FORWARD)->number = client->copies;
     return pass(request);
 }
 
+/* A Sync between the beginning of a COPY IN and its first data is not answered. */
 static size_t on_sync(const struct request *request) {
-    request->client->unsynced = 0;
-    request->client->effects_synced = request->client->effects;
-    request->client->has_unnamed = false;
-    request->client->is_failed = false;
-    (void)owe(request, REQUEST_SYNC, PIPELINE_FORWARD);
+    struct client *client = request->client;
+    if (client->is_copying && client->copies == client->copy_began) return pass(request);
+    client->unsynced = 0;
+    client->effects_synced = client->effects;
+    client->has_unnamed = client->is_failed = false;
+    owe(request, REQUEST_SYNC, PIPELINE_FORWARD)->number = client->copies;
     return pass(request);
 }
 
 static size_t on_copy(const struct request *request) {
+    request->client->copies++;
     if (request->rest.at[0] != 'd') request->client->is_copying = false;
     return pass(request);
 }
