@@ -215,6 +215,7 @@ static void on_bytes(struct stream *stream, const char *at, size_t len) {
 static void on_drained(struct stream *stream) {
     struct client *client = LIST_OWNER(stream, struct client, stream);
     if (client->borrower.server != NULL) stream_start(&client->borrower.server->stream);
+    if (client->is_stuck) relay_resume_later(client);
 }
 
 static void on_ended(struct stream *stream, int error) {

@@ -687,6 +687,9 @@ static size_t take_body(struct client *client, struct bytes rest, struct outgoin
 
 /* One step: a body that goes through, a server that is borrowed, or a message. 0: not now. */
 static size_t step(struct client *client, struct bytes rest, struct outgoing *out) {
+    /* Who does not read its answers gets no further ones: each may come from another server. */
+    client->is_stuck = stream_queued(&client->stream) > STREAM_HIGH_BYTES;
+    if (client->is_stuck) return 0;
     if (client->request_skip > 0) return take_body(client, rest, out);
     if (rest.len < MESSAGE_HEAD_BYTES || !head_is_good(client, rest)) return 0;
     if (may_be_deallocate(client, rest)) return 0;
