@@ -49,6 +49,21 @@ void postgres_forget(struct postgres_name names[POSTGRES_NAMES_MAX], bool is_unn
     }
 }
 
+static struct postgres_name *find(struct postgres_name names[POSTGRES_NAMES_MAX],
+                                  struct bytes name) {
+    for (size_t i = 0; i < POSTGRES_NAMES_MAX; i++) {
+        if (names[i].name != NULL && bytes_equal_text(name, names[i].name)) return &names[i];
+    }
+    return NULL;
+}
+
+bool postgres_forget_one(struct postgres_name names[POSTGRES_NAMES_MAX], struct bytes name) {
+    struct postgres_name *found = find(names, name);
+    if (found == NULL) return false;
+    clear_name(found);
+    return true;
+}
+
 void postgres_release(struct postgres *postgres) {
     postgres_forget(postgres->statements, false);
     postgres_forget(postgres->portals, false);
@@ -230,14 +245,6 @@ static void on_query(struct postgres *postgres, struct bytes body) {
 
 /* ---- the extended protocol */
 
-static struct postgres_name *find(struct postgres_name names[POSTGRES_NAMES_MAX],
-                                  struct bytes name) {
-    for (size_t i = 0; i < POSTGRES_NAMES_MAX; i++) {
-        if (names[i].name != NULL && bytes_equal_text(name, names[i].name)) return &names[i];
-    }
-    return NULL;
-}
-
 static struct postgres_name *add(struct postgres_name names[POSTGRES_NAMES_MAX],
                                  struct bytes name) {
     for (size_t i = 0; i < POSTGRES_NAMES_MAX; i++) {
@@ -245,7 +252,7 @@ static struct postgres_name *add(struct postgres_name names[POSTGRES_NAMES_MAX],
         names[i].name = memory_copy(name.at, name.len);
         return &names[i];
     }
-    CHECK(!"the script uses too many names");
+    check_failed("the script uses too many names", __FILE__, __LINE__);
     return NULL;
 }
 
@@ -356,7 +363,7 @@ static void on_copy(struct postgres *postgres, char type, struct bytes body) {
     if (type == 'd' && !postgres->is_copy_bad) {
         postgres->copied += body.len;
     } else if (type == 'd' || type == 'f') {
-        postgres_error(postgres, "ERROR", type == 'd' ? "22P04" : "57014", token);
+        postgres_error(postgres, "ERROR", type == 'd' ? "22P04" : "22P05", token);
         end_running(postgres, true);
     } else if (type == 'c') {
         postgres_reply_text(postgres, 'C', tag);

@@ -14,7 +14,7 @@
  *      SET NAME VALUE, SET NAME='VALUE'     VALUE "bad" is refused
  *      COPYIN TOKEN, COPYBAD TOKEN (fails at the first data), COPYOUT N SIZE TOKEN
  *      SLEEP N TOKEN               a row after N turns, or never if N is 0, unless cancelled
- *      DISCARD ALL, DEALLOCATE ALL
+ *      DISCARD ALL, DEALLOCATE ALL, DEALLOCATE NAME
  */
 #ifndef WEIR_TESTS_SESSION_POSTGRES_H
 #define WEIR_TESTS_SESSION_POSTGRES_H
@@ -22,7 +22,7 @@
 #include "auth/scram.h"
 #include "core/buf.h"
 
-#define POSTGRES_NAMES_MAX      64
+#define POSTGRES_NAMES_MAX      16
 #define POSTGRES_PARAMETERS     6
 #define POSTGRES_VALUE_SIZE     64
 #define POSTGRES_OUT_BYTES_HIGH (64u * 1024) /* it works on while less is unsent */
@@ -106,6 +106,7 @@ void postgres_reply(struct postgres *postgres, char type, struct bytes body);
 void postgres_reply_text(struct postgres *postgres, char type, const char *text);
 void postgres_error(struct postgres *postgres, const char *severity, const char *sqlstate,
                     struct bytes message);
+bool postgres_forget_one(struct postgres_name names[POSTGRES_NAMES_MAX], struct bytes name);
 void postgres_forget(struct postgres_name names[POSTGRES_NAMES_MAX], bool is_unnamed_kept);
 
 enum postgres_outcome { POSTGRES_DONE, POSTGRES_FAILED, POSTGRES_GOES_ON };

@@ -84,7 +84,9 @@ static enum postgres_outcome run_show(const struct run *run) {
 /* SIZE bytes that begin and end with the token. */
 static void append_filled(struct buf *text, struct bytes token, unsigned size) {
     buf_append_bytes(text, token);
-    while (buf_length(text) + token.len < size) buf_append_u8(text, '.');
+    size_t filling = size > 2 * token.len ? size - 2 * token.len : 0;
+    memset(buf_room(text, filling), '.', filling);
+    buf_grown(text, filling);
     buf_append_bytes(text, token);
 }
 
@@ -212,7 +214,19 @@ static enum postgres_outcome run_discard(const struct run *run) {
     return POSTGRES_DONE;
 }
 
+static enum postgres_outcome run_deallocate_one(const struct run *run) {
+    struct bytes name = token_of(run);
+    if (name.len > 1 && name.at[0] == '"') name = bytes_of(name.at + 1, name.len - 2);
+    if (!postgres_forget_one(run->postgres->statements, name)) {
+        postgres_error(run->postgres, "ERROR", "26000", name);
+        return POSTGRES_FAILED;
+    }
+    postgres_reply_text(run->postgres, 'C', "DEALLOCATE");
+    return POSTGRES_DONE;
+}
+
 static enum postgres_outcome run_deallocate(const struct run *run) {
+    if (!bytes_equal_nocase(token_of(run), "all")) return run_deallocate_one(run);
     postgres_forget(run->postgres->statements, true);
     postgres_reply_text(run->postgres, 'C', "DEALLOCATE ALL");
     return POSTGRES_DONE;

@@ -77,6 +77,18 @@ const struct scenario scenarios[] = {
      "A B - - $ | E - | S",
      NULL, false},
 
+    {"unnamed statements that are skipped", ONE,
+     "A login\n"
+     "B login\n"
+     "A P x ERROR $ | S\n"
+     "B P - SELECT $ | S\n"
+     "A B - x | E - | P - SELECT $ | B - - | E - | S\n"
+     "A B - - | E - | S\n"
+     "B B - - | E - | S\n"
+     "A B - x | E - | P - SELECT $ | S | B - - | E - | S\n"
+     "A P - SELECT $ | S | B - - | E - | S",
+     NULL, false},
+
     {"prepared on two servers", TWO,
      "A login\n"
      "B login\n"
@@ -116,11 +128,24 @@ const struct scenario scenarios[] = {
      "A P a SELECT $ | B - a | E - | S",
      NULL, false},
 
+    {"groups that rely on groups that fail", ONE FEW_PREP,
+     "A login\n"
+     "A P x ERROR $ | P a SELECT $ | S\n"
+     "A P b SELECT $ | P c SELECT $ | S\n"
+     "A B - x | E - | B - a | E - | S | B - a | E - | S\n"
+     "A B - x | E - | P d SELECT $ | S | P d SELECT $ | B - d | E - | S | B - b | E - | S\n"
+     "A B - x | E - | C S a | S | B - a | E - | S | B - c | E - | S | B - d | E - | S",
+     NULL, false},
+
     {"prepared, then deallocated", ONE,
      "A login\n"
      "B login\n"
      "A P a SELECT $ | B - a | E - | S\n"
      "B P b SELECT $ | B - b | E - | S\n"
+     "A P - DEALLOCATE a | B - - | E - | S\n"
+     "A P a SELECT $ | B - a | E - | S\n"
+     "A Q DEALLOCATE a\n"
+     "A P a SELECT $ | B - a | E - | S\n"
      "A Q DEALLOCATE ALL\n"
      "B B - b | E - | S\n"
      "A P a SELECT $ | B - a | E - | S",
@@ -160,6 +185,12 @@ const struct scenario scenarios[] = {
      "A d 10 | d 20 | c | S\n"
      "A Q SELECT $\n"
      "A P - COPYIN $ | B - - | E - | d 10 | c | S\n"
+     "A P - COPYIN $ | B - - | E - | S | d 10 | c | S\n"
+     "A P - COPYBAD $ | B - - | E - | S | d 10 | d 10 | c | S\n"
+     "A& P - COPYBAD $ | B - - | E - | S\n"
+     "A d 10 | d 10 | c | S\n"
+     "A& P - COPYIN $ | B - - | E - | S\n"
+     "A d 10 | f $ | S\n"
      "A Q SELECT $",
      NULL, false},
 
@@ -361,8 +392,18 @@ const struct scenario scenarios[] = {
      "A go\n"
      "A wait\n"
      "A stall\n"
-     "A& Q COPYOUT 150 2000 $ | *50 Q SELECT $\n"
-     "- time 100\n"
+     "A& Q ROWS 60 700 $\n"
+     "- time 12\n"
+     "A& Q ROWS 60 700 $\n"
+     "- time 12\n"
+     "A& Q ROWS 60 700 $\n"
+     "- time 12\n"
+     "A& Q ROWS 60 700 $\n"
+     "- time 12\n"
+     "A& Q ROWS 60 700 $\n"
+     "- time 12\n"
+     "A& *3 Q ROWS 60 700 $\n"
+     "- time 50\n"
      "A go\n"
      "A wait",
      NULL, false},
@@ -372,12 +413,12 @@ const struct scenario scenarios[] = {
      "A& Q COPYIN $\n"
      "- time 20\n"
      "- stall\n"
-     "A& *100 d 5000 | c\n"
+     "A& *60 d 5000 | c\n"
      "- time 100\n"
      "- go\n"
      "A wait\n"
      "- stall\n"
-     "A& *2000 Q SELECT $\n"
+     "A& *400 Q SELECT $\n"
      "- time 100\n"
      "- go\n"
      "A wait",

@@ -83,9 +83,12 @@ static void append_part(struct speech *speech, char part, struct bytes *rest, st
     case 'r':
         buf_append_u32(body, number_of(word));
         break;
-    default:
-        for (unsigned left = number_of(word); left > 0; left--) buf_append_u8(body, 'x');
+    default: {
+        size_t size = number_of(word);
+        memset(buf_room(body, size), 'x', size);
+        buf_grown(body, size);
         break;
+    }
     }
 }
 
@@ -107,7 +110,7 @@ static void write_message(struct speech *speech, struct bytes words, struct buf 
         buf_release(&body);
         return;
     }
-    CHECK(!"a script says what is no message");
+    check_failed("a script says what is no message", __FILE__, __LINE__);
 }
 
 void speech_write(struct speech *speech, const char *words, struct buf *out) {

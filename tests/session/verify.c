@@ -6,8 +6,8 @@
 #include "core/check.h"
 #include "world.h"
 
-/* One read comes on top of what was queued when the reading stopped. */
-#define QUEUED_MAX (STREAM_HIGH_BYTES + LOOP_READ_BYTES + 16384u)
+/* Up to two reads come on top of what was queued when the reading stopped. */
+#define QUEUED_MAX (STREAM_HIGH_BYTES + 2 * LOOP_READ_BYTES)
 #define KEPT_MAX   (STREAM_HIGH_BYTES + 2 * LOOP_READ_BYTES)
 #define HELD_MAX   (65536u + LOOP_READ_BYTES)
 

@@ -127,7 +127,7 @@ static int on_connected(void *owner, unsigned port) {
         postgres_init(&server->postgres, &world->rules[port - FIRST_PORT], false);
         return server->wire->fd;
     }
-    CHECK(!"too many servers at once");
+    check_failed("too many servers at once", __FILE__, __LINE__);
     return -1;
 }
 

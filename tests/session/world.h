@@ -17,7 +17,7 @@
 #include "fake_endpoint.h"
 
 #define WORLD_APPLICATIONS_MAX 8
-#define WORLD_SERVERS_MAX      16
+#define WORLD_SERVERS_MAX      8
 #define WORLD_WIRES_MAX        32
 
 struct scenario {
