@@ -338,7 +338,6 @@ const struct scenario scenarios[] = {
      "- kill\n"
      "A errs 08006\n"
      "A errs 08006\n"
-     "A errs 08006\n"
      "A B - s | E - | S\n"
      "A P u SELECT $ | B - u | E - | S",
      NULL, false},
