@@ -27,7 +27,8 @@ struct stream_ops {
     void (*on_drained)(struct stream *stream);
     /* No more bytes will come: `error` is an errno, or 0 for an orderly end. Called once. */
     void (*on_ended)(struct stream *stream, int error);
-    /* The peer closed while the stream was not being read; bytes may still be unread. */
+    /* The peer closed while the stream was not being read; bytes may still be unread. It comes
+     * again, with is_broken, if the connection then turns out to be reset. */
     void (*on_hangup)(struct stream *stream);
 };
 

@@ -230,10 +230,12 @@ static void on_ended(struct stream *stream, int error) {
 static void on_hangup(struct stream *stream) {
     struct client *client = LIST_OWNER(stream, struct client, stream);
     /* Whoever waits for a server leaves the line, and whoever does not take the answers it has
-     * goes; one that is being served is read later. */
+     * goes; one that is being served is read later, unless its connection is reset, which
+     * no event would tell again. */
     if (client->state == CLIENT_WAITING || client->state == CLIENT_WELCOME)
         client_close(client, "client disconnected while waiting");
-    if (client->state == CLIENT_IDLE) client_close(client, "client unexpected eof");
+    if (client->state == CLIENT_IDLE || stream->is_broken)
+        client_close(client, "client unexpected eof");
 }
 
 static const struct stream_ops client_stream_ops = {

@@ -97,16 +97,27 @@ static void flush(struct stream *stream) {
     }
 }
 
+/* Also where the peer's end was told before: now nothing can be sent either. */
+static void break_off(struct stream *stream) {
+    stream->is_broken = true;
+    stream->is_hung_up = false;
+}
+
 static void on_event(void *owner, int events) {
     struct stream *stream = owner;
     if (events & SOCKET_BROKEN) {
-        stream->is_broken = true;
+        break_off(stream);
         events |= SOCKET_READABLE | SOCKET_GONE;
         stream->read_wants_write = false;
     }
     int write_event = stream->write_wants_read ? SOCKET_READABLE : SOCKET_WRITABLE;
     int read_event = stream->read_wants_write ? SOCKET_WRITABLE : SOCKET_READABLE;
     if ((events & write_event) && buf_length(&stream->queue) > 0) flush(stream);
+    if (stream->socket != NULL && stream->write_failed && !stream->is_reading &&
+        !stream->is_broken) {
+        break_off(stream); /* the failed write may have taken the error, so that no event tells */
+        events |= SOCKET_GONE;
+    }
     if (stream->socket != NULL && stream->is_reading && !stream->is_ended && (events & read_event))
         read_some(stream);
     if (stream->socket != NULL && !stream->is_reading && (events & SOCKET_GONE) &&
