@@ -33,6 +33,7 @@ static const unsigned jumps[] = {2, 12, 16, 61, 91, 121, 301, 601, 901, 3601};
 static const char *const disturbance_names[DISTURBANCE_COUNT] = {
     [DISTURBANCE_NONE] = "nothing",
     [DISTURBANCE_CLIENT_ENDS] = "client ends",
+    [DISTURBANCE_CLIENT_CLOSES] = "client closes",
     [DISTURBANCE_CLIENT_BREAKS] = "client breaks",
     [DISTURBANCE_SERVER_ENDS] = "server ends",
     [DISTURBANCE_SERVER_BREAKS] = "server breaks",
@@ -131,6 +132,7 @@ static unsigned targets_of(enum disturbance disturbance, const struct outcome *o
     case DISTURBANCE_TIME:
         return COUNT(jumps);
     case DISTURBANCE_CLIENT_ENDS:
+    case DISTURBANCE_CLIENT_CLOSES:
     case DISTURBANCE_CLIENT_BREAKS:
     case DISTURBANCE_CANCEL:
         return outcome->applications;

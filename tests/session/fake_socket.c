@@ -79,6 +79,10 @@ void wire_end(struct wire *wire) {
     wire->is_ended = true;
 }
 
+void wire_close(struct wire *wire) {
+    wire->is_ended = wire->is_deaf = true;
+}
+
 void wire_break(struct wire *wire) {
     wire->is_broken = true;
 }
@@ -203,9 +207,14 @@ ssize_t socket_write(struct socket *socket, const struct bytes *parts, size_t co
     CHECK(count > 0 && count <= SOCKET_PARTS_MAX);
     for (size_t i = 0; i < count; i++) total += parts[i].len;
     CHECK(total > 0);
-    if (wire->is_broken) {
+    if (wire->is_broken || wire->is_reset) {
         errno = EPIPE;
         return SOCKET_FAILED;
+    }
+    if (wire->is_deaf) {
+        wire->is_reset = true;
+        wire->is_broken = dice_hits(wire->dice, 2);
+        return (ssize_t)(total < 4096 ? total : 4096);
     }
     check_repeated(wire, parts, count);
     if (wire->mood == WIRE_TLS && dice_hits(wire->dice, 8)) wire->write_wants_read = true;
@@ -232,7 +241,7 @@ ssize_t socket_write(struct socket *socket, const struct bytes *parts, size_t co
 static int events_of(struct wire *wire) {
     int wanted = wire->socket->wanted;
     int happened = 0;
-    bool has_room = buf_length(&wire->outward) < WIRE_OUTWARD_MAX;
+    bool has_room = buf_length(&wire->outward) < WIRE_OUTWARD_MAX || wire->is_deaf;
     bool has_bytes = buf_length(&wire->inward) > 0 || wire->is_ended;
     if ((wanted & SOCKET_READABLE) && has_bytes && !wire->read_wants_write)
         happened |= SOCKET_READABLE;

@@ -42,7 +42,9 @@ struct wire {
     uint64_t read_total; /* bytes that Weir has read */
     uint64_t cut_at;     /* a read ends here, 0: nowhere */
     bool is_ended;       /* the peer has sent its last */
-    bool is_broken;      /* the connection is reset */
+    bool is_deaf;        /* the peer has closed altogether: the first write resets it */
+    bool is_reset;       /* so it did: writes fail, and no error may be announced */
+    bool is_broken;      /* the connection is reset, which an event tells */
     bool is_broken_told; /* Weir was told; no event comes any more */
     bool is_closed;      /* Weir has closed it */
     bool is_write_refused;
@@ -58,9 +60,11 @@ const char *wire_mood_name(enum wire_mood mood);
 struct wire *wire_new(struct dice *dice, enum wire_mood mood);
 void wire_free(struct wire **wire);
 
-/* The peer sends, ends and breaks; wire_send returns how much the transport took. */
+/* The peer sends, ends its side, closes both, or resets; wire_send returns how much the transport
+ * took. */
 size_t wire_send(struct wire *wire, struct bytes bytes);
 void wire_end(struct wire *wire);
+void wire_close(struct wire *wire);
 void wire_break(struct wire *wire);
 
 static inline struct bytes wire_received(const struct wire *wire) {

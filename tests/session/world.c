@@ -264,6 +264,8 @@ static void disturb_client(struct world *world, struct application *application)
     application->has_left = true;
     if (world->plan->disturbance == DISTURBANCE_CLIENT_ENDS) {
         wire_end(application->wire);
+    } else if (world->plan->disturbance == DISTURBANCE_CLIENT_CLOSES) {
+        wire_close(application->wire);
     } else {
         wire_break(application->wire);
     }
@@ -273,6 +275,7 @@ static void disturb(struct world *world) {
     const struct plan *plan = world->plan;
     switch (plan->disturbance) {
     case DISTURBANCE_CLIENT_ENDS:
+    case DISTURBANCE_CLIENT_CLOSES:
     case DISTURBANCE_CLIENT_BREAKS:
     case DISTURBANCE_CANCEL:
         if (plan->target < world->applications_count)
@@ -470,7 +473,7 @@ static void leave_all(struct world *world) {
         bool is_there = application->wire != NULL && application->state != APPLICATION_ENDED;
         application->has_left = true;
         application->is_reading = true;
-        if (is_there) wire_end(application->wire);
+        if (is_there) wire_close(application->wire);
     }
 }
 
