@@ -50,6 +50,7 @@ static void release_held(struct client *client, struct outgoing *out) {
 
 void reply_make_up(struct client *client, struct outgoing *out) {
     struct pipeline_entry *head;
+    if (client->reply.skip > 0) return; /* a message is under way; nothing may come inside */
     while ((head = pipeline_head(&client->pipeline)) != NULL && head->action == PIPELINE_MAKE_UP) {
         char message[MESSAGE_HEAD_BYTES] = {head->request == REQUEST_PARSE ? '1' : '3', 0, 0, 0, 4};
         struct pipeline_entry entry = pipeline_pop(&client->pipeline);
@@ -292,6 +293,7 @@ static size_t take_message(struct reply *reply, const char *at, size_t len) {
     }
     /* As much of the body as is there goes with the head. */
     reply->len = len < reply->length ? len : reply->length;
+    client->reply.skip = reply->length - (uint32_t)reply->len;
     if (reply->row->kind == REPLY_DATA && !client->retry.is_holding && !client->reply.is_dropping &&
         !client->retry.is_discarding && pipeline_head(&client->pipeline) != NULL &&
         pipeline_head(&client->pipeline)->action == PIPELINE_FORWARD) {
@@ -299,7 +301,6 @@ static size_t take_message(struct reply *reply, const char *at, size_t len) {
     } else {
         on_message(reply);
     }
-    client->reply.skip = reply->length - (uint32_t)reply->len;
     return reply->len;
 }
 
@@ -308,10 +309,12 @@ static size_t take_body(struct reply *reply, const char *at, size_t len) {
     struct client *client = reply->client;
     size_t n = len < client->reply.skip ? len : client->reply.skip;
     client->reply.skip -= (uint32_t)n;
-    if (client->reply.is_dropping) return n;
-    reply->at = at;
-    reply->len = n;
-    emit(reply);
+    if (!client->reply.is_dropping) {
+        reply->at = at;
+        reply->len = n;
+        emit(reply);
+    }
+    if (client->reply.skip == 0) reply_make_up(client, reply->out);
     return n;
 }
 

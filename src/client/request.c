@@ -630,7 +630,8 @@ static size_t deallocate_here(struct client *client, struct bytes rest) {
     uint32_t length = message_length(rest.at);
     struct bytes text, name, tail;
     if (rest.at[0] != 'Q' || rest.len < length || client->names.map.count == 0) return 0;
-    if (!pipeline_is_empty(&client->pipeline) || client->transaction == 'E') return 0;
+    bool is_owed = !pipeline_is_empty(&client->pipeline) || client->reply.skip > 0;
+    if (is_owed || client->transaction == 'E') return 0;
     struct bytes body = bytes_of(rest.at + MESSAGE_HEAD_BYTES, length - MESSAGE_HEAD_BYTES);
     if (!message_text(body, &text, &tail) || !read_deallocate(text, &name)) return 0;
     struct prepared_name *entry = prepared_find(&client->names, name);
