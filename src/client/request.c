@@ -246,11 +246,13 @@ static void undo_name(struct client *client, uint32_t sequence) {
     }
 }
 
-/* Whose unnamed statement the server has now, nobody knows: it may be a stranger's. */
+/* Whose unnamed statement the server has now, nobody knows: it may be a stranger's. If another
+ * Parse of it is under way, that one decides. */
 static void undo_unnamed(struct client *client, struct server_memory *memory,
                          const struct pipeline_entry *entry) {
     bool is_parse = entry->request == REQUEST_PARSE && entry->number == PARSES_UNNAMED;
     bool is_own_close = entry->request == REQUEST_CLOSE && entry->action == PIPELINE_SWALLOW;
+    if (client->unnamed_owed > 0) return;
     if (memory != NULL && (is_parse || is_own_close)) memory->unnamed_owner = 0;
     if (is_parse && entry->action == PIPELINE_FORWARD)
         statement_unref(&client->set->statements, &client->unnamed);
