@@ -58,6 +58,7 @@ struct client {
     bool is_failed;         /* the server drops requests up to a Sync that is still to come */
     bool is_routed;         /* the group at hand was judged by its traits */
     bool is_release_due;    /* the server goes back when its present bytes are handled */
+    bool is_release_late;   /* it goes back when the COPY data under way has passed */
     bool is_copying;        /* COPY IN is under way */
     bool is_cancelled;      /* the query under way was cancelled: not sent again */
     uint32_t id;

@@ -188,10 +188,11 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
     count_query(reply, status);
     if (client->retry.is_holding) release_held(client, reply->out);
     if (!client->retry.is_discarding) emit(reply);
-    bool is_at_rest = pipeline_is_empty(&client->pipeline) && client->request_skip == 0;
-    if (!is_at_rest) return;
+    if (!pipeline_is_empty(&client->pipeline)) return;
     bool is_kept = client->pool->mode == POOL_MODE_SESSION && !client->retry.is_discarding;
-    client->is_release_due = status == 'I' && !is_kept;
+    bool is_free = status == 'I' && !is_kept;
+    client->is_release_due = is_free && client->request_skip == 0;
+    client->is_release_late = is_free && client->request_skip > 0;
 }
 
 static void on_status(const struct reply *reply, const struct pipeline_match *match) {

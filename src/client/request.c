@@ -712,6 +712,14 @@ static void note_sent(struct client *client, size_t taken) {
     client->group_left = client->group_left > taken ? client->group_left - (uint32_t)taken : 0;
 }
 
+/* A COPY failed while its data was still coming: the transaction ended inside of a request. */
+static void release_late(struct client *client) {
+    if (!client->is_release_late || client->request_skip > 0) return;
+    client->is_release_late = false;
+    bool is_at_rest = pipeline_is_empty(&client->pipeline);
+    if (is_at_rest && client->borrower.server->state == SERVER_LENT) relay_release(client);
+}
+
 size_t request_process(struct client *client, struct bytes bytes) {
     struct outgoing out = {0};
     struct server *server = client->borrower.server;
@@ -735,5 +743,6 @@ size_t request_process(struct client *client, struct bytes bytes) {
     reply_make_up(client, &out);
     outgoing_flush(&out);
     if (stream_queued(&server->stream) > STREAM_HIGH_BYTES) stream_stop(&client->stream);
+    release_late(client);
     return pos;
 }
