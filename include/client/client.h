@@ -71,6 +71,7 @@ struct client {
     uint32_t unsynced;        /* requests sent since the last Sync */
     uint32_t effects;         /* owed replies that say whether a statement or name stands */
     uint32_t effects_synced;  /* of these, the ones of groups before this one */
+    uint64_t unnamed_number;  /* of its last unnamed Parse; 0: there was none, or it failed */
     uint32_t unnamed_owed;    /* replies to Parses of the unnamed statement */
     bool has_unnamed;         /* this group has such a Parse */
     struct outgoing *sending; /* requests handled in this callback and not written yet */

@@ -51,6 +51,7 @@ struct client_set {
     struct client_set_ops ops;
     struct traits_cache *traits; /* NULL: nothing is routed */
     struct statements statements;
+    uint64_t unnamed_last; /* numbers the Parses of unnamed statements */
     struct texts *texts;
     struct map keys;
     struct list clients[CLIENT_STATE_COUNT];

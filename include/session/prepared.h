@@ -79,7 +79,7 @@ struct prepared_on_server {
 struct server_memory {
     struct map statements;
     struct list lru;
-    uint32_t unnamed_owner; /* id of the client whose unnamed statement it has; 0: nobody's */
+    uint64_t unnamed_owner; /* number of the Parse that its unnamed statement is from; 0: unknown */
     /* Settings that it has accepted: "name=value", in a ring. */
     struct text *accepted[MEMORY_ACCEPTED_MAX];
     unsigned accepted_next;

@@ -151,11 +151,14 @@ static struct pipeline_entry *owe_effect(const struct request *request, enum mes
     return entry;
 }
 
-/* A Parse of the unnamed statement. */
+/* A Parse of the unnamed statement, the client's own or one that repeats it on this server. */
 static void owe_unnamed(const struct request *request, enum pipeline_action action) {
+    struct client *client = request->client;
     owe(request, REQUEST_PARSE, action)->number = PARSES_UNNAMED;
-    request->client->unnamed_owed++;
-    request->client->has_unnamed = true;
+    client->unnamed_owed++;
+    client->has_unnamed = true;
+    if (action == PIPELINE_FORWARD) client->unnamed_number = ++client->set->unnamed_last;
+    memory_of(request)->unnamed_owner = client->unnamed_number;
 }
 
 static void end_unnamed(struct client *client, const struct pipeline_entry *entry) {
@@ -254,8 +257,9 @@ static void undo_unnamed(struct client *client, struct server_memory *memory,
     bool is_own_close = entry->request == REQUEST_CLOSE && entry->action == PIPELINE_SWALLOW;
     if (client->unnamed_owed > 0) return;
     if (memory != NULL && (is_parse || is_own_close)) memory->unnamed_owner = 0;
-    if (is_parse && entry->action == PIPELINE_FORWARD)
-        statement_unref(&client->set->statements, &client->unnamed);
+    if (!is_parse || entry->action != PIPELINE_FORWARD) return;
+    statement_unref(&client->set->statements, &client->unnamed);
+    client->unnamed_number = 0;
 }
 
 void request_undo(struct client *client, const struct pipeline_entry *entry) {
@@ -328,7 +332,6 @@ static size_t parse_deallocate(const struct request *request, struct prepared_na
     copy_head(request, 'P', sizeof text);
     outgoing_copy(request->out, text, sizeof text);
     owe_unnamed(request, PIPELINE_FORWARD);
-    memory_of(request)->unnamed_owner = request->client->id;
     return request->length;
 }
 
@@ -357,7 +360,6 @@ static void keep_unnamed(const struct request *request, struct bytes body) {
 static size_t parse_unnamed(const struct request *request, struct bytes body) {
     struct client *client = request->client;
     if (is_tracking(client)) keep_unnamed(request, body);
-    memory_of(request)->unnamed_owner = client->id;
     owe_unnamed(request, PIPELINE_FORWARD);
     stats_add(&request->server->node->stats.server_parses, 1);
     return pass(request);
@@ -427,7 +429,6 @@ static size_t on_parse(const struct request *request) {
         client->unsynced++;
         judge_late(request, bytes_of(NULL, 0), false);
         statement_unref(&client->set->statements, &client->unnamed);
-        memory_of(request)->unnamed_owner = client->id;
         owe_unnamed(request, PIPELINE_FORWARD);
         return pass(request); /* a huge unnamed text streams */
     }
@@ -455,13 +456,15 @@ static size_t on_parse(const struct request *request) {
  */
 static void ensure_unnamed(const struct request *request) {
     struct client *client = request->client;
-    if (!is_tracking(client) || memory_of(request)->unnamed_owner == client->id) return;
-    memory_of(request)->unnamed_owner = client->id;
+    struct server_memory *memory = memory_of(request);
+    bool is_there = client->unnamed_number > 0 && memory->unnamed_owner == client->unnamed_number;
+    if (!is_tracking(client) || is_there) return;
     if (client->unnamed != NULL) {
         send_parse(request, "", client->unnamed);
         owe_unnamed(request, PIPELINE_SWALLOW);
         return;
     }
+    memory->unnamed_owner = client->unnamed_number;
     copy_head(request, 'C', 2);
     outgoing_copy(request->out, "S", 2);
     (void)owe(request, REQUEST_CLOSE, PIPELINE_SWALLOW);
