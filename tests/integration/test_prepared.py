@@ -108,7 +108,8 @@ def test_same_texts_are_shared(small):
         prepare(client, f"mine{number}", "SELECT 'shared'")
         assert run(client, f"mine{number}").value == "shared"
     counted = "SELECT count(*) FROM pg_prepared_statements WHERE statement = 'SELECT ''shared'''"
-    assert clients[0].query(counted).value == "1"
+    # The last one to run: another may sit on a worker that has to open a server of its own.
+    assert clients[-1].query(counted).value == "1"
 
 
 def test_many_names_in_one_pipeline(start_pooler):

@@ -13,6 +13,7 @@
 #include "proto/message.h"
 #include "proto/startup.h"
 #include "speech.h"
+#include "trace.h"
 
 #define STARTUP_WORDS_MAX 8
 
@@ -82,6 +83,7 @@ void application_say(struct application *application, const char *words) {
     speech_write(&speech, words, &out);
     application->asked += speech.asked;
     if (speech.has_quit) application->has_left = true;
+    trace_message(application->letter, "says", buf_content(&out));
     send(application, buf_content(&out));
     buf_release(&out);
 }
@@ -163,7 +165,8 @@ static void on_login(struct application *application, char type, struct bytes bo
         break;
     case 'Z':
         application->state = APPLICATION_READY;
-        compare_parameters(application);
+        /* It may have gone on already, and the model with it. */
+        if (application->model.readies == 1) compare_parameters(application);
         break;
     case 'E':
         note_surprise(application, body);
@@ -221,19 +224,11 @@ static bool same_error(struct bytes a, struct bytes b) {
     return bytes_equal(x.sqlstate, y.sqlstate);
 }
 
-static void describe(struct buf *text, struct bytes message) {
-    if (message.len == 0) buf_append_text(text, "nothing");
-    for (size_t i = 0; i < message.len && i < 120; i++) {
-        char c = message.at[i];
-        buf_append_u8(text, c >= ' ' && c <= '~' ? (unsigned char)c : '.');
-    }
-}
-
 static void fail_mismatch(struct application *application, struct bytes message,
                           struct bytes expected) {
     struct buf got = {0}, wanted = {0};
-    describe(&got, message);
-    describe(&wanted, expected);
+    trace_describe(&got, message);
+    trace_describe(&wanted, expected);
     application_fail(application, "got <%s> instead of <%s>", buf_text(&got), buf_text(&wanted));
     buf_release(&got);
     buf_release(&wanted);
@@ -277,6 +272,7 @@ static void on_message(struct application *application, struct bytes message) {
         fail_mismatch(application, message, next_expected(application));
         return;
     }
+    trace_message(application->letter, "got", message);
     if (application->state == APPLICATION_LOGIN) {
         on_login(application, type, body);
         return;

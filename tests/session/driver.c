@@ -3,31 +3,37 @@
  * every place, a disconnect of each side, a cancel, and each timeout at every step.
  *
  *      session [-v] [SEED]          all of it, from that seed (1 if none is given)
- *      session [-v] -s N [SEED]     the same for one scenario
+ *      session [-v] -s N [SEED]     the same for one scenario; behind the last one: rambling
+ *      session [-v] -n COUNT [SEED] so many rambling scripts
  *      session [-v] -r PLAN         one run again, as a failure names it
  *
  * Prints each failure with its plan, and a closing line; the status is 1 if anything failed.
  */
 #include "core/check.h"
 #include "core/log.h"
+#include "ramble.h"
 #include "scenarios.h"
+#include "trace.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#define FAILURES_SHOWN  3u /* of one scenario */
-#define MOOD_SEEDS      8u
-#define CUTS_MAX        1500u /* beyond so many bytes of a wire only some places are cut */
-#define TARGETS_SERVERS 2u
+#define FAILURES_SHOWN      3u /* of one scenario */
+#define MOOD_SEEDS          8u
+#define GREETING_BYTES      200u
+#define RAMBLES             400u
+#define RAMBLE_DISTURBANCES 4u
+#define CUTS_MAX            1500u /* beyond so many bytes of a wire only some places are cut */
 
 static unsigned passed;
 static unsigned failed;
 static unsigned failed_before; /* by the scenarios before this one */
 static char plan_text[160];    /* of the run at hand, for whoever has to report a crash */
 
-/* Seconds that go by at once: each is beyond one more timeout. */
+/* Seconds that go by at once: each is beyond one more timeout. Every second one at odd turns, the
+ * others at even ones. */
 static const unsigned jumps[] = {2, 12, 16, 61, 91, 121, 301, 601, 901, 3601};
 
 static const char *const disturbance_names[DISTURBANCE_COUNT] = {
@@ -44,12 +50,17 @@ static const char *const disturbance_names[DISTURBANCE_COUNT] = {
 
 /* ---- one run */
 
+/* Those of ramble.c have the numbers behind the written ones. */
+static size_t scenario_number(const struct scenario *scenario) {
+    unsigned settings = ramble_settings(scenario);
+    return settings < RAMBLE_SETTINGS ? scenarios_count + settings : (size_t)(scenario - scenarios);
+}
+
 static void write_plan(const struct plan *plan) {
     (void)snprintf(plan_text, sizeof plan_text, "%zu:%llu:%d:%d:%u:%llu:%d:%u:%u",
-                   (size_t)(plan->scenario - scenarios), (unsigned long long)plan->seed,
-                   plan->is_mixed, (int)plan->mood, plan->cut_wire,
-                   (unsigned long long)plan->cut_at, (int)plan->disturbance, plan->turn,
-                   plan->target);
+                   scenario_number(plan->scenario), (unsigned long long)plan->seed, plan->is_mixed,
+                   (int)plan->mood, plan->cut_wire, (unsigned long long)plan->cut_at,
+                   (int)plan->disturbance, plan->turn, plan->target);
 }
 
 /* The numbers between colons, in the order of write_plan. */
@@ -60,16 +71,19 @@ static void read_plan(const char *text, struct plan *plan) {
         numbers[i] = strtoull(text, &end, 10);
         text = *end == ':' ? end + 1 : end;
     }
-    CHECK(numbers[0] < scenarios_count);
-    *plan = (struct plan){.scenario = &scenarios[numbers[0]],
-                          .seed = numbers[1],
-                          .is_mixed = numbers[2] != 0,
-                          .mood = (enum wire_mood)numbers[3],
-                          .cut_wire = (unsigned)numbers[4],
-                          .cut_at = numbers[5],
-                          .disturbance = (enum disturbance)numbers[6],
-                          .turn = (unsigned)numbers[7],
-                          .target = (unsigned)numbers[8]};
+    CHECK(numbers[0] < scenarios_count + RAMBLE_SETTINGS);
+    bool is_written = numbers[0] < scenarios_count;
+    *plan = (struct plan){
+        .scenario = is_written ? &scenarios[numbers[0]]
+                               : ramble((unsigned)(numbers[0] - scenarios_count), numbers[1]),
+        .seed = numbers[1],
+        .is_mixed = numbers[2] != 0,
+        .mood = (enum wire_mood)numbers[3],
+        .cut_wire = (unsigned)numbers[4],
+        .cut_at = numbers[5],
+        .disturbance = (enum disturbance)numbers[6],
+        .turn = (unsigned)numbers[7],
+        .target = (unsigned)numbers[8]};
 }
 
 static void report(const struct plan *plan, const struct outcome *outcome, struct buf *failure) {
@@ -118,7 +132,11 @@ static void run_moods(const struct scenario *scenario, uint64_t seed) {
 
 static void run_cuts(const struct plan *base, const struct outcome *outcome) {
     for (unsigned wire = 0; wire < outcome->wires; wire++) {
-        for (uint64_t at = 1; at < outcome->read_totals[wire]; at += at < CUTS_MAX ? 1 : 9973) {
+        uint64_t step = base->scenario->is_bulky ? 17 : 1;
+        /* How servers greet is the same everywhere. */
+        bool is_told = outcome->is_servers[wire] && base->scenario != &scenarios[0];
+        for (uint64_t at = is_told ? GREETING_BYTES : 1; at < outcome->read_totals[wire];
+             at += at < CUTS_MAX ? step : 9973) {
             struct plan plan = *base;
             plan.cut_wire = wire;
             plan.cut_at = at;
@@ -127,28 +145,41 @@ static void run_cuts(const struct plan *base, const struct outcome *outcome) {
     }
 }
 
-static unsigned targets_of(enum disturbance disturbance, const struct outcome *outcome) {
+/* Who or what may be hit. */
+static unsigned targets_of(enum disturbance disturbance) {
     switch (disturbance) {
     case DISTURBANCE_TIME:
-        return COUNT(jumps);
+        return COUNT(jumps) / 2;
     case DISTURBANCE_CLIENT_ENDS:
     case DISTURBANCE_CLIENT_CLOSES:
     case DISTURBANCE_CLIENT_BREAKS:
     case DISTURBANCE_CANCEL:
-        return outcome->applications;
+        return WORLD_APPLICATIONS_MAX;
     default:
-        return TARGETS_SERVERS;
+        return WORLD_SERVERS_MAX;
     }
 }
 
+/* Whether it is there at that turn, or has been. */
+static bool is_there(const struct plan *plan, const struct outcome *outcome) {
+    unsigned targets = targets_of(plan->disturbance);
+    if (plan->disturbance == DISTURBANCE_TIME) return true;
+    unsigned since = targets == WORLD_SERVERS_MAX ? outcome->servers_since[plan->target]
+                                                  : outcome->applications_since[plan->target];
+    return since > 0 && since <= plan->turn;
+}
+
 static void run_disturbances(const struct plan *base, const struct outcome *outcome) {
+    unsigned step = base->scenario->is_bulky ? 7 : 1;
     for (unsigned kind = DISTURBANCE_NONE + 1; kind < DISTURBANCE_COUNT; kind++) {
-        unsigned targets = targets_of((enum disturbance)kind, outcome);
-        for (unsigned i = 0; i < targets * outcome->turns; i++) {
+        unsigned targets = targets_of((enum disturbance)kind);
+        for (unsigned i = 0; i < targets * outcome->turns; i += step) {
             struct plan plan = *base;
             plan.disturbance = (enum disturbance)kind;
             plan.turn = 1 + i / targets;
-            plan.target = kind == DISTURBANCE_TIME ? jumps[i % targets] : i % targets;
+            plan.target = i % targets;
+            if (!is_there(&plan, outcome)) continue;
+            if (kind == DISTURBANCE_TIME) plan.target = jumps[2 * plan.target + plan.turn % 2];
             (void)run(&plan);
         }
     }
@@ -162,6 +193,26 @@ static void run_all(const struct scenario *scenario, uint64_t seed) {
     if (failed > failed_before) return; /* what fails undisturbed says enough */
     run_cuts(&base, &outcome);
     run_disturbances(&base, &outcome);
+}
+
+/* A rambling script on wires of all moods: as it is, and with a disturbance of chance. */
+static void run_ramble(unsigned settings, uint64_t seed) {
+    struct dice dice = {.state = seed};
+    struct plan plan = {.scenario = ramble(settings, seed), .seed = seed, .is_mixed = true};
+    struct outcome outcome = run(&plan);
+    for (unsigned i = 0; i < RAMBLE_DISTURBANCES; i++) {
+        plan.disturbance = (enum disturbance)(1 + dice_roll(&dice, (size_t)DISTURBANCE_COUNT - 1));
+        plan.turn = 1 + (unsigned)dice_roll(&dice, outcome.turns);
+        plan.target = (unsigned)dice_roll(&dice, 3);
+        if (plan.disturbance == DISTURBANCE_TIME)
+            plan.target = jumps[dice_roll(&dice, COUNT(jumps))];
+        (void)run(&plan);
+    }
+}
+
+static void run_rambles(uint64_t seed, unsigned count) {
+    failed_before = failed;
+    for (unsigned i = 0; i < count; i++) run_ramble(i % RAMBLE_SETTINGS, seed * 1000003 + i);
 }
 
 /* ---- the program */
@@ -185,11 +236,15 @@ int main(int argc, char **argv) {
     const char *again = NULL;
     size_t from = 0, to = scenarios_count;
     bool is_verbose = false;
+    unsigned rambles = RAMBLES;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-v") == 0) {
             is_verbose = true;
         } else if (strcmp(argv[i], "-r") == 0 && i + 1 < argc) {
             again = argv[++i];
+        } else if (strcmp(argv[i], "-n") == 0 && i + 1 < argc) {
+            rambles = (unsigned)strtoul(argv[++i], NULL, 10);
+            from = to = scenarios_count;
         } else if (strcmp(argv[i], "-s") == 0 && i + 1 < argc) {
             from = strtoull(argv[++i], NULL, 10);
             to = from + 1;
@@ -202,11 +257,17 @@ int main(int argc, char **argv) {
     if (again != NULL) {
         struct plan plan;
         read_plan(again, &plan);
+        if (is_verbose) {
+            (void)printf("%s\n", plan.scenario->script);
+            trace_start();
+        }
         (void)run(&plan);
     } else {
         for (size_t i = from; i < to && i < scenarios_count; i++) run_all(&scenarios[i], seed);
+        if (to >= scenarios_count) run_rambles(seed, rambles);
     }
     world_forget();
+    ramble_forget();
     (void)printf("%u passed, %u failed\n", passed, failed);
     return failed == 0 ? 0 : 1;
 }

@@ -11,6 +11,7 @@
 #include "core/memory.h"
 #include "proto/message.h"
 #include "proto/startup.h"
+#include "trace.h"
 
 const char *const postgres_parameters[POSTGRES_PARAMETERS] = {
     "server_version",   "client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings",
@@ -81,6 +82,7 @@ void postgres_reply(struct postgres *postgres, char type, struct bytes body) {
     buf_append_u8(&postgres->held, (unsigned char)type);
     buf_append_u32(&postgres->held, (uint32_t)(4 + body.len));
     buf_append_bytes(&postgres->held, body);
+    if (!postgres->is_model) trace_message('#', "answers", bytes_of(&type, 1));
 }
 
 void postgres_reply_text(struct postgres *postgres, char type, const char *text) {
@@ -425,6 +427,7 @@ static bool read_message(struct postgres *postgres) {
     if (in.len < length) return false;
     char *message = memory_copy(in.at, length);
     buf_consume(&postgres->in, length);
+    if (!postgres->is_model) trace_message('#', "reads", bytes_of(message, length));
     on_message(postgres, message[0],
                bytes_of(message + MESSAGE_HEAD_BYTES, length - MESSAGE_HEAD_BYTES));
     memory_free(message);

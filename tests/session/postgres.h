@@ -22,7 +22,7 @@
 #include "auth/scram.h"
 #include "core/buf.h"
 
-#define POSTGRES_NAMES_MAX      16
+#define POSTGRES_NAMES_MAX      96
 #define POSTGRES_PARAMETERS     6
 #define POSTGRES_VALUE_SIZE     64
 #define POSTGRES_OUT_BYTES_HIGH (64u * 1024) /* it works on while less is unsent */

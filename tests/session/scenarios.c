@@ -16,7 +16,7 @@ const struct scenario scenarios[] = {
      "A Q SELECT $\n"
      "A Q\n"
      "A Q NOTICE $",
-     NULL, false},
+     NULL, false, false},
 
     {"multi-statement", ONE,
      "A login\n"
@@ -24,7 +24,7 @@ const struct scenario scenarios[] = {
      "A Q SELECT $;ERROR $;SELECT $\n"
      "A Q BEGIN;SELECT $\n"
      "A Q COMMIT;SELECT $",
-     NULL, false},
+     NULL, false, false},
 
     {"errors", ONE,
      "A login\n"
@@ -37,7 +37,7 @@ const struct scenario scenarios[] = {
      "A Q ROLLBACK\n"
      "B wait\n"
      "A Q NONSENSE $",
-     NULL, false},
+     NULL, false, false},
 
     {"queries in a row", ONE,
      "A login\n"
@@ -46,7 +46,7 @@ const struct scenario scenarios[] = {
      "B& Q SELECT $ | Q SELECT $\n"
      "A wait\n"
      "B wait",
-     NULL, false},
+     NULL, false, false},
 
     {"extended", ONE,
      "A login\n"
@@ -56,7 +56,7 @@ const struct scenario scenarios[] = {
      "A P one ROWS 5 40 $ | B cursor one | E cursor 2 | E cursor 2 | E cursor 2 | S\n"
      "A C P cursor | C S one | S\n"
      "A P - NOTICE $ | B - - | D P - | E - | S",
-     NULL, false},
+     NULL, false, false},
 
     {"pipelines", ONE,
      "A login\n"
@@ -65,7 +65,7 @@ const struct scenario scenarios[] = {
      "A P t SELECT $ | B - t | E - | S\n"
      "A P - BEGIN | B - - | E - | S | P - SELECT $ | B - - | E - | S | P - COMMIT | B - - | E - | "
      "S",
-     NULL, false},
+     NULL, false, false},
 
     {"unnamed statements of two", ONE,
      "A login\n"
@@ -75,7 +75,22 @@ const struct scenario scenarios[] = {
      "A B - - $ | D P - | E - | S\n"
      "B D S - | B - - $ | E - | S\n"
      "A B - - $ | E - | S",
-     NULL, false},
+     NULL, false, false},
+
+    {"unnamed statements on two servers", TWO,
+     "A login\n"
+     "B login\n"
+     "A P - ERROR $ | B - - | E - | S\n"
+     "B Q BEGIN\n"
+     "A P - SELECT $ | S\n"
+     "A Q BEGIN\n"
+     "B Q COMMIT\n"
+     "B Q BEGIN\n"
+     "A Q COMMIT\n"
+     "A B - - $ | E - | S\n"
+     "B Q COMMIT\n"
+     "A B - - $ | E - | S",
+     NULL, false, false},
 
     {"unnamed statements that are skipped", ONE,
      "A login\n"
@@ -87,7 +102,7 @@ const struct scenario scenarios[] = {
      "B B - - | E - | S\n"
      "A B - x | E - | P - SELECT $ | S | B - - | E - | S\n"
      "A P - SELECT $ | S | B - - | E - | S",
-     NULL, false},
+     NULL, false, false},
 
     {"prepared on two servers", TWO,
      "A login\n"
@@ -104,7 +119,7 @@ const struct scenario scenarios[] = {
      "B B - one $ | E - | S\n"
      "A C S one | S\n"
      "A P one SELECT $ | B - one | E - | S",
-     NULL, false},
+     NULL, false, false},
 
     {"eviction", ONE FEW_PREP,
      "A login\n"
@@ -114,7 +129,7 @@ const struct scenario scenarios[] = {
      "B P a SELECT $ | B - a | E - | S\n"
      "A B - a | E - | S | B - b | E - | S | B - c | E - | S\n"
      "B B - a | E - | S",
-     NULL, false},
+     NULL, false, false},
 
     {"errors in pipelines with eviction", ONE FEW_PREP,
      "A login\n"
@@ -126,7 +141,7 @@ const struct scenario scenarios[] = {
      "A C S a | C S b | P - ERROR $ | B - - | E - | C S c | S\n"
      "A B - c | E - | S\n"
      "A P a SELECT $ | B - a | E - | S",
-     NULL, false},
+     NULL, false, false},
 
     {"groups that rely on groups that fail", ONE FEW_PREP,
      "A login\n"
@@ -135,7 +150,7 @@ const struct scenario scenarios[] = {
      "A B - x | E - | B - a | E - | S | B - a | E - | S\n"
      "A B - x | E - | P d SELECT $ | S | P d SELECT $ | B - d | E - | S | B - b | E - | S\n"
      "A B - x | E - | C S a | S | B - a | E - | S | B - c | E - | S | B - d | E - | S",
-     NULL, false},
+     NULL, false, false},
 
     {"prepared, then deallocated", ONE,
      "A login\n"
@@ -149,14 +164,14 @@ const struct scenario scenarios[] = {
      "A Q DEALLOCATE ALL\n"
      "B B - b | E - | S\n"
      "A P a SELECT $ | B - a | E - | S",
-     NULL, false},
+     NULL, false, false},
 
     {"copy out", ONE,
      "A login\n"
      "A Q COPYOUT 3 20 $\n"
      "A P - COPYOUT 3 20 $ | B - - | D P - | E - | S\n"
      "A Q SELECT $;COPYOUT 2 10 $;SELECT $",
-     NULL, false},
+     NULL, false, false},
 
     {"copy in", ONE,
      "A login\n"
@@ -168,7 +183,7 @@ const struct scenario scenarios[] = {
      "A Q COPYIN $;SELECT $ | d 10 | c\n"
      "A Q COPYIN $ | d 5 | f $\n"
      "A Q SELECT $",
-     NULL, false},
+     NULL, false, false},
 
     {"copy in with an error", ONE,
      "A login\n"
@@ -177,7 +192,7 @@ const struct scenario scenarios[] = {
      "A& Q COPYBAD $ | d 10\n"
      "A wait\n"
      "A d 10 | d 10 | c | Q SELECT $",
-     NULL, false},
+     NULL, false, false},
 
     {"copy in, extended", ONE,
      "A login\n"
@@ -192,7 +207,7 @@ const struct scenario scenarios[] = {
      "A& P - COPYIN $ | B - - | E - | S\n"
      "A d 10 | f $ | S\n"
      "A Q SELECT $",
-     NULL, false},
+     NULL, false, false},
 
     {"transactions", ONE,
      "A login\n"
@@ -205,7 +220,7 @@ const struct scenario scenarios[] = {
      "B wait\n"
      "B Q BEGIN | Q SELECT $ | Q ROLLBACK\n"
      "A B - s $ | E - | S",
-     NULL, false},
+     NULL, false, false},
 
     {"three clients, two servers", TWO,
      "A login\n"
@@ -222,7 +237,7 @@ const struct scenario scenarios[] = {
      "A Q COMMIT\n"
      "B wait\n"
      "C Q COMMIT",
-     NULL, false},
+     NULL, false, false},
 
     {"cancel what runs", ONE,
      "A login\n"
@@ -236,7 +251,7 @@ const struct scenario scenarios[] = {
      "A Q SELECT $\n"
      "A cancel\n"
      "A Q SELECT $",
-     NULL, false},
+     NULL, false, false},
 
     {"cancel while waiting", ONE,
      "A login\n"
@@ -252,7 +267,7 @@ const struct scenario scenarios[] = {
      "B errs 57014\n"
      "A Q COMMIT\n"
      "B Q SELECT $",
-     NULL, false},
+     NULL, false, false},
 
     {"cancel in a transaction", ONE,
      "A login\n"
@@ -263,7 +278,7 @@ const struct scenario scenarios[] = {
      "A wait\n"
      "A Q ROLLBACK\n"
      "A Q SELECT $",
-     NULL, false},
+     NULL, false, false},
 
     {"query_wait_timeout", ONE "query_wait_timeout = 3\n",
      "A login\n"
@@ -273,7 +288,7 @@ const struct scenario scenarios[] = {
      "- time 3500\n"
      "B ends 08P01\n"
      "A Q COMMIT",
-     NULL, false},
+     NULL, false, false},
 
     {"parameters", ONE,
      "A login application_name=one TimeZone=CET\n"
@@ -289,7 +304,7 @@ const struct scenario scenarios[] = {
      "B Q BEGIN | Q SET DateStyle SQL | Q ROLLBACK\n"
      "A Q SHOW DateStyle $\n"
      "B Q SHOW DateStyle $",
-     NULL, false},
+     NULL, false, false},
 
     {"a refused parameter", ONE,
      "A login\n"
@@ -298,7 +313,7 @@ const struct scenario scenarios[] = {
      "B& Q SELECT $\n"
      "B ends 22023\n"
      "A Q SELECT $",
-     NULL, false},
+     NULL, false, false},
 
     {"the server is lost at rest", ONE,
      "A login\n"
@@ -306,7 +321,7 @@ const struct scenario scenarios[] = {
      "- kill\n"
      "- time 20\n"
      "A Q SELECT $",
-     NULL, false},
+     NULL, false, false},
 
     {"the server is lost at work", ONE,
      "A login\n"
@@ -318,7 +333,7 @@ const struct scenario scenarios[] = {
      "A& Q FATAL $\n"
      "A errs 57P01\n"
      "A Q SELECT $",
-     NULL, false},
+     NULL, false, false},
 
     {"the server is lost in a transaction", ONE,
      "A login\n"
@@ -328,7 +343,7 @@ const struct scenario scenarios[] = {
      "- kill\n"
      "A ends 08006\n"
      "B wait",
-     NULL, false},
+     NULL, false, false},
 
     {"the server is lost in a row of groups", ONE,
      "A login\n"
@@ -340,7 +355,7 @@ const struct scenario scenarios[] = {
      "A errs 08006\n"
      "A B - s | E - | S\n"
      "A P u SELECT $ | B - u | E - | S",
-     NULL, false},
+     NULL, false, false},
 
     {"no server to be had", ONE,
      "- refuse\n"
@@ -351,7 +366,7 @@ const struct scenario scenarios[] = {
      "- time 2000\n"
      "B login\n"
      "B Q SELECT $",
-     NULL, false},
+     NULL, false, false},
 
     {"login with scram", "default_pool_size = 1\nauth_type = scram-sha-256\n",
      "A login secret\n"
@@ -359,20 +374,20 @@ const struct scenario scenarios[] = {
      "B& login wrong\n"
      "B ends 08P01\n"
      "A Q SELECT $",
-     "secret", false},
+     "secret", false, false},
 
     {"servers refuse the password", ONE,
      "A& login\n"
      "- time 100\n"
      "A ends 28P01",
-     "another", false},
+     "another", false, false},
 
     {"words ahead of the welcome", ONE,
      "A& login\n"
      "A& Q SELECT $ | P - SELECT $ | B - - | E - | S\n"
      "A wait\n"
      "A Q SELECT $",
-     NULL, false},
+     NULL, false, false},
 
     {"bytes behind Terminate", ONE,
      "A login\n"
@@ -381,7 +396,7 @@ const struct scenario scenarios[] = {
      "A ends \n"
      "B& X | Q SELECT $\n"
      "B ends ",
-     NULL, false},
+     NULL, false, false},
 
     {"a client that does not read", ONE,
      "A login\n"
@@ -405,7 +420,7 @@ const struct scenario scenarios[] = {
      "- time 50\n"
      "A go\n"
      "A wait",
-     NULL, false},
+     NULL, false, true},
 
     {"a server that does not read", ONE,
      "A login\n"
@@ -421,7 +436,7 @@ const struct scenario scenarios[] = {
      "- time 100\n"
      "- go\n"
      "A wait",
-     NULL, false},
+     NULL, false, true},
 
     {"session mode", "default_pool_size = 2\nauth_type = trust\npool_mode = session\n",
      "A login\n"
@@ -434,7 +449,7 @@ const struct scenario scenarios[] = {
      "C login\n"
      "C P s SELECT $ | B - s | E - | S\n"
      "C Q SHOW TimeZone $",
-     NULL, false},
+     NULL, false, false},
 
     {"reads on a standby", TWO,
      "A login\n"
@@ -450,7 +465,7 @@ const struct scenario scenarios[] = {
      "A Q COMMIT\n"
      "B login\n"
      "B Q SELECT $ | Q SELECT $ | Q BEGIN | Q SELECT $ | Q COMMIT | Q SELECT $",
-     NULL, true},
+     NULL, true, false},
 };
 
 const size_t scenarios_count = COUNT(scenarios);

@@ -18,9 +18,10 @@
 
 #define TURNS_MAX        200000u
 #define TICK_MS          100u
-#define STANDSTILL_TURNS 8u
+#define STANDSTILL_TURNS 4u
 #define STANDSTILL_US    (200ull * US_PER_S)
-#define SETTLE_US        (20ull * US_PER_S) /* cancel requests and cleaning are over by then */
+#define SETTLE_US        (12ull * US_PER_S) /* cancel requests and cleaning are over by then */
+#define EMPTY_STEP_US    (3ull * US_PER_S)  /* so much time goes by at once with nobody there */
 #define FIRST_PORT       5432u
 
 static const char fixed_settings[] =
@@ -123,6 +124,8 @@ static int on_connected(void *owner, unsigned port) {
         struct world_server *server = &world->servers[i];
         if (server->wire != NULL) continue;
         server->wire = world_wire_new(world);
+        world->outcome->is_servers[server->wire->number] = true;
+        if (world->outcome->servers_since[i] == 0) world->outcome->servers_since[i] = world->turn;
         server->cancel_turns = 1 + (unsigned)dice_roll(&world->dice, 3);
         postgres_init(&server->postgres, &world->rules[port - FIRST_PORT], false);
         return server->wire->fd;
@@ -188,6 +191,8 @@ struct application *world_application(struct world *world, char letter) {
     struct application *application = &world->applications[world->applications_count++];
     application_init(application, letter, world->failure);
     application->is_rough = world->is_rough;
+    if (!world->is_past_script)
+        world->outcome->applications_since[world->applications_count - 1] = world->turn;
     return application;
 }
 
@@ -413,8 +418,7 @@ static void take_turn(struct world *world) {
     world->idle_turns = has_moved ? 0 : world->idle_turns + 1;
     if (has_moved) world->idle_us = 0;
     if (world->idle_turns <= STANDSTILL_TURNS) return;
-    /* With nobody there a second goes by at once. */
-    uint64_t step_us = (is_empty(world) ? 10 : 1) * TICK_MS * US_PER_MS;
+    uint64_t step_us = is_empty(world) ? EMPTY_STEP_US : TICK_MS * US_PER_MS;
     fake_loop_advance(world->loop, step_us);
     world->idle_us += step_us;
 }
@@ -482,11 +486,12 @@ static void settle(struct world *world) {
     world->rules[0].password = world->rules[1].password = NULL;
     world->are_servers_stalled = false;
     world->idle_us = 0;
-    while (!has_failed(world) && (!is_empty(world) || world->idle_us < SETTLE_US)) {
+    uint64_t limit_us = world->is_past_script ? 0 : SETTLE_US;
+    while (!has_failed(world) && (!is_empty(world) || world->idle_us < limit_us)) {
         take_turn(world);
         if (world->idle_us > STANDSTILL_US) verify_gone(world);
     }
-    if (!has_failed(world)) verify_rest(world);
+    if (!has_failed(world) && !world->is_past_script) verify_rest(world);
 }
 
 static void release_peers(struct world *world) {
@@ -521,7 +526,6 @@ void world_run(const struct plan *plan, struct buf *failure, struct outcome *out
     make_weir(world);
     run_script(world, plan->scenario->script);
     outcome->turns = world->turn;
-    outcome->applications = world->applications_count;
     leave_all(world);
     settle(world);
     world->is_past_script = true;

@@ -17,7 +17,7 @@
 #include "fake_endpoint.h"
 
 #define WORLD_APPLICATIONS_MAX 8
-#define WORLD_SERVERS_MAX      8
+#define WORLD_SERVERS_MAX      9
 #define WORLD_WIRES_MAX        32
 
 struct scenario {
@@ -26,6 +26,7 @@ struct scenario {
     const char *script;   /* lines; see script.h */
     const char *password; /* with which Weir has to log in to servers, NULL: trust */
     bool is_routed;       /* two nodes: a primary, and a standby that is always fresh */
+    bool is_bulky;        /* too much data for a run at each of its bytes and turns */
 };
 
 enum disturbance {
@@ -58,9 +59,11 @@ struct plan {
 struct outcome {
     unsigned turns;
     unsigned wires;
-    unsigned applications;
-    uint64_t read_totals[WORLD_WIRES_MAX]; /* of wires in order of making */
-    char line[160];                        /* the script's line, where it failed */
+    unsigned applications_since[WORLD_APPLICATIONS_MAX]; /* the turn when each came, 0: never */
+    unsigned servers_since[WORLD_SERVERS_MAX];           /* the same of each server's place */
+    uint64_t read_totals[WORLD_WIRES_MAX];               /* of wires in order of making */
+    bool is_servers[WORLD_WIRES_MAX];
+    char line[160]; /* the script's line, where it failed */
 };
 
 struct world_server {
