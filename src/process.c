@@ -2,8 +2,8 @@
  * Start, run, reload and end; see process.h.
  *
  *      databases, permits, workers -> listeners -> probers -> threads -> "process up"
- *      a shutdown closes the listeners, waits as its kind asks, then stops every loop; what is
- *      left is released on the main thread, when no other thread runs any more
+ *      ... -> every loop is stopped (modes.c); what is left is released on the main thread, when no
+ *      other thread runs any more
  */
 #include "process.h"
 
@@ -185,91 +185,6 @@ void process_cancel(struct process *process, const char key[8]) {
     worker_cancel(&process->workers[worker], key);
 }
 
-/* ---- listening */
-
-static void on_accept(void *owner, int fd) {
-    struct process *process = owner;
-    struct worker *least = &process->workers[0];
-    for (unsigned i = 1; i < process->workers_count; i++) {
-        if (atomic_load(&process->workers[i].load) < atomic_load(&least->load))
-            least = &process->workers[i];
-    }
-    if (least->index != 0) {
-        worker_give(least, fd, bytes_of(NULL, 0));
-        return;
-    }
-    (void)atomic_fetch_add(&least->load, 1);
-    client_accept(&least->clients, fd, bytes_of(NULL, 0));
-}
-
-static bool add_listener(struct process *process, struct endpoint_listener *listener,
-                         const char *what, const char *error) {
-    if (listener == NULL) {
-        log_line(LOG_LEVEL_FATAL, "%s", error);
-        return false;
-    }
-    if (process->listeners_count == LISTENERS_MAX) {
-        log_line(LOG_LEVEL_FATAL, "too many addresses to listen on");
-        endpoint_listener_close(&listener);
-        return false;
-    }
-    log_line(LOG_LEVEL_LOG, "listening on %s", what);
-    process->listeners[process->listeners_count++] = listener;
-    return true;
-}
-
-static bool listen_on(struct process *process, const char *address, bool is_needed) {
-    const struct config *config = process->config;
-    char error[ENDPOINT_TEXT_SIZE] = "";
-    char what[ENDPOINT_TEXT_SIZE * 2];
-    unsigned port = (unsigned)config->listen_port;
-    (void)snprintf(what, sizeof what, "%s:%u", address, port);
-    struct endpoint_listener *listener =
-        endpoint_listen_tcp(process->workers[0].loop, address, port, config->listen_backlog, error);
-    if (listener == NULL && !is_needed) return true;
-    return add_listener(process, listener, what, error);
-}
-
-static bool listen_all(struct process *process) {
-    const struct config *config = process->config;
-    struct loop *loop = process->workers[0].loop;
-    char error[ENDPOINT_TEXT_SIZE] = "";
-    char what[ENDPOINT_TEXT_SIZE * 2];
-    unsigned port = (unsigned)config->listen_port;
-    for (size_t i = 0; i < config->listen_addr.count; i++) {
-        const char *address = config->listen_addr.items[i];
-        bool is_all = strcmp(address, "*") == 0;
-        if (!listen_on(process, is_all ? "0.0.0.0" : address, true)) return false;
-        /* A machine without IPv6 is a machine all the same. */
-        if (is_all && !listen_on(process, "::", false)) return false;
-    }
-    if (config->unix_socket_dir[0] == '\0') return true;
-    char path[ENDPOINT_TEXT_SIZE];
-    (void)snprintf(path, sizeof path, "%s/.s.PGSQL.%u", config->unix_socket_dir, port);
-    (void)snprintf(what, sizeof what, "unix:%s", path);
-    return add_listener(process,
-                        endpoint_listen_unix(loop, path, (unsigned)config->unix_socket_mode,
-                                             config->listen_backlog, error),
-                        what, error);
-}
-
-static void set_listeners(struct process *process) {
-    struct endpoint_options options = pool_socket_options(process->config);
-    for (unsigned i = 0; i < process->listeners_count; i++)
-        endpoint_listener_set(process->listeners[i], &options);
-}
-
-static void accept_all(struct process *process) {
-    set_listeners(process);
-    for (unsigned i = 0; i < process->listeners_count; i++)
-        endpoint_listener_start(process->listeners[i], on_accept, process);
-}
-
-static void stop_listening(struct process *process) {
-    while (process->listeners_count > 0)
-        endpoint_listener_close(&process->listeners[--process->listeners_count]);
-}
-
 /* ---- new settings */
 
 static bool texts_differ(const char *a, const char *b) {
@@ -314,7 +229,7 @@ static void apply(struct process *process, struct config *config) {
     process->users = users;
     derive_later(process);
     log_set_verbose(config->verbose);
-    set_listeners(process);
+    process_set_listeners(process);
     databases_make_all(process->databases, config);
     restart_probes(process, from);
     config_unref(&from);
@@ -323,7 +238,7 @@ static void apply(struct process *process, struct config *config) {
     admin_apply(process->admin, config);
 }
 
-static bool on_reload(void *owner, struct config_errors *errors) {
+bool process_reload(void *owner, struct config_errors *errors) {
     struct process *process = owner;
     struct config *config = config_reload(process->config, errors);
     if (config == NULL) return false;
@@ -341,183 +256,9 @@ static bool on_set(void *owner, const char *key, const char *value, struct confi
     return true;
 }
 
-/* ---- pause */
-
-static void pause_over(struct pause *pause) {
-    if (pause->is_over) return;
-    pause->is_over = true;
-    pause->done(pause->context);
-}
-
-static void on_quiet(void *context, bool is_quiet) {
-    struct pause *pause = context;
-    if (!is_quiet) pause->is_quiet = false;
-    if (--pause->answers_owed > 0) return;
-    if (pause->is_quiet) pause_over(pause);
-}
-
-static void set_mode(struct process *process, enum worker_mode mode, struct database *database) {
-    for (unsigned i = 0; i < process->workers_count; i++)
-        worker_set_mode(&process->workers[i], mode, database);
-}
-
-static void add_pause(struct process *process, struct database *database,
-                      void (*done)(void *context), void *context) {
-    struct pause *pause = memory_new(sizeof *pause);
-    pause->process = process;
-    pause->database = database;
-    pause->done = done;
-    pause->context = context;
-    list_append(&process->pauses, &pause->link);
-}
-
-static void on_pause(void *owner, struct database *database, void (*done)(void *context),
-                     void *context) {
-    struct process *process = owner;
-    if (database == NULL) {
-        process->is_paused = true;
-    } else {
-        atomic_store(&database->is_paused, true);
-    }
-    set_mode(process, WORKER_HOLD, database);
-    add_pause(process, database, done, context);
-}
-
-static bool on_resume(void *owner, struct database *database) {
-    struct process *process = owner;
-    bool was_paused = database == NULL ? process->is_paused : atomic_load(&database->is_paused);
-    if (!was_paused) return false;
-    if (database == NULL) {
-        process->is_paused = false;
-    } else {
-        atomic_store(&database->is_paused, false);
-    }
-    set_mode(process, WORKER_GO_ON, database);
-    LIST_EACH (&process->pauses, l) {
-        struct pause *pause = LIST_OWNER(l, struct pause, link);
-        if (pause->database == database) pause_over(pause);
-    }
-    return true;
-}
-
-static void tick_pauses(struct process *process) {
-    LIST_EACH_SAFE (&process->pauses, l, following) {
-        struct pause *pause = LIST_OWNER(l, struct pause, link);
-        if (pause->answers_owed > 0) continue;
-        if (pause->is_over) {
-            list_remove(&process->pauses, &pause->link);
-            memory_free(pause);
-            continue;
-        }
-        pause->is_quiet = true;
-        pause->answers_owed = process->workers_count;
-        for (unsigned i = 0; i < process->workers_count; i++)
-            worker_ask_quiet(&process->workers[i], pause->database, on_quiet, pause);
-    }
-}
-
-/* ---- the end */
-
-static void stop_now(struct process *process) {
-    for (unsigned i = 0; i < process->workers_count; i++) worker_stop(&process->workers[i]);
-}
-
-static void on_drained(void *context) {
-    log_line(LOG_LEVEL_LOG, "server connections dropped, exiting");
-    stop_now(context);
-}
-
-static void on_shutdown(void *owner, enum admin_shutdown mode) {
-    struct process *process = owner;
-    bool is_again = process->is_shutting_down;
-    process->is_shutting_down = true;
-    process->shutdown = mode;
-    stop_listening(process);
-    if (is_again || mode == ADMIN_SHUTDOWN_NOW) {
-        stop_now(process);
-    } else if (mode == ADMIN_SHUTDOWN_WAIT_FOR_SERVERS) {
-        set_mode(process, WORKER_DRAIN, NULL);
-        add_pause(process, NULL, on_drained, process);
-    } else {
-        set_mode(process, WORKER_REFUSE, NULL);
-    }
-}
-
-static void tick_shutdown(struct process *process) {
-    if (!process->is_shutting_down || process->shutdown != ADMIN_SHUTDOWN_WAIT_FOR_CLIENTS) return;
-    int consoles = (int)process->workers[0].clients.clients[CLIENT_CONSOLE].count;
-    if (atomic_load(&process->clients_total) > consoles) return;
-    log_line(LOG_LEVEL_LOG, "client connections dropped, exiting");
-    stop_now(process);
-}
-
 void process_tick(struct process *process) {
-    tick_pauses(process);
-    tick_shutdown(process);
+    process_tick_modes(process);
     admin_tick(process->admin);
-}
-
-/* ---- signals */
-
-static void reload_by_signal(struct process *process) {
-    struct config_errors errors = {0};
-    log_line(LOG_LEVEL_LOG, "got SIGHUP, re-reading config");
-    if (!on_reload(process, &errors)) log_line(LOG_LEVEL_WARNING, "config file loading failed");
-    config_errors_log(&errors);
-    config_errors_release(&errors);
-}
-
-static void nothing(void *context) {
-    (void)context;
-}
-
-static void pause_by_signal(struct process *process) {
-    if (process->is_paused) {
-        log_line(LOG_LEVEL_LOG, "got SIGUSR1, but already paused/suspended");
-        return;
-    }
-    log_line(LOG_LEVEL_LOG, "got SIGUSR1, pausing all activity");
-    on_pause(process, NULL, nothing, NULL);
-}
-
-static void resume_by_signal(struct process *process) {
-    log_line(LOG_LEVEL_LOG, on_resume(process, NULL) ? "got SIGUSR2, continuing from PAUSE"
-                                                     : "got SIGUSR2, but not paused/suspended");
-}
-
-static void end_by_signal(struct process *process, int number) {
-    const char *name = number == SIGINT ? "SIGINT" : number == SIGTERM ? "SIGTERM" : "SIGQUIT";
-    enum admin_shutdown mode = number == SIGINT    ? ADMIN_SHUTDOWN_WAIT_FOR_SERVERS
-                               : number == SIGTERM ? ADMIN_SHUTDOWN_WAIT_FOR_CLIENTS
-                                                   : ADMIN_SHUTDOWN_NOW;
-    if (process->is_shutting_down || mode == ADMIN_SHUTDOWN_NOW) {
-        log_line(LOG_LEVEL_LOG, "got %s%s, fast exit", name,
-                 process->is_shutting_down ? " while shutting down" : "");
-        mode = ADMIN_SHUTDOWN_NOW;
-    } else {
-        log_line(LOG_LEVEL_LOG, "got %s, shutting down, waiting for all %s", name,
-                 number == SIGINT ? "servers connections to be released" : "clients disconnect");
-    }
-    on_shutdown(process, mode);
-}
-
-static void on_signal(void *context, int number) {
-    struct worker *worker = context;
-    struct process *process = worker->process;
-    switch (number) {
-    case SIGHUP:
-        reload_by_signal(process);
-        break;
-    case SIGUSR1:
-        pause_by_signal(process);
-        break;
-    case SIGUSR2:
-        resume_by_signal(process);
-        break;
-    default:
-        end_by_signal(process, number);
-        break;
-    }
 }
 
 /* ---- start and end */
@@ -544,7 +285,6 @@ static bool write_pidfile(const char *path) {
 }
 
 static void init(struct process *process, struct config *config) {
-    static const int signals[] = {SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGUSR2};
     process->config = config;
     list_init(&process->pauses);
     users_scram_init(&process->scram, SCRAM_ITERATIONS);
@@ -562,23 +302,22 @@ static void init(struct process *process, struct config *config) {
         process->admin_workers[i] = (struct admin_worker){
             .loop = worker->loop, .pools = &worker->pools, .clients = &worker->clients};
     }
-    struct admin_ops admin_ops = {.reload = on_reload,
+    struct admin_ops admin_ops = {.reload = process_reload,
                                   .set = on_set,
-                                  .pause = on_pause,
-                                  .resume = on_resume,
-                                  .shutdown = on_shutdown,
+                                  .pause = process_pause,
+                                  .resume = process_resume,
+                                  .shutdown = process_shut_down,
                                   .owner = process};
     process->admin = admin_new(process->admin_workers, process->workers_count, process->databases,
                                config, &admin_ops);
-    for (size_t i = 0; i < COUNT(signals); i++)
-        loop_on_signal(process->workers[0].loop, signals[i], on_signal);
+    process_take_signals(process);
 }
 
 static bool start(struct process *process) {
     const struct config *config = process->config;
     struct buf error = {0};
     raise_descriptor_limit(config);
-    bool is_up = listen_all(process);
+    bool is_up = process_listen(process);
     if (is_up && !admin_http_start(process->admin, config->http_listen, &error)) {
         log_line(LOG_LEVEL_FATAL, "%s", buf_text(&error));
         is_up = false;
@@ -589,7 +328,7 @@ static bool start(struct process *process) {
     databases_make_all(process->databases, config);
     derive_later(process);
     for (unsigned i = 1; i < process->workers_count; i++) worker_start(&process->workers[i]);
-    accept_all(process);
+    process_accept(process);
     admin_started(process->admin);
     log_line(LOG_LEVEL_LOG, "process up: weir %s, libuv %s, tls: %s", WEIR_VERSION,
              uv_version_string(), OpenSSL_version(OPENSSL_VERSION));
@@ -601,7 +340,7 @@ static void release(struct process *process) {
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_BLOCK, &all, NULL); /* a late signal must not end it half-way */
     for (unsigned i = 1; i < process->workers_count; i++) worker_join(&process->workers[i]);
-    stop_listening(process);
+    process_stop_listening(process);
     parser_free(&process->parser);
     /* Messages own what they carry; some post another one. */
     for (unsigned pass = 0; pass < 3; pass++) {

@@ -65,6 +65,25 @@ void process_post(struct process *process, unsigned worker, struct loop_mail *ma
 bool process_parse_later(struct process *process, struct worker *worker, struct traits_job *job);
 void process_cancel(struct process *process, const char key[8]);
 
+/* New settings from the file; false with errors, and everything stays as it was. */
+bool process_reload(void *owner, struct config_errors *errors);
+
+/* In listen.c. Opens every listening socket that is configured; false with a FATAL line. */
+bool process_listen(struct process *process);
+/* Applies the socket options of the present settings. */
+void process_set_listeners(struct process *process);
+/* Takes connections from now on, and no more. */
+void process_accept(struct process *process);
+void process_stop_listening(struct process *process);
+
+/* In modes.c; the first three serve as admin_ops. */
+void process_pause(void *owner, struct database *database, void (*done)(void *context),
+                   void *context);
+bool process_resume(void *owner, struct database *database);
+void process_shut_down(void *owner, enum admin_shutdown mode);
+void process_tick_modes(struct process *process);
+void process_take_signals(struct process *process);
+
 /* A thread of its own that parses long statements. */
 struct parser *parser_new(void);
 void parser_free(struct parser **parser);

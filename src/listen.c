@@ -1,0 +1,90 @@
+/*
+ * Where the process takes clients: its listening sockets, and which worker gets a connection.
+ */
+#include "core/log.h"
+#include "process.h"
+
+#include <stdio.h>
+
+static void on_accept(void *owner, int fd) {
+    struct process *process = owner;
+    struct worker *least = &process->workers[0];
+    for (unsigned i = 1; i < process->workers_count; i++) {
+        if (atomic_load(&process->workers[i].load) < atomic_load(&least->load))
+            least = &process->workers[i];
+    }
+    if (least->index != 0) {
+        worker_give(least, fd, bytes_of(NULL, 0));
+        return;
+    }
+    (void)atomic_fetch_add(&least->load, 1);
+    client_accept(&least->clients, fd, bytes_of(NULL, 0));
+}
+
+static bool add_listener(struct process *process, struct endpoint_listener *listener,
+                         const char *what, const char *error) {
+    if (listener == NULL) {
+        log_line(LOG_LEVEL_FATAL, "%s", error);
+        return false;
+    }
+    if (process->listeners_count == LISTENERS_MAX) {
+        log_line(LOG_LEVEL_FATAL, "too many addresses to listen on");
+        endpoint_listener_close(&listener);
+        return false;
+    }
+    log_line(LOG_LEVEL_LOG, "listening on %s", what);
+    process->listeners[process->listeners_count++] = listener;
+    return true;
+}
+
+static bool listen_on(struct process *process, const char *address, bool is_needed) {
+    const struct config *config = process->config;
+    char error[ENDPOINT_TEXT_SIZE] = "";
+    char what[ENDPOINT_TEXT_SIZE * 2];
+    unsigned port = (unsigned)config->listen_port;
+    (void)snprintf(what, sizeof what, "%s:%u", address, port);
+    struct endpoint_listener *listener =
+        endpoint_listen_tcp(process->workers[0].loop, address, port, config->listen_backlog, error);
+    if (listener == NULL && !is_needed) return true;
+    return add_listener(process, listener, what, error);
+}
+
+bool process_listen(struct process *process) {
+    const struct config *config = process->config;
+    struct loop *loop = process->workers[0].loop;
+    char error[ENDPOINT_TEXT_SIZE] = "";
+    char what[ENDPOINT_TEXT_SIZE * 2];
+    unsigned port = (unsigned)config->listen_port;
+    for (size_t i = 0; i < config->listen_addr.count; i++) {
+        const char *address = config->listen_addr.items[i];
+        bool is_all = strcmp(address, "*") == 0;
+        if (!listen_on(process, is_all ? "0.0.0.0" : address, true)) return false;
+        /* A machine without IPv6 is a machine all the same. */
+        if (is_all && !listen_on(process, "::", false)) return false;
+    }
+    if (config->unix_socket_dir[0] == '\0') return true;
+    char path[ENDPOINT_TEXT_SIZE];
+    (void)snprintf(path, sizeof path, "%s/.s.PGSQL.%u", config->unix_socket_dir, port);
+    (void)snprintf(what, sizeof what, "unix:%s", path);
+    return add_listener(process,
+                        endpoint_listen_unix(loop, path, (unsigned)config->unix_socket_mode,
+                                             config->listen_backlog, error),
+                        what, error);
+}
+
+void process_set_listeners(struct process *process) {
+    struct endpoint_options options = pool_socket_options(process->config);
+    for (unsigned i = 0; i < process->listeners_count; i++)
+        endpoint_listener_set(process->listeners[i], &options);
+}
+
+void process_accept(struct process *process) {
+    process_set_listeners(process);
+    for (unsigned i = 0; i < process->listeners_count; i++)
+        endpoint_listener_start(process->listeners[i], on_accept, process);
+}
+
+void process_stop_listening(struct process *process) {
+    while (process->listeners_count > 0)
+        endpoint_listener_close(&process->listeners[--process->listeners_count]);
+}

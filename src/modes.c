@@ -1,0 +1,196 @@
+/*
+ * What the process as a whole can be asked to do: pause, go on, end; and the signals that ask it.
+ *
+ *      a shutdown closes the listeners, waits as its kind asks, then stops every loop
+ */
+#include "core/log.h"
+#include "core/memory.h"
+#include "process.h"
+
+#include <signal.h>
+
+/* ---- pause */
+
+static void pause_over(struct pause *pause) {
+    if (pause->is_over) return;
+    pause->is_over = true;
+    pause->done(pause->context);
+}
+
+static void on_quiet(void *context, bool is_quiet) {
+    struct pause *pause = context;
+    if (!is_quiet) pause->is_quiet = false;
+    if (--pause->answers_owed > 0) return;
+    if (pause->is_quiet) pause_over(pause);
+}
+
+static void set_mode(struct process *process, enum worker_mode mode, struct database *database) {
+    for (unsigned i = 0; i < process->workers_count; i++)
+        worker_set_mode(&process->workers[i], mode, database);
+}
+
+static void add_pause(struct process *process, struct database *database,
+                      void (*done)(void *context), void *context) {
+    struct pause *pause = memory_new(sizeof *pause);
+    pause->process = process;
+    pause->database = database;
+    pause->done = done;
+    pause->context = context;
+    list_append(&process->pauses, &pause->link);
+}
+
+void process_pause(void *owner, struct database *database, void (*done)(void *context),
+                   void *context) {
+    struct process *process = owner;
+    if (database == NULL) {
+        process->is_paused = true;
+    } else {
+        atomic_store(&database->is_paused, true);
+    }
+    set_mode(process, WORKER_HOLD, database);
+    add_pause(process, database, done, context);
+}
+
+bool process_resume(void *owner, struct database *database) {
+    struct process *process = owner;
+    bool was_paused = database == NULL ? process->is_paused : atomic_load(&database->is_paused);
+    if (!was_paused) return false;
+    if (database == NULL) {
+        process->is_paused = false;
+    } else {
+        atomic_store(&database->is_paused, false);
+    }
+    set_mode(process, WORKER_GO_ON, database);
+    LIST_EACH (&process->pauses, l) {
+        struct pause *pause = LIST_OWNER(l, struct pause, link);
+        if (pause->database == database) pause_over(pause);
+    }
+    return true;
+}
+
+static void tick_pauses(struct process *process) {
+    LIST_EACH_SAFE (&process->pauses, l, following) {
+        struct pause *pause = LIST_OWNER(l, struct pause, link);
+        if (pause->answers_owed > 0) continue;
+        if (pause->is_over) {
+            list_remove(&process->pauses, &pause->link);
+            memory_free(pause);
+            continue;
+        }
+        pause->is_quiet = true;
+        pause->answers_owed = process->workers_count;
+        for (unsigned i = 0; i < process->workers_count; i++)
+            worker_ask_quiet(&process->workers[i], pause->database, on_quiet, pause);
+    }
+}
+
+/* ---- the end */
+
+static void stop_now(struct process *process) {
+    for (unsigned i = 0; i < process->workers_count; i++) worker_stop(&process->workers[i]);
+}
+
+static void on_drained(void *context) {
+    log_line(LOG_LEVEL_LOG, "server connections dropped, exiting");
+    stop_now(context);
+}
+
+void process_shut_down(void *owner, enum admin_shutdown mode) {
+    struct process *process = owner;
+    bool is_again = process->is_shutting_down;
+    process->is_shutting_down = true;
+    process->shutdown = mode;
+    process_stop_listening(process);
+    if (is_again || mode == ADMIN_SHUTDOWN_NOW) {
+        stop_now(process);
+    } else if (mode == ADMIN_SHUTDOWN_WAIT_FOR_SERVERS) {
+        set_mode(process, WORKER_DRAIN, NULL);
+        add_pause(process, NULL, on_drained, process);
+    } else {
+        set_mode(process, WORKER_REFUSE, NULL);
+    }
+}
+
+static void tick_shutdown(struct process *process) {
+    if (!process->is_shutting_down || process->shutdown != ADMIN_SHUTDOWN_WAIT_FOR_CLIENTS) return;
+    int consoles = (int)process->workers[0].clients.clients[CLIENT_CONSOLE].count;
+    if (atomic_load(&process->clients_total) > consoles) return;
+    log_line(LOG_LEVEL_LOG, "client connections dropped, exiting");
+    stop_now(process);
+}
+
+void process_tick_modes(struct process *process) {
+    tick_pauses(process);
+    tick_shutdown(process);
+}
+
+/* ---- signals */
+
+static void reload_by_signal(struct process *process) {
+    struct config_errors errors = {0};
+    log_line(LOG_LEVEL_LOG, "got SIGHUP, re-reading config");
+    if (!process_reload(process, &errors))
+        log_line(LOG_LEVEL_WARNING, "config file loading failed");
+    config_errors_log(&errors);
+    config_errors_release(&errors);
+}
+
+static void nothing(void *context) {
+    (void)context;
+}
+
+static void pause_by_signal(struct process *process) {
+    if (process->is_paused) {
+        log_line(LOG_LEVEL_LOG, "got SIGUSR1, but already paused/suspended");
+        return;
+    }
+    log_line(LOG_LEVEL_LOG, "got SIGUSR1, pausing all activity");
+    process_pause(process, NULL, nothing, NULL);
+}
+
+static void resume_by_signal(struct process *process) {
+    log_line(LOG_LEVEL_LOG, process_resume(process, NULL)
+                                ? "got SIGUSR2, continuing from PAUSE"
+                                : "got SIGUSR2, but not paused/suspended");
+}
+
+static void end_by_signal(struct process *process, int number) {
+    const char *name = number == SIGINT ? "SIGINT" : number == SIGTERM ? "SIGTERM" : "SIGQUIT";
+    enum admin_shutdown mode = number == SIGINT    ? ADMIN_SHUTDOWN_WAIT_FOR_SERVERS
+                               : number == SIGTERM ? ADMIN_SHUTDOWN_WAIT_FOR_CLIENTS
+                                                   : ADMIN_SHUTDOWN_NOW;
+    if (process->is_shutting_down || mode == ADMIN_SHUTDOWN_NOW) {
+        log_line(LOG_LEVEL_LOG, "got %s%s, fast exit", name,
+                 process->is_shutting_down ? " while shutting down" : "");
+        mode = ADMIN_SHUTDOWN_NOW;
+    } else {
+        log_line(LOG_LEVEL_LOG, "got %s, shutting down, waiting for all %s", name,
+                 number == SIGINT ? "servers connections to be released" : "clients disconnect");
+    }
+    process_shut_down(process, mode);
+}
+
+static void on_signal(void *context, int number) {
+    struct worker *worker = context;
+    struct process *process = worker->process;
+    switch (number) {
+    case SIGHUP:
+        reload_by_signal(process);
+        break;
+    case SIGUSR1:
+        pause_by_signal(process);
+        break;
+    case SIGUSR2:
+        resume_by_signal(process);
+        break;
+    default:
+        end_by_signal(process, number);
+        break;
+    }
+}
+
+void process_take_signals(struct process *process) {
+    static const int signals[] = {SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGUSR2};
+    for (size_t i = 0; i < COUNT(signals); i++)
+        loop_on_signal(process->workers[0].loop, signals[i], on_signal);
+}
