@@ -19,8 +19,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define SCRAM_ITERATIONS 4096u
-
 /* ---- users */
 
 static void *derive_all(void *argument) {
@@ -32,13 +30,14 @@ static void *derive_all(void *argument) {
 
 /* Makes the verifiers of plain secrets ahead of the first logins, on a thread of its own. */
 static void derive_later(struct process *process) {
-    if (process->config->auth_type == AUTH_TYPE_TRUST) return;
+    if (process->config->auth_type != AUTH_TYPE_SCRAM_SHA_256) return;
     if (process->has_deriver) CHECK(pthread_join(process->deriver, NULL) == 0);
     process->has_deriver = true;
     CHECK(pthread_create(&process->deriver, NULL, derive_all, users_retain(process->users)) == 0);
 }
 
 static struct users *make_users(struct process *process, const struct config *config) {
+    process->scram.iterations = (unsigned)config->scram_iterations;
     struct users *users = users_new(&process->scram);
     struct buf error = {0};
     if (config->auth_file[0] != '\0' && !users_load(users, config->auth_file, &error))
@@ -287,7 +286,7 @@ static bool write_pidfile(const char *path) {
 static void init(struct process *process, struct config *config) {
     process->config = config;
     list_init(&process->pauses);
-    users_scram_init(&process->scram, SCRAM_ITERATIONS);
+    users_scram_init(&process->scram, (unsigned)config->scram_iterations);
     process->users = make_users(process, config);
     process->workers_count = (unsigned)config->workers;
     process->workers = memory_new(process->workers_count * sizeof(struct worker));

@@ -9,6 +9,7 @@
 #ifndef WEIR_AUTH_USERS_H
 #define WEIR_AUTH_USERS_H
 
+#include "auth/md5.h"
 #include "auth/scram.h"
 #include "core/map.h"
 
@@ -24,6 +25,9 @@ enum user_secret {
     USER_SECRET_MD5, /* "md5" and 32 hex digits, of password and name */
     USER_SECRET_SCRAM
 };
+
+/* The kind of a secret by its looks. */
+enum user_secret users_secret_kind(struct bytes secret);
 
 struct user {
     struct map_node node; /* its key is the name */
@@ -81,8 +85,20 @@ bool users_verifier(const struct users *users, struct user *user, struct bytes n
  * its own that holds a reference. */
 void users_derive_all(const struct users *users);
 
-/* Whether a password in clear text is the user's. NULL is refused, in the time that the commonest
- * kind of secret takes; so is a secret of a kind that does not serve. */
+/* Whether a password in clear text is the user's, whatever its secret is kept as. NULL is refused,
+ * in the time that the commonest kind of secret takes. */
 bool users_password_fits(const struct users *users, struct user *user, struct bytes password);
+
+/* Whether a user is asked by SCRAM where the method is md5: one with a SCRAM secret, and an unknown
+ * one (NULL) where most have such secrets. */
+bool users_wants_scram(const struct users *users, const struct user *user);
+
+/* Whether `answer` is what the user (NULL: unknown) should say to an MD5 challenge. */
+bool users_md5_fits(const struct users *users, const struct user *user,
+                    const char salt[MD5_SALT_BYTES], struct bytes answer);
+
+/* Writes what `name` says to an MD5 challenge; false if the secret is neither plain nor MD5. */
+bool users_md5_answer(struct bytes name, struct bytes secret, const char salt[MD5_SALT_BYTES],
+                      char answer[MD5_SECRET_LEN + 1]);
 
 #endif

@@ -16,9 +16,10 @@
 #include "proto/fault_id.h"
 
 enum verify_method {
+    VERIFY_ANY,   /* nobody is refused */
     VERIFY_TRUST, /* the user must be known, nothing is asked */
-    VERIFY_PLAIN, /* the password in clear text */
-    VERIFY_MD5,   /* SCRAM, which every secret that PostgreSQL writes today serves */
+    VERIFY_PLAIN, /* the password in clear text, for secrets of each kind */
+    VERIFY_MD5,   /* an MD5 challenge; SCRAM where the secret is a SCRAM secret */
     VERIFY_SCRAM
 };
 
@@ -28,6 +29,14 @@ enum verify_result {
     VERIFY_FAILED /* see `fault` and `reason` */
 };
 
+/* Who asks to be let in, and how that is found out. Only read during verify_begin. */
+struct verify_request {
+    enum verify_method method;
+    struct users *users;
+    struct bytes user;
+    bool is_listed; /* [users] has an entry for it: known, even if it has no secret */
+};
+
 /* Zeroed memory is a conversation that has not begun; verify_release is legal on it. */
 struct verify {
     enum verify_method method;
@@ -35,20 +44,20 @@ struct verify {
     const char *reason;  /* after VERIFY_FAILED: what the log is told; a literal */
     struct users *users; /* one reference, until the end */
     struct user *user;   /* NULL: unknown */
-    struct scram_server *scram;
+    char salt[MD5_SALT_BYTES];
+    struct scram_server *scram; /* NULL: not by SCRAM */
 };
 
-/* Starts the conversation and appends the first challenge, if there is one. `user` is borrowed for
- * this call only. */
-enum verify_result verify_begin(struct verify *verify, enum verify_method method,
-                                struct users *users, struct bytes user, struct buf *out);
+/* Starts the conversation and appends the first challenge, if there is one. */
+enum verify_result verify_begin(struct verify *verify, const struct verify_request *request,
+                                struct buf *out);
 
 /* Takes the body of a 'p' message (behind type and length) and appends the answer, if there is
  * one. Called only while the last result was VERIFY_MORE. */
 enum verify_result verify_message(struct verify *verify, struct bytes body, struct buf *out);
 
-/* After VERIFY_OK by SCRAM, before the release: the proved keys, for logging in to servers with.
- * False where there are none. */
+/* After VERIFY_OK by SCRAM with a SCRAM secret, before the release: the proved keys, for logging in
+ * to servers that hold the same secret. False where there are none; a plain secret needs none. */
 bool verify_keys(const struct verify *verify, struct scram_client_cache *keys);
 
 /* Wipes and gives back everything; idempotent. */

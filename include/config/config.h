@@ -50,6 +50,7 @@ struct config {
     uint64_t query_timeout_us;
     uint64_t query_wait_timeout_us;
     int sbuf_loopcnt;
+    int scram_iterations;
     uint64_t server_connect_timeout_us;
     uint64_t server_idle_timeout_us;
     uint64_t server_lifetime_us;

@@ -49,6 +49,7 @@ struct pool {
     size_t nodes_count;
     struct list old_nodes; /* that still have servers */
     struct scram_client_cache scram;
+    bool has_proved_keys; /* a client proved them: they are not made from a secret at hand */
     struct list lines[POOL_LINE_COUNT];
     enum pool_mode mode;
     enum routing routing;
@@ -65,6 +66,10 @@ struct pool {
 
 /* The pool of a database and a user, made if need be. */
 struct pool *pool_get(struct pool_set *set, struct database *database, struct bytes user);
+
+/* Keys that a client of this pool has proved, to log in to its servers with. They are kept until
+ * another client proves others, or a reload brings a plain secret. */
+void pool_take_keys(struct pool *pool, const struct scram_client_cache *keys);
 
 /* A server at once, or NULL: the borrower then stands in line. */
 struct server *pool_borrow(struct pool *pool, struct borrower *borrower);

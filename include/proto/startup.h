@@ -99,6 +99,7 @@ void startup_options_release(struct startup_options *options);
 void message_write_negotiate(struct buf *out, const struct startup *startup);
 void message_write_authentication_ok(struct buf *out);
 void message_write_authentication_cleartext(struct buf *out);
+void message_write_authentication_md5(struct buf *out, const char salt[4]);
 void message_write_authentication_sasl(struct buf *out); /* offers SCRAM-SHA-256 alone */
 void message_write_sasl_continue(struct buf *out, struct bytes data);
 void message_write_sasl_final(struct buf *out, struct bytes data);

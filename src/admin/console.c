@@ -179,7 +179,9 @@ static void write_welcome(struct client *client) {
 bool admin_console_login(struct admin *admin, struct client *client, bool is_local_owner) {
     struct bytes user = bytes_of_text(client->user->at);
     bool is_admin = is_local_owner || setting_list_has(&admin->config->admin_users, user);
-    if (!is_admin && !setting_list_has(&admin->config->stats_users, user)) return false;
+    bool is_stats = admin->config->auth_type == AUTH_TYPE_ANY ||
+                    setting_list_has(&admin->config->stats_users, user);
+    if (!is_admin && !is_stats) return false;
     if (is_local_owner) client_log(client, LOG_LEVEL_LOG, "pgbouncer access from unix socket");
     struct console *console = memory_new(sizeof *console);
     console->admin = admin;

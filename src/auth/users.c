@@ -8,6 +8,7 @@
  */
 #include "auth/users.h"
 
+#include "auth/md5.h"
 #include "core/check.h"
 #include "core/memory.h"
 
@@ -16,9 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MD5_PREFIX     "md5"
-#define MD5_SECRET_LEN 35u
-#define SCRAM_PREFIX   "SCRAM-SHA-256$"
+#define SCRAM_PREFIX "SCRAM-SHA-256$"
 
 #define USER_SECRET_COUNT (USER_SECRET_SCRAM + 1)
 
@@ -77,17 +76,14 @@ static bool starts_with(struct bytes text, const char *prefix) {
     return text.len >= len && memcmp(text.at, prefix, len) == 0;
 }
 
-static bool is_md5_secret(struct bytes secret) {
-    if (secret.len != MD5_SECRET_LEN || !starts_with(secret, MD5_PREFIX)) return false;
-    for (size_t i = strlen(MD5_PREFIX); i < secret.len; i++) {
-        char c = secret.at[i];
-        if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'f')) return false;
-    }
-    return true;
-}
-
 static bool has_nul(struct bytes text) {
     return text.len > 0 && memchr(text.at, '\0', text.len) != NULL;
+}
+
+enum user_secret users_secret_kind(struct bytes secret) {
+    if (secret.len == 0) return USER_SECRET_NONE;
+    if (md5_is_secret(secret)) return USER_SECRET_MD5;
+    return starts_with(secret, SCRAM_PREFIX) ? USER_SECRET_SCRAM : USER_SECRET_PLAIN;
 }
 
 /* What is wrong with a user, or NULL; tells the kind of its secret, and reads a stored verifier. */
@@ -97,11 +93,8 @@ static const char *judge_user(struct bytes name, struct bytes secret, enum user_
     if (name.len > USERS_NAME_BYTES_MAX) return "the user name is longer than 127 bytes";
     if (secret.len > USERS_SECRET_BYTES_MAX) return "the secret is longer than 65530 bytes";
     if (has_nul(name) || has_nul(secret)) return "there is a zero byte in a string";
-    *kind = secret.len == 0 ? USER_SECRET_NONE : USER_SECRET_PLAIN;
-    if (is_md5_secret(secret)) *kind = USER_SECRET_MD5;
-    if (!starts_with(secret, SCRAM_PREFIX)) return NULL;
-    *kind = USER_SECRET_SCRAM;
-    if (scram_verifier_parse(verifier, secret)) return NULL;
+    *kind = users_secret_kind(secret);
+    if (*kind != USER_SECRET_SCRAM || scram_verifier_parse(verifier, secret)) return NULL;
     return "the secret starts with SCRAM-SHA-256$ but ITERATIONS:SALT$STOREDKEY:SERVERKEY does not "
            "follow, or its salt or iterations are too large";
 }
@@ -289,20 +282,68 @@ void users_derive_all(const struct users *users) {
     }
 }
 
-bool users_password_fits(const struct users *users, struct user *user, struct bytes password) {
+/* The commonest kind of secret, which stands in for that of an unknown user. */
+static enum user_secret commonest_kind(const struct users *users) {
     enum user_secret kind = USER_SECRET_PLAIN;
-    if (user != NULL) {
-        kind = user->kind;
-    } else if (users->kinds[USER_SECRET_SCRAM] > users->kinds[USER_SECRET_PLAIN]) {
-        kind = USER_SECRET_SCRAM;
+    for (enum user_secret i = USER_SECRET_PLAIN; i < USER_SECRET_COUNT; i++) {
+        if (users->kinds[i] > users->kinds[kind]) kind = i;
     }
-    if (kind == USER_SECRET_SCRAM) {
-        struct scram_verifier verifier;
-        bool is_real = users_verifier(users, user, bytes_of_text("?"), &verifier);
-        bool fits = scram_verifier_fits(&verifier, password);
-        memory_wipe(&verifier, sizeof verifier);
-        return is_real && fits;
-    }
+    return kind;
+}
+
+bool users_wants_scram(const struct users *users, const struct user *user) {
+    enum user_secret kind = user == NULL ? commonest_kind(users) : user->kind;
+    return kind == USER_SECRET_SCRAM;
+}
+
+/* The MD5 hash of a plain secret, or the stored one; false if there is none. */
+static bool md5_of(struct bytes name, struct bytes secret, char hash[MD5_SECRET_LEN + 1]) {
+    enum user_secret kind = users_secret_kind(secret);
+    if (kind == USER_SECRET_PLAIN) return md5_secret(hash, secret, name);
+    if (kind != USER_SECRET_MD5) return false;
+    memcpy(hash, secret.at, MD5_SECRET_LEN);
+    return true;
+}
+
+bool users_md5_answer(struct bytes name, struct bytes secret, const char salt[MD5_SALT_BYTES],
+                      char answer[MD5_SECRET_LEN + 1]) {
+    char hash[MD5_SECRET_LEN + 1];
+    bool is_done = md5_of(name, secret, hash) && md5_answer(answer, hash, salt);
+    memory_wipe(hash, sizeof hash);
+    return is_done;
+}
+
+bool users_md5_fits(const struct users *users, const struct user *user,
+                    const char salt[MD5_SALT_BYTES], struct bytes answer) {
+    char right[MD5_SECRET_LEN + 1];
+    if (user == NULL || !users_md5_answer(user->name, user->secret, salt, right)) return false;
+    bool fits = scram_secrets_equal(bytes_of(right, MD5_SECRET_LEN), answer, users->scram.key);
+    memory_wipe(right, sizeof right);
+    return fits;
+}
+
+static bool scram_fits(const struct users *users, struct user *user, struct bytes password) {
+    struct scram_verifier verifier;
+    bool is_real = users_verifier(users, user, bytes_of_text("?"), &verifier);
+    bool fits = scram_verifier_fits(&verifier, password);
+    memory_wipe(&verifier, sizeof verifier);
+    return is_real && fits;
+}
+
+static bool md5_fits(const struct users *users, const struct user *user, struct bytes password) {
+    char given[MD5_SECRET_LEN + 1];
+    struct bytes name = user == NULL ? bytes_of_text("?") : user->name;
+    if (!md5_secret(given, password, name) || user == NULL) return false;
+    bool fits =
+        scram_secrets_equal(user->secret, bytes_of(given, MD5_SECRET_LEN), users->scram.key);
+    memory_wipe(given, sizeof given);
+    return fits;
+}
+
+bool users_password_fits(const struct users *users, struct user *user, struct bytes password) {
+    enum user_secret kind = user == NULL ? commonest_kind(users) : user->kind;
+    if (kind == USER_SECRET_SCRAM) return scram_fits(users, user, password);
+    if (kind == USER_SECRET_MD5) return md5_fits(users, user, password);
     struct bytes secret = user == NULL ? bytes_of_text("?") : user->secret;
     bool fits = scram_secrets_equal(secret, password, users->scram.key);
     return user != NULL && kind == USER_SECRET_PLAIN && fits;

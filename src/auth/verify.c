@@ -23,28 +23,39 @@ static enum verify_result fail(struct verify *verify, enum fault_id fault, const
 static const char *reason_of_secret(const struct verify *verify, const char *otherwise) {
     if (verify->user == NULL) return "no such user";
     if (verify->user->kind == USER_SECRET_NONE) return "the user's secret is empty";
-    if (verify->user->kind == USER_SECRET_MD5)
-        return "the user's secret is an md5 hash, which cannot be used to log in";
+    if (verify->user->kind == USER_SECRET_MD5 && verify->method == VERIFY_SCRAM)
+        return "the user's secret is an md5 hash, which does not serve SCRAM";
     return otherwise;
 }
 
-static enum verify_result begin_trust(struct verify *verify, struct bytes name, struct buf *out) {
-    (void)name;
+static enum verify_result begin_any(struct verify *verify, const struct verify_request *request,
+                                    struct buf *out) {
+    (void)verify;
+    (void)request;
     (void)out;
-    if (verify->user == NULL) return fail(verify, FAULT_AUTH_TRUST, "no such user");
     return VERIFY_OK;
 }
 
-static enum verify_result begin_plain(struct verify *verify, struct bytes name, struct buf *out) {
+static enum verify_result begin_trust(struct verify *verify, const struct verify_request *request,
+                                      struct buf *out) {
+    (void)out;
+    if (verify->user == NULL && !request->is_listed)
+        return fail(verify, FAULT_AUTH_TRUST, "no such user");
+    return VERIFY_OK;
+}
+
+static enum verify_result begin_plain(struct verify *verify, const struct verify_request *request,
+                                      struct buf *out) {
     (void)verify;
-    (void)name;
+    (void)request;
     message_write_authentication_cleartext(out);
     return VERIFY_MORE;
 }
 
-static enum verify_result begin_scram(struct verify *verify, struct bytes name, struct buf *out) {
+static enum verify_result begin_scram(struct verify *verify, const struct verify_request *request,
+                                      struct buf *out) {
     struct scram_verifier verifier;
-    (void)users_verifier(verify->users, verify->user, name, &verifier);
+    (void)users_verifier(verify->users, verify->user, request->user, &verifier);
     verify->scram = memory_new(sizeof *verify->scram);
     scram_server_begin(verify->scram, &verifier, NULL);
     memory_wipe(&verifier, sizeof verifier);
@@ -52,17 +63,32 @@ static enum verify_result begin_scram(struct verify *verify, struct bytes name, 
     return VERIFY_MORE;
 }
 
-/* PasswordMessage: String password. */
+static enum verify_result begin_md5(struct verify *verify, const struct verify_request *request,
+                                    struct buf *out) {
+    if (users_wants_scram(verify->users, verify->user)) return begin_scram(verify, request, out);
+    md5_salt(verify->salt);
+    message_write_authentication_md5(out, verify->salt);
+    return VERIFY_MORE;
+}
+
+/* PasswordMessage: String password. Leaves the password in `body`; false after fail. */
+static bool read_password(struct verify *verify, struct bytes *body) {
+    if (body->len == 0 || memchr(body->at, '\0', body->len) != body->at + body->len - 1) {
+        (void)fail(verify, FAULT_MESSAGE_MALFORMED, "malformed password message");
+        return false;
+    }
+    body->len--;
+    if (body->len == 0)
+        (void)fail(verify, FAULT_AUTH_EMPTY_PASSWORD, "empty password returned by client");
+    if (body->len > USERS_SECRET_BYTES_MAX)
+        (void)fail(verify, FAULT_AUTH_PASSWORD, "the password is too long");
+    return verify->fault == FAULT_NONE;
+}
+
 static enum verify_result answer_plain(struct verify *verify, struct bytes body, struct buf *out) {
     (void)out;
-    if (body.len == 0 || memchr(body.at, '\0', body.len) != body.at + body.len - 1)
-        return fail(verify, FAULT_MESSAGE_MALFORMED, "malformed password message");
-    struct bytes password = bytes_of(body.at, body.len - 1);
-    if (password.len == 0)
-        return fail(verify, FAULT_AUTH_EMPTY_PASSWORD, "empty password returned by client");
-    if (password.len > USERS_SECRET_BYTES_MAX)
-        return fail(verify, FAULT_AUTH_PASSWORD, "the password is too long");
-    if (!users_password_fits(verify->users, verify->user, password))
+    if (!read_password(verify, &body)) return VERIFY_FAILED;
+    if (!users_password_fits(verify->users, verify->user, body))
         return fail(verify, FAULT_AUTH_PASSWORD, reason_of_secret(verify, "wrong password"));
     return VERIFY_OK;
 }
@@ -100,22 +126,32 @@ static enum verify_result answer_scram(struct verify *verify, struct bytes body,
     return result;
 }
 
+static enum verify_result answer_md5(struct verify *verify, struct bytes body, struct buf *out) {
+    if (verify->scram != NULL) return answer_scram(verify, body, out);
+    if (!read_password(verify, &body)) return VERIFY_FAILED;
+    if (!users_md5_fits(verify->users, verify->user, verify->salt, body))
+        return fail(verify, FAULT_AUTH_PASSWORD, reason_of_secret(verify, "wrong password"));
+    return VERIFY_OK;
+}
+
 static const struct {
-    enum verify_result (*begin)(struct verify *verify, struct bytes name, struct buf *out);
+    enum verify_result (*begin)(struct verify *verify, const struct verify_request *request,
+                                struct buf *out);
     enum verify_result (*answer)(struct verify *verify, struct bytes body, struct buf *out);
 } methods[] = {
+    [VERIFY_ANY] = {begin_any, NULL},
     [VERIFY_TRUST] = {begin_trust, NULL},
     [VERIFY_PLAIN] = {begin_plain, answer_plain},
-    [VERIFY_MD5] = {begin_scram, answer_scram},
+    [VERIFY_MD5] = {begin_md5, answer_md5},
     [VERIFY_SCRAM] = {begin_scram, answer_scram},
 };
 
-enum verify_result verify_begin(struct verify *verify, enum verify_method method,
-                                struct users *users, struct bytes user, struct buf *out) {
-    CHECK(method < COUNT(methods));
-    *verify = (struct verify){.method = method, .users = users_retain(users)};
-    verify->user = users_find(users, user);
-    return methods[method].begin(verify, user, out);
+enum verify_result verify_begin(struct verify *verify, const struct verify_request *request,
+                                struct buf *out) {
+    CHECK(request->method < COUNT(methods));
+    *verify = (struct verify){.method = request->method, .users = users_retain(request->users)};
+    verify->user = users_find(request->users, request->user);
+    return methods[request->method].begin(verify, request, out);
 }
 
 enum verify_result verify_message(struct verify *verify, struct bytes body, struct buf *out) {
@@ -127,6 +163,7 @@ enum verify_result verify_message(struct verify *verify, struct bytes body, stru
 bool verify_keys(const struct verify *verify, struct scram_client_cache *keys) {
     if (verify->scram == NULL || verify->fault != FAULT_NONE) return false;
     if (verify->scram->state != SCRAM_STATE_OVER) return false;
+    if (verify->user == NULL || verify->user->kind != USER_SECRET_SCRAM) return false;
     scram_server_keys(verify->scram, keys);
     return true;
 }

@@ -18,6 +18,7 @@
 #define PASSWORD_BYTES_MAX 131072u
 
 static const enum verify_method methods[] = {
+    [AUTH_TYPE_ANY] = VERIFY_ANY,
     [AUTH_TYPE_TRUST] = VERIFY_TRUST,
     [AUTH_TYPE_PLAIN] = VERIFY_PLAIN,
     [AUTH_TYPE_MD5] = VERIFY_MD5,
@@ -94,7 +95,7 @@ static void find_pool(struct client *client, const struct scram_client_cache *ke
     client->pool = pool_get(set->pools, database, user);
     /* What the client has proved serves to log in to servers that hold the same secret. */
     bool is_own_login = bytes_equal_text(user, client->user->at);
-    if (keys->iterations > 0 && is_own_login) client->pool->scram = *keys;
+    if (keys->iterations > 0 && is_own_login) pool_take_keys(client->pool, keys);
     client_become(client, CLIENT_WELCOME);
     if (pool_shared_greeting(client->pool->nodes[0]->shared) != NULL) {
         client_login_welcome(client);
@@ -136,7 +137,11 @@ static void authenticated(struct client *client, bool is_local_owner) {
 static void judge_verify(struct client *client, enum verify_result result, struct buf *out) {
     if (result == VERIFY_FAILED) {
         buf_release(out);
-        client_log(client, LOG_LEVEL_LOG, "login refused: %s", client->verify->reason);
+        if (client->verify->user == NULL && client->verify->fault != FAULT_MESSAGE_MALFORMED) {
+            client_log(client, LOG_LEVEL_LOG, "no such user: %s", client->user->at);
+        } else {
+            client_log(client, LOG_LEVEL_LOG, "login refused: %s", client->verify->reason);
+        }
         client_fail(client, client->verify->fault, NULL);
         return;
     }
@@ -151,6 +156,14 @@ static bool is_local_owner(const struct client *client) {
            endpoint_is_unix(stream_descriptor(&client->stream), &uid, &pid) && uid == getuid();
 }
 
+/* Whether it matters who the client is: its pool may have a user of its own. */
+static bool has_forced_user(const struct client *client) {
+    if (is_console(client)) return true;
+    const struct config_database *database = config_database(
+        client->set->pools->config, bytes_of(client->database->at, client->database->len));
+    return database != NULL && database->user != NULL;
+}
+
 static void begin_verify(struct client *client) {
     struct client_set *set = client->set;
     client_become(client, CLIENT_LOGIN);
@@ -160,12 +173,20 @@ static void begin_verify(struct client *client) {
         authenticated(client, true);
         return;
     }
+    const struct config *config = set->pools->config;
+    struct bytes user = bytes_of(client->user->at, client->user->len);
+    struct verify_request request = {.method = methods[config->auth_type],
+                                     .users = set->pools->users,
+                                     .user = user,
+                                     .is_listed = config_user(config, user) != NULL};
+    if (request.method == VERIFY_ANY && !has_forced_user(client)) {
+        client_log(client, LOG_LEVEL_ERROR, "auth_type=any requires forced user");
+        client_fail(client, FAULT_AUTH_CONFIG, NULL);
+        return;
+    }
     struct buf out = {0};
     client->verify = memory_new(sizeof *client->verify);
-    enum verify_result result =
-        verify_begin(client->verify, methods[set->pools->config->auth_type], set->pools->users,
-                     bytes_of(client->user->at, client->user->len), &out);
-    judge_verify(client, result, &out);
+    judge_verify(client, verify_begin(client->verify, &request, &out), &out);
 }
 
 /* ---- the startup packet */

@@ -11,12 +11,13 @@
 
 #include <limits.h>
 
-#define TIME_MAX        ((int64_t)INT_MAX * US_PER_S)
-#define HOUR            ((int64_t)3600 * US_PER_S)
-#define PROBE_MIN       ((int64_t)10 * US_PER_MS)
-#define POOL_SIZE_MAX   1000000
-#define NAME_BYTES_MAX  64
-#define DISTANCE_MAX(n) ((n) < 6 ? 2u : 3u)
+#define TIME_MAX         ((int64_t)INT_MAX * US_PER_S)
+#define HOUR             ((int64_t)3600 * US_PER_S)
+#define PROBE_MIN        ((int64_t)10 * US_PER_MS)
+#define POOL_SIZE_MAX    1000000
+#define NAME_BYTES_MAX   64
+#define SCRAM_ITERATIONS 1000000 /* more would hold up a worker for long */
+#define DISTANCE_MAX(n)  ((n) < 6 ? 2u : 3u)
 
 #define POOLER(member) offsetof(struct config, member), sizeof(((struct config *)NULL)->member)
 #define DATABASE(member)                                                                           \
@@ -43,11 +44,11 @@
 #define ADDRESS SETTING_TYPE_ADDRESS
 
 static const struct setting_choice auth_types[] = {
+    {"any", AUTH_TYPE_ANY},
     {"trust", AUTH_TYPE_TRUST},
     {"plain", AUTH_TYPE_PLAIN},
     {"md5", AUTH_TYPE_MD5},
     {"scram-sha-256", AUTH_TYPE_SCRAM_SHA_256},
-    {"any", -1},
     {"cert", -1},
     {"hba", -1},
     {"pam", -1},
@@ -108,8 +109,10 @@ static const struct setting pooler_settings[] = {
     {"auth_file", STRING, POOLER(auth_file), LIVE, "", 0, 0, NULL,
      "File with the users and their secrets, one \"user\" \"secret\" on each line."},
     {"auth_type", ENUM, POOLER(auth_type), LIVE, "md5", 0, 0, auth_types,
-     "How clients log in. In this version md5 is SCRAM with plain and SCRAM secrets; MD5 "
-     "secrets are not supported yet."},
+     "How clients log in. any lets everybody in, for databases whose entry has a user; trust lets "
+     "known users in; plain asks for the password in clear text; md5 sends an MD5 challenge, or "
+     "SCRAM to users whose secret is a SCRAM secret; scram-sha-256 serves plain and SCRAM "
+     "secrets."},
     {"cancel_wait_timeout", TIME, POOLER(cancel_wait_timeout_us), LIVE, "10", 0, TIME_MAX, NULL,
      "How long a cancel request may take, and how long a server whose client has left may take to "
      "come to rest by a cancel and a ROLLBACK before it is closed; 0 = without end."},
@@ -166,6 +169,8 @@ static const struct setting pooler_settings[] = {
      "Closes a client that has waited so long for a server; 0 = never."},
     {"sbuf_loopcnt", INT, POOLER(sbuf_loopcnt), LIVE | COMPAT, "5", 0, INT_MAX, NULL,
      "Accepted for old files, without effect: reads are bounded by their size."},
+    {"scram_iterations", INT, POOLER(scram_iterations), LIVE, "4096", 1, SCRAM_ITERATIONS, NULL,
+     "Rounds of hashing that SCRAM asks of clients whose secret is a plain one."},
     {"server_connect_timeout", TIME, POOLER(server_connect_timeout_us), LIVE, "15", 0, TIME_MAX,
      NULL, "How long connecting and logging in to a server may take together; 0 = without end."},
     {"server_idle_timeout", TIME, POOLER(server_idle_timeout_us), LIVE, "600", 0, TIME_MAX, NULL,
@@ -347,7 +352,6 @@ static const struct setting_unsupported pooler_unsupported[] = {
     {"reserve_pool_size", "0"},
     {"reserve_pool_timeout", "0"},
     {"resolv_conf", ""},
-    {"scram_iterations", "4096"},
     {"server_check_delay", NULL},
     {"server_check_query", ""},
     {"server_fast_close", "0"},

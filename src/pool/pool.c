@@ -168,6 +168,11 @@ size_t pool_count(const struct pool *pool, enum server_state state) {
     return count;
 }
 
+void pool_take_keys(struct pool *pool, const struct scram_client_cache *keys) {
+    pool->scram = *keys;
+    pool->has_proved_keys = true;
+}
+
 /* ---- borrowing and returning */
 
 static bool is_usable(const struct server *server) {
@@ -363,6 +368,14 @@ void pool_set_release(struct pool_set *set) {
     users_free(&set->users);
 }
 
+/* Keys made from a plain secret are made again: it may be another one now. */
+static void review_keys(struct pool *pool) {
+    struct user *user = users_find(pool->set->users, bytes_of_text(pool->user));
+    if (pool->has_proved_keys && (user == NULL || user->kind != USER_SECRET_PLAIN)) return;
+    memory_wipe(&pool->scram, sizeof pool->scram);
+    pool->has_proved_keys = false;
+}
+
 void pool_set_apply(struct pool_set *set, struct config *config, struct users *users) {
     config_unref(&set->config);
     users_free(&set->users);
@@ -372,7 +385,7 @@ void pool_set_apply(struct pool_set *set, struct config *config, struct users *u
     LIST_EACH (&set->all, l) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         uint32_t generation = atomic_load(&pool->database->generation);
-        memory_wipe(&pool->scram, sizeof pool->scram);
+        review_keys(pool);
         if (generation != pool->generation && !atomic_load(&pool->database->is_removed)) {
             pool->generation = generation;
             retire_nodes(pool);

@@ -6,8 +6,8 @@
  *
  * One row for each authentication request says what to answer. The messages of a login are small,
  * so each is read whole, up to LOGIN_MESSAGE_BYTES. The secret is looked up when it is asked for:
- * the database entry's password, else the user's own if it is a plain one, else the SCRAM keys that
- * a client of the pool has proved.
+ * the database entry's password, else the user's own. A plain one serves every method, an MD5 hash
+ * the MD5 challenge, and for SCRAM there may be keys that a client of the pool has proved.
  */
 #include "auth/scram.h"
 #include "auth/users.h"
@@ -93,19 +93,24 @@ static void fail(struct server *server, const char *message) {
     server_login_failed(server, &fields);
 }
 
-/* The secret to log in with; empty if there is no plain one. */
+/* The secret to log in with, of whatever kind; empty if there is none. */
 static struct bytes secret_of(const struct server *server) {
     const struct config_database *entry = entry_of(server);
     if (entry->user != NULL && entry->password != NULL) return bytes_of_text(entry->password);
     struct users *users = server->pool->set->users;
     struct user *user = users == NULL ? NULL : users_find(users, bytes_of_text(server->pool->user));
-    if (user == NULL || user->kind != USER_SECRET_PLAIN) return bytes_of("", 0);
-    return user->secret;
+    return user == NULL ? bytes_of("", 0) : user->secret;
+}
+
+/* The same, where it is a plain one. */
+static struct bytes password_of(const struct server *server) {
+    struct bytes secret = secret_of(server);
+    return users_secret_kind(secret) == USER_SECRET_PLAIN ? secret : bytes_of("", 0);
 }
 
 static bool answer_cleartext(struct server *server, struct bytes body) {
     (void)body;
-    struct bytes secret = secret_of(server);
+    struct bytes secret = password_of(server);
     if (secret.len == 0) {
         fail(server, "server login failed: wrong password type");
         return false;
@@ -117,14 +122,25 @@ static bool answer_cleartext(struct server *server, struct bytes body) {
 }
 
 static bool answer_md5(struct server *server, struct bytes body) {
-    (void)body;
-    fail(server, "server login failed: wrong password type");
-    return false;
+    char answer[MD5_SECRET_LEN + 1];
+    struct bytes secret = secret_of(server);
+    if (body.len != MD5_SALT_BYTES) {
+        fail(server, "server login failed: malformed MD5 challenge");
+        return false;
+    }
+    if (!users_md5_answer(bytes_of_text(server->pool->user), secret, body.at, answer)) {
+        fail(server, "server login failed: wrong password type");
+        return false;
+    }
+    struct buf out = {0};
+    message_write_password(&out, bytes_of(answer, MD5_SECRET_LEN));
+    send_and_wipe(server, &out);
+    return true;
 }
 
 static bool answer_sasl(struct server *server, struct bytes body) {
     struct server_login *login = server->login;
-    struct bytes secret = secret_of(server);
+    struct bytes secret = password_of(server);
     bool has_keys = secret.len > 0 || server->pool->scram.iterations > 0;
     if (login->is_scram || !scram_is_offered(body) || !has_keys) {
         fail(server, "server login failed: wrong password type");

@@ -261,6 +261,7 @@ void message_write_negotiate(struct buf *out, const struct startup *startup) {
 enum authentication {
     AUTHENTICATION_OK = 0,
     AUTHENTICATION_CLEARTEXT = 3,
+    AUTHENTICATION_MD5 = 5,
     AUTHENTICATION_SASL = 10,
     AUTHENTICATION_SASL_CONTINUE = 11,
     AUTHENTICATION_SASL_FINAL = 12
@@ -278,6 +279,10 @@ void message_write_authentication_ok(struct buf *out) {
 
 void message_write_authentication_cleartext(struct buf *out) {
     write_authentication(out, AUTHENTICATION_CLEARTEXT, bytes_of(NULL, 0));
+}
+
+void message_write_authentication_md5(struct buf *out, const char salt[4]) {
+    write_authentication(out, AUTHENTICATION_MD5, bytes_of(salt, 4));
 }
 
 void message_write_authentication_sasl(struct buf *out) {

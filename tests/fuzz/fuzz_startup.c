@@ -151,8 +151,9 @@ static void fuzz_login(struct bytes input) {
     struct users *users = make_users(bytes_of_text("\"ann\" \"secret\"\n"), &error);
     for (enum verify_method method = VERIFY_PLAIN; method <= VERIFY_SCRAM; method++) {
         struct verify verify;
-        enum verify_result result =
-            verify_begin(&verify, method, users, bytes_of_text("ann"), &out);
+        struct verify_request request = {
+            .method = method, .users = users, .user = bytes_of_text("ann")};
+        enum verify_result result = verify_begin(&verify, &request, &out);
         for (int i = 0; i < 3 && result == VERIFY_MORE; i++)
             result = verify_message(&verify, input, &out);
         CHECK(result != VERIFY_MORE);

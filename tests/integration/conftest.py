@@ -109,6 +109,22 @@ def start_pooler(cluster, numbers):
 
 
 @pytest.fixture
+def start_both(cluster, numbers):
+    """Starts Weir and Debian's PgBouncer with the same arguments; the two, in that order."""
+    with contextlib.ExitStack() as ends:
+
+        def start(settings=None, **more):
+            made = []
+            for kind in (poolers.Pooler, poolers.PgBouncer):
+                folder = os.path.join(cluster.folder, f"pooler{next(numbers)}")
+                made.append(kind(cluster, folder, settings, **more))
+                ends.callback(made[-1].stop)
+            return made
+
+        yield start
+
+
+@pytest.fixture
 def pooler(start_pooler):
     """A pooler in transaction mode with trust logins."""
     return start_pooler()

@@ -26,10 +26,11 @@ import wire
 
 KIND = os.environ.get("POOLER", "weir")
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BINARY = {
+BINARIES = {
     "weir": os.path.join(TOP, os.environ.get("WEIR_BIN", "build/weir")),
     "pgbouncer": "/usr/sbin/pgbouncer",
-}[KIND]
+}
+BINARY = BINARIES[KIND]
 WORKERS = int(os.environ.get("WEIR_WORKERS", "1"))
 SANITIZED = "asan" in BINARY or "tsan" in BINARY
 # How much longer things may take under a sanitizer.
@@ -60,6 +61,8 @@ class Pooler:
     """A running pooler. What is given as `settings` comes before the defaults; a setting given as
     None is left out. `databases` maps names to connection strings; without it there is `app`, the
     cluster's primary. `text` is a whole ini file to use instead of all that."""
+
+    kind = KIND
 
     def __init__(self, cluster, folder, settings=None, text=None, secrets=None, wait=True, **more):
         self.cluster = cluster
@@ -98,7 +101,7 @@ class Pooler:
             "ignore_startup_parameters": "extra_float_digits",
             "server_tls_sslmode": "disable",
         }
-        if KIND == "weir":
+        if self.kind == "weir":
             rows.update({"workers": WORKERS, "http_listen": f"{self.host}:{self.http_port}"})
             rows.update({"probe_user": "probe", "probe_password": SECRETS["probe"]})
         return rows
@@ -127,9 +130,9 @@ class Pooler:
         return " ".join(f"{key}={value}" for key, value in rows.items())
 
     def start(self):
-        binary = os.path.join(self.cluster.folder, os.path.basename(BINARY))
+        binary = os.path.join(self.cluster.folder, os.path.basename(BINARIES[self.kind]))
         if not os.path.exists(binary):
-            shutil.copy(BINARY, binary + ".new")
+            shutil.copy(BINARIES[self.kind], binary + ".new")
             os.rename(binary + ".new", binary)
         with open(self.log, "ab") as log:
             self.process = self.cluster.guarded(
@@ -249,10 +252,11 @@ class Pooler:
     def reload(self):
         self.process.send_signal(signal.SIGHUP)
 
-    def stop(self, number=signal.SIGQUIT if KIND == "weir" else signal.SIGTERM):
+    def stop(self, number=None):
         """Ends the pooler and asserts that it ends at once, with status 0 and no report."""
         if self.is_running():
-            self.process.send_signal(number)
+            usual = signal.SIGQUIT if self.kind == "weir" else signal.SIGTERM
+            self.process.send_signal(number or usual)
         try:
             status = self.process.wait(10 * PATIENCE)
         except subprocess.TimeoutExpired:
@@ -262,8 +266,14 @@ class Pooler:
         text = self.log_text()
         found = REPORTS.search(text)
         assert found is None, text[max(0, found.start() - 200) : found.start() + 6000]
-        if KIND == "weir":
+        if self.kind == "weir":
             assert status == 0, f"exit status {status}:\n{text[-3000:]}"
+
+
+class PgBouncer(Pooler):
+    """Debian's PgBouncer, to be asked the same as Weir in one test."""
+
+    kind = "pgbouncer"
 
 
 def rows_of(connection, command):

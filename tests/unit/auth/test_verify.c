@@ -16,7 +16,16 @@
     "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="     \
     ":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
 
+/* Of the password "pencil" and the name "old". */
+#define MD5_OF_OLD "md5b15721e6326bc6e9a7c72a38963ec03d"
+
 static struct users *users;
+
+static enum verify_result begin(struct verify *verify, enum verify_method method, const char *name,
+                                struct buf *out) {
+    struct verify_request request = {.method = method, .users = users, .user = bytes_of_text(name)};
+    return verify_begin(verify, &request, out);
+}
 
 static int set_up(void **state) {
     (void)state;
@@ -27,7 +36,7 @@ static int set_up(void **state) {
     bool is_good = users_parse(users,
                                bytes_of_text("\"ann\" \"secret\"\n"
                                              "\"stored\" \"" VERIFIER "\"\n"
-                                             "\"old\" \"md5a6b3f9f2c1d0e8f7a6b5c4d3e2f1a0b9\"\n"
+                                             "\"old\" \"" MD5_OF_OLD "\"\n"
                                              "\"empty\" \"\"\n"),
                                "F", &error);
     buf_release(&error);
@@ -67,11 +76,17 @@ static void test_trust(void **state) {
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct verify verify;
         struct buf out = {0};
-        assert_int_equal(
-            verify_begin(&verify, VERIFY_TRUST, users, bytes_of_text(rows[i].name), &out),
-            rows[i].result);
+        assert_int_equal(begin(&verify, VERIFY_TRUST, rows[i].name, &out), rows[i].result);
         assert_int_equal(buf_length(&out), 0);
         assert_int_equal(verify.fault, rows[i].result == VERIFY_OK ? FAULT_NONE : FAULT_AUTH_TRUST);
+        verify_release(&verify);
+        struct verify_request listed = {.method = VERIFY_TRUST,
+                                        .users = users,
+                                        .user = bytes_of_text(rows[i].name),
+                                        .is_listed = true};
+        assert_int_equal(verify_begin(&verify, &listed, &out), VERIFY_OK);
+        verify_release(&verify);
+        assert_int_equal(begin(&verify, VERIFY_ANY, rows[i].name, &out), VERIFY_OK);
         verify_release(&verify);
         buf_release(&out);
     }
@@ -93,7 +108,10 @@ static void test_plain(void **state) {
         {"ann", BODY("Secret"), FAULT_AUTH_PASSWORD, "wrong password"},
         {"stored", BODY("pen"), FAULT_AUTH_PASSWORD, "wrong password"},
         {"nobody", BODY("secret"), FAULT_AUTH_PASSWORD, "no such user"},
-        {"old", BODY("md5a6b3f9f2c1d0e8f7a6b5c4d3e2f1a0b9"), FAULT_AUTH_PASSWORD, "md5"},
+        {"old", BODY("pencil"), FAULT_NONE, NULL},
+        {"old", BODY("pencils"), FAULT_AUTH_PASSWORD, "wrong password"},
+        {"old", BODY(MD5_OF_OLD), FAULT_AUTH_PASSWORD,
+         "wrong password"}, /* the hash is no password */
         {"empty", BODY("x"), FAULT_AUTH_PASSWORD, "secret is empty"},
         {"ann", BODY(""), FAULT_AUTH_EMPTY_PASSWORD, "empty password"},
         {"empty", BODY(""), FAULT_AUTH_EMPTY_PASSWORD, "empty password"},
@@ -106,9 +124,7 @@ static void test_plain(void **state) {
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct verify verify;
         struct buf out = {0};
-        assert_int_equal(
-            verify_begin(&verify, VERIFY_PLAIN, users, bytes_of_text(rows[i].name), &out),
-            VERIFY_MORE);
+        assert_int_equal(begin(&verify, VERIFY_PLAIN, rows[i].name, &out), VERIFY_MORE);
         assert_int_equal(data_of(&out, 3).len, 0);
         buf_clear(&out);
         enum verify_result result =
@@ -134,7 +150,7 @@ static void test_longest_password(void **state) {
         struct bytes longest = bytes_of(buf_content(&body).at, USERS_SECRET_BYTES_MAX);
         assert_true(users_add(users, bytes_of_text("long"), longest, &error));
         buf_append_u8(&body, 0);
-        (void)verify_begin(&verify, VERIFY_PLAIN, users, bytes_of_text("long"), &out);
+        (void)begin(&verify, VERIFY_PLAIN, "long", &out);
         enum verify_result result = verify_message(&verify, buf_content(&body), &out);
         assert_int_equal(result, len == USERS_SECRET_BYTES_MAX ? VERIFY_OK : VERIFY_FAILED);
         if (result == VERIFY_FAILED) assert_reason(&verify, "too long");
@@ -153,7 +169,7 @@ static enum verify_result log_in(struct verify *verify, enum verify_method metho
     struct buf out = {0};
     struct buf data = {0};
     struct buf message = {0};
-    assert_int_equal(verify_begin(verify, method, users, bytes_of_text(name), &out), VERIFY_MORE);
+    assert_int_equal(begin(verify, method, name, &out), VERIFY_MORE);
     assert_true(scram_is_offered(data_of(&out, 10)));
     scram_client_begin(&client, bytes_of_text(password), seen, NULL, &data);
     message_write_sasl_initial_response(&message, buf_content(&data));
@@ -187,8 +203,8 @@ static void test_scram(void **state) {
     } rows[] = {
         {VERIFY_SCRAM, "ann", "secret", FAULT_NONE, NULL},
         {VERIFY_SCRAM, "stored", "pencil", FAULT_NONE, NULL},
-        {VERIFY_MD5, "ann", "secret", FAULT_NONE, NULL},
         {VERIFY_MD5, "stored", "pencil", FAULT_NONE, NULL},
+        {VERIFY_MD5, "stored", "secret", FAULT_AUTH_SASL, "wrong password"},
         {VERIFY_SCRAM, "ann", "Secret", FAULT_AUTH_SASL, "wrong password"},
         {VERIFY_SCRAM, "stored", "secret", FAULT_AUTH_SASL, "wrong password"},
         {VERIFY_SCRAM, "nobody", "secret", FAULT_AUTH_SASL, "no such user"},
@@ -205,12 +221,69 @@ static void test_scram(void **state) {
         assert_int_equal(result, rows[i].fault == FAULT_NONE ? VERIFY_OK : VERIFY_FAILED);
         assert_int_equal(verify.fault, rows[i].fault);
         if (result == VERIFY_FAILED) assert_reason(&verify, rows[i].reason);
-        assert_int_equal(verify_keys(&verify, &keys), result == VERIFY_OK);
-        if (result == VERIFY_OK) assert_memory_equal(keys.client_key, seen.client_key, 32);
+        /* With a plain secret at hand nobody needs the keys. */
+        bool is_stored = strcmp(rows[i].name, "stored") == 0;
+        assert_int_equal(verify_keys(&verify, &keys), result == VERIFY_OK && is_stored);
+        if (result == VERIFY_OK && is_stored)
+            assert_memory_equal(keys.client_key, seen.client_key, 32);
         verify_release(&verify);
         assert_null(verify.users);
         verify_release(&verify);
     }
+}
+
+static void test_md5(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        const char *password;
+        enum fault_id fault;
+        const char *reason;
+    } rows[] = {
+        {"ann", "secret", FAULT_NONE, NULL},
+        {"old", "pencil", FAULT_NONE, NULL},
+        {"ann", "Secret", FAULT_AUTH_PASSWORD, "wrong password"},
+        {"old", "secret", FAULT_AUTH_PASSWORD, "wrong password"},
+        {"nobody", "secret", FAULT_AUTH_PASSWORD, "no such user"},
+        {"empty", "x", FAULT_AUTH_PASSWORD, "secret is empty"},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct verify verify;
+        struct buf out = {0};
+        char hash[MD5_SECRET_LEN + 1];
+        char answer[MD5_SECRET_LEN + 1];
+        assert_int_equal(begin(&verify, VERIFY_MD5, rows[i].name, &out), VERIFY_MORE);
+        struct bytes salt = data_of(&out, 5);
+        assert_int_equal(salt.len, 4);
+        assert_true(md5_secret(hash, bytes_of_text(rows[i].password), bytes_of_text(rows[i].name)));
+        assert_true(md5_answer(answer, hash, salt.at));
+        enum verify_result result = verify_message(&verify, bytes_of(answer, sizeof answer), &out);
+        assert_int_equal(result, rows[i].fault == FAULT_NONE ? VERIFY_OK : VERIFY_FAILED);
+        assert_int_equal(verify.fault, rows[i].fault);
+        if (result == VERIFY_FAILED) assert_reason(&verify, rows[i].reason);
+        verify_release(&verify);
+        buf_release(&out);
+    }
+}
+
+/* Where most secrets are SCRAM secrets, an unknown user is asked as most would be. */
+static void test_md5_of_unknown_users(void **state) {
+    (void)state;
+    struct users_scram scram;
+    struct buf error = {0};
+    users_scram_init(&scram, 2);
+    struct users *other = users_new(&scram);
+    assert_true(users_add(other, bytes_of_text("a"), bytes_of_text(VERIFIER), &error));
+    struct verify_request request = {
+        .method = VERIFY_MD5, .users = other, .user = bytes_of_text("nobody")};
+    struct verify verify;
+    struct buf out = {0};
+    assert_int_equal(verify_begin(&verify, &request, &out), VERIFY_MORE);
+    assert_true(scram_is_offered(data_of(&out, 10)));
+    verify_release(&verify);
+    users_free(&other);
+    buf_release(&out);
+    buf_release(&error);
 }
 
 /* An unknown user shows the salt that a known one of that name would, again and again, and the
@@ -259,7 +332,7 @@ static void test_malformed_initial_response(void **state) {
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct verify verify;
         struct buf out = {0};
-        (void)verify_begin(&verify, VERIFY_SCRAM, users, bytes_of_text("ann"), &out);
+        (void)begin(&verify, VERIFY_SCRAM, "ann", &out);
         buf_clear(&out);
         assert_int_equal(verify_message(&verify, bytes_of(rows[i].body, rows[i].len), &out),
                          VERIFY_FAILED);
@@ -282,7 +355,9 @@ static void test_snapshot_outlives_reload(void **state) {
     users_scram_init(&scram, 2);
     struct users *short_lived = users_new(&scram);
     assert_true(users_add(short_lived, bytes_of_text("ann"), bytes_of_text("secret"), &error));
-    (void)verify_begin(&verify, VERIFY_PLAIN, short_lived, bytes_of_text("ann"), &out);
+    struct verify_request request = {
+        .method = VERIFY_PLAIN, .users = short_lived, .user = bytes_of_text("ann")};
+    (void)verify_begin(&verify, &request, &out);
     users_free(&short_lived);
     assert_int_equal(verify_message(&verify, bytes_of("secret", 7), &out), VERIFY_OK);
     verify_release(&verify);
@@ -296,6 +371,8 @@ int main(void) {
         cmocka_unit_test(test_plain),
         cmocka_unit_test(test_longest_password),
         cmocka_unit_test(test_scram),
+        cmocka_unit_test(test_md5),
+        cmocka_unit_test(test_md5_of_unknown_users),
         cmocka_unit_test(test_unknown_looks_known),
         cmocka_unit_test(test_malformed_initial_response),
         cmocka_unit_test(test_snapshot_outlives_reload),

@@ -49,7 +49,7 @@ static const struct {
      "the value \"0\" is accepted\n"},
     {"auth_type", "hba", NULL,
      "invalid value \"hba\" for parameter auth_type in configuration (SET): hba is not supported "
-     "by this version of weir, expected one of trust, plain, md5, scram-sha-256\n"},
+     "by this version of weir, expected one of any, trust, plain, md5, scram-sha-256\n"},
     {"routing", "primary", NULL, "host h port 5432 occurs twice in database \"twice\" (f.ini:5)\n"},
 };
 
