@@ -60,6 +60,7 @@ struct client {
     bool is_release_due;    /* the server goes back when its present bytes are handled */
     bool is_release_late;   /* it goes back when the COPY data under way has passed */
     bool is_copying;        /* COPY IN is under way */
+    bool is_wait_told;      /* a notice said that it waits */
     bool is_cancelled;      /* the query under way was cancelled: not sent again */
     uint32_t id;
     char key[8];              /* cancel key */
@@ -111,7 +112,7 @@ void client_fail(struct client *client, enum fault_id fault, const char *argumen
 /* Closes without a word to the client; the reason goes to the log. */
 void client_close(struct client *client, const char *reason);
 
-/* The same with a last message to the client, written once the reason is in the log. */
+/* The same with a last message, an error, to the client, written once the log has the reason. */
 void client_close_with(struct client *client, const char *reason, struct bytes last);
 
 /* The only way to change state. */

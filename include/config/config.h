@@ -29,6 +29,7 @@ struct config {
     enum sslmode client_tls_sslmode;
     char *conffile; /* empty: made from a URL or a text */
     int default_pool_size;
+    bool disable_pqexec;
     uint64_t dns_max_ttl_us;
     uint64_t idle_transaction_timeout_us;
     struct setting_list ignore_startup_parameters;
@@ -41,6 +42,7 @@ struct config {
     bool log_pooler_errors;
     bool log_stats;
     char *logfile;
+    char *login_notify_message;
     int max_client_conn;
     int max_packet_size;
     int max_prepared_statements;
@@ -48,6 +50,7 @@ struct config {
     int pkt_buf;
     enum pool_mode pool_mode;
     uint64_t query_timeout_us;
+    int query_wait_notify; /* seconds */
     uint64_t query_wait_timeout_us;
     int sbuf_loopcnt;
     int scram_iterations;

@@ -10,11 +10,11 @@ enum fault_id {
     FAULT_NONE, /* nothing went wrong; has no row */
     /* The first packet. */
     FAULT_BAD_PACKET_HEADER, /* argument: the first bytes in hex */
-    FAULT_STARTUP_LENGTH,
+    FAULT_STARTUP_LENGTH,    /* argument: the first bytes in hex */
     FAULT_STARTUP_LAYOUT,
     FAULT_STARTUP_TOO_MANY, /* argument: the limit */
     FAULT_PROTOCOL_2,
-    FAULT_PROTOCOL_UNSUPPORTED, /* argument: the version, "4.0" */
+    FAULT_PROTOCOL_UNSUPPORTED, /* argument: the first bytes in hex */
     FAULT_BYTES_AFTER_SSL_REQUEST,
     FAULT_BYTES_AFTER_GSS_REQUEST,
     FAULT_SSL_REQUIRED,
@@ -65,10 +65,11 @@ enum fault_id {
     FAULT_TWO_PRIMARIES, /* argument: both nodes */
     FAULT_NO_REPLICA,    /* argument: the nodes that were asked and what each said */
     /* Messages after login. */
+    FAULT_PQEXEC,
     FAULT_MESSAGE_UNKNOWN, /* argument: the type byte */
-    FAULT_MESSAGE_LENGTH,
+    FAULT_MESSAGE_LENGTH,  /* argument: the first bytes in hex */
     FAULT_MESSAGE_MALFORMED,
-    FAULT_MESSAGE_TOO_LARGE, /* argument: the length */
+    FAULT_MESSAGE_TOO_LARGE, /* argument: the first bytes in hex */
     FAULT_OUT_OF_SYNC,       /* argument: what came when, a whole sentence */
     FAULT_STATEMENT_MISSING, /* argument: the name */
     FAULT_STATEMENT_EXISTS,  /* argument: the name */

@@ -60,8 +60,9 @@ struct startup {
 };
 
 /* Judges the first bytes of a connection before the packet is whole. `*length` becomes the length
- * of the packet, or 0 while fewer than four bytes are there. FAULT_NONE, FAULT_STARTUP_LENGTH, or
- * FAULT_BAD_PACKET_HEADER: a first byte other than 0 (a TLS ClientHello, HTTP) is refused alone. */
+ * of the packet, or 0 while fewer than four bytes are there. FAULT_NONE, FAULT_STARTUP_LENGTH,
+ * FAULT_PASSWORD_TOO_EARLY, or FAULT_BAD_PACKET_HEADER: a first byte other than 0 (a TLS
+ * ClientHello, HTTP) is refused alone. */
 enum fault_id startup_length(struct bytes head, uint32_t *length);
 
 /* Writes the first bytes, eight at most, in hex: the argument of FAULT_BAD_PACKET_HEADER. */

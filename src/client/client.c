@@ -102,7 +102,9 @@ static bool is_in_answer(const struct client *client) {
 void client_close_with(struct client *client, const char *reason, struct bytes last) {
     if (client->state == CLIENT_CLOSED) return;
     log_close(client, reason);
-    log_flush(); /* the line is in the file before the client sees the error */
+    if (client->set->pools->config->log_pooler_errors)
+        client_log(client, LOG_LEVEL_WARNING, "pooler error: %s", reason);
+    log_flush(); /* the lines are in the file before the client sees the error */
     if (!is_in_answer(client)) stream_write_bytes(&client->stream, last);
     leave(client);
 }
@@ -114,8 +116,6 @@ void client_fail(struct client *client, enum fault_id fault, const char *argumen
     struct buf message = {0};
     set->faults[fault_of(fault)->counter]++;
     fault_append_text(&text, fault, argument);
-    if (set->pools->config->log_pooler_errors)
-        client_log(client, LOG_LEVEL_WARNING, "pooler error: %s", buf_text(&text));
     fault_write(&message, fault, argument);
     client_close_with(client, buf_text(&text), buf_content(&message));
     buf_release(&message);
@@ -175,7 +175,9 @@ static void console_bytes(struct client *client, const char *at, size_t len) {
         } else if (type[0] != 'Q') {
             client_fail(client, FAULT_CONSOLE_MESSAGE, type);
         } else if (length == 0 || length > 65536) {
-            client_fail(client, FAULT_MESSAGE_LENGTH, NULL);
+            char hex[STARTUP_HEX_SIZE];
+            startup_header_hex(hex, kept);
+            client_fail(client, FAULT_MESSAGE_LENGTH, hex);
         } else if (kept.len < length) {
             return;
         } else if (kept.at[length - 1] != '\0') {
@@ -400,6 +402,25 @@ static enum fault_id overdue(const struct client *client, uint64_t now_us) {
     }
 }
 
+/* Whoever waits long is told so, once in each wait. The list is in order of arrival: those in front
+ * have been told already, those behind the first that is early are early too. */
+static void tick_waiters(struct client_set *set, uint64_t now_us) {
+    uint64_t limit_us = (uint64_t)set->pools->config->query_wait_notify * US_PER_S;
+    if (limit_us == 0) return;
+    LIST_EACH_SAFE (&set->clients[CLIENT_WAITING], l, following) {
+        struct client *client = LIST_OWNER(l, struct client, link);
+        if (now_us - client->state_us < limit_us) break;
+        if (client->is_wait_told) continue;
+        struct buf notice = {0};
+        client->is_wait_told = true;
+        fault_notice_write(
+            &notice, "No server connection available in postgres backend, client being queued",
+            NULL);
+        stream_write_bytes(&client->stream, buf_content(&notice));
+        buf_release(&notice);
+    }
+}
+
 static bool has_timeouts(const struct config *config) {
     return config->query_timeout_us > 0 || config->idle_transaction_timeout_us > 0 ||
            config->client_idle_timeout_us > 0 || config->entries[SETTING_SCOPE_USER].count > 0;
@@ -408,6 +429,7 @@ static bool has_timeouts(const struct config *config) {
 void client_set_tick(struct client_set *set) {
     uint64_t now_us = loop_now_us(set->loop);
     tick_logins(set, now_us);
+    tick_waiters(set, now_us);
     if (!has_timeouts(set->pools->config)) return;
     for (unsigned state = CLIENT_IDLE; state <= CLIENT_ACTIVE; state++) {
         LIST_EACH_SAFE (&set->clients[state], l, following) {

@@ -65,6 +65,8 @@ void client_login_welcome(struct client *client) {
     add_greeting(client, greeting, &out);
     message_write_backend_key_data(&out, bytes_get_u32(client->key),
                                    bytes_get_u32(client->key + 4));
+    const char *notice = client->set->pools->config->login_notify_message;
+    if (notice[0] != '\0') fault_notice_write(&out, notice, NULL);
     message_write_ready_for_query(&out, 'I');
     client_become(client, CLIENT_IDLE);
     client->doing = "idle";
@@ -332,14 +334,10 @@ static void read_startup(struct client *client) {
         struct bytes kept = buf_content(&client->kept);
         uint32_t length;
         enum fault_id fault = startup_length(kept, &length);
-        if (fault == FAULT_BAD_PACKET_HEADER) {
+        if (fault != FAULT_NONE) {
             char hex[STARTUP_HEX_SIZE];
             startup_header_hex(hex, kept);
             client_fail(client, fault, hex);
-            return;
-        }
-        if (fault != FAULT_NONE) {
-            client_fail(client, fault, NULL);
             return;
         }
         if (length == 0 || kept.len < length) return;
@@ -367,7 +365,9 @@ static void read_password(struct client *client) {
             return;
         }
         if (length == 0 || length > PASSWORD_BYTES_MAX) {
-            client_fail(client, FAULT_MESSAGE_LENGTH, NULL);
+            char hex[STARTUP_HEX_SIZE];
+            startup_header_hex(hex, kept);
+            client_fail(client, FAULT_MESSAGE_LENGTH, hex);
             return;
         }
         if (kept.len < length) return;

@@ -137,6 +137,7 @@ bool relay_borrow(struct client *client) {
     client->request_wall_us = clock_wall_us();
     if (server == NULL) {
         client_become(client, CLIENT_WAITING);
+        client->is_wait_told = false;
         client->doing = "waiting for a server";
         return false;
     }
@@ -228,13 +229,14 @@ static void on_server_drained(struct borrower *borrower) {
     if (buf_length(&client->kept) > 0) relay_resume_later(client);
 }
 
-/* Appends the server's last words, or our own, as an error of the severity that fits. */
-static void write_loss(struct client *client, bool is_kept, struct buf *out) {
+/* Appends the server's last words, or our own, as an error of the severity that fits. A client that
+ * has to be closed is told as PgBouncer tells it; one that goes on learns whether to repeat. */
+static void write_loss(struct client *client, const char *reason, bool is_kept, struct buf *out) {
     struct fault_fields fields;
     const struct fault *fault =
         fault_of(client->may_write ? FAULT_SERVER_LOST_UNRESOLVED : FAULT_SERVER_LOST);
-    fields = (struct fault_fields){.sqlstate = bytes_of_text(fault->sqlstate),
-                                   .message = bytes_of_text(fault->text),
+    fields = (struct fault_fields){.sqlstate = bytes_of_text(is_kept ? fault->sqlstate : "08P01"),
+                                   .message = bytes_of_text(is_kept ? fault->text : reason),
                                    .detail = bytes_of_text(fault->detail),
                                    .hint = bytes_of_text(fault->hint)};
     if (buf_length(&client->last_words) > 0)
@@ -265,7 +267,7 @@ static void forget_replies(struct client *client) {
 
 static void end_with_loss(struct client *client, const char *reason) {
     struct buf out = {0};
-    write_loss(client, false, &out);
+    write_loss(client, reason, false, &out);
     client->set->faults[FAULT_COUNTER_SERVER]++;
     client_close_with(client, reason, buf_content(&out));
     buf_release(&out);
@@ -284,7 +286,7 @@ static void on_lost(struct borrower *borrower, const char *reason) {
     struct pipeline_entry *head = pipeline_head(&client->pipeline);
     if (head != NULL && head->action == PIPELINE_SWALLOW && head->request == REQUEST_QUERY) owed--;
     for (unsigned i = 0; i < owed && !is_again; i++) {
-        write_loss(client, true, &out);
+        write_loss(client, reason, true, &out);
         message_write_ready_for_query(&out, 'I');
     }
     forget_replies(client);
@@ -314,11 +316,12 @@ static void on_refused(struct borrower *borrower, enum fault_id fault, const cha
         return;
     }
     struct buf out = {0};
-    client_log(client, LOG_LEVEL_WARNING, "pooler error: %.*s", (int)fields->message.len,
-               fields->message.at);
+    struct buf reason = {0};
+    buf_append_bytes(&reason, fields->message);
     client->set->faults[FAULT_COUNTER_SERVER]++;
     fault_write_custom(&out, fields);
-    client_close_with(client, "server login failed", buf_content(&out));
+    client_close_with(client, buf_text(&reason), buf_content(&out));
+    buf_release(&reason);
     buf_release(&out);
 }
 

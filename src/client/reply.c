@@ -24,7 +24,8 @@ struct reply {
     const struct message_row *row;
     const char *at; /* the head, and as much of the body as `len` says */
     size_t len;
-    uint32_t length; /* of the whole message */
+    uint32_t length;     /* of the whole message */
+    uint32_t length_max; /* max_packet_size */
 };
 
 /* ---- passing on, holding back */
@@ -230,7 +231,7 @@ static void on_message(const struct reply *reply) {
     struct pipeline_match match = pipeline_match(&client->pipeline, reply->row->kind);
     client->reply.is_dropping = false;
     if (match.verdict == PIPELINE_BROKEN) {
-        server_close(reply->server, "unknown pkt from server");
+        server_close(reply->server, "unknown pkt");
         return;
     }
     switch (reply->row->kind) {
@@ -272,11 +273,12 @@ static bool is_read_whole(const struct message_row *row, uint32_t length) {
     return row->is_whole && length <= WHOLE_BYTES_MAX;
 }
 
-static bool head_is_good(struct server *server, const char *head) {
+static bool head_is_good(const struct reply *reply, const char *head) {
     const struct message_row *row = &message_replies[(unsigned char)head[0]];
     uint32_t length = message_length(head);
-    if (row->name != NULL && length > 0 && length - 1 >= row->length_min) return true;
-    server_close(server, "unknown pkt from server");
+    bool has_length = length > row->length_min && length <= reply->length_max;
+    if (row->name != NULL && has_length) return true;
+    server_close(reply->server, row->name == NULL ? "unknown pkt" : "bad pkt header");
     return false;
 }
 
@@ -333,7 +335,7 @@ static size_t take_piece(struct reply *reply, const char *at, size_t len) {
     if (have < want) return n;
     struct bytes message = buf_content(gather);
     if (want == MESSAGE_HEAD_BYTES) {
-        if (!head_is_good(reply->server, message.at)) return len;
+        if (!head_is_good(reply, message.at)) return len;
         uint32_t length = message_length(message.at);
         const struct message_row *row = &message_replies[(unsigned char)message.at[0]];
         if (is_read_whole(row, length) && length > have) return n; /* more is needed */
@@ -351,7 +353,7 @@ static size_t step(struct reply *reply, const char *at, size_t len) {
     if (client->reply.skip > 0) return take_body(reply, at, len);
     bool is_in_pieces = buf_length(&client->reply.gather) > 0 || len < MESSAGE_HEAD_BYTES;
     if (is_in_pieces) return take_piece(reply, at, len);
-    if (!head_is_good(reply->server, at)) return len;
+    if (!head_is_good(reply, at)) return len;
     const struct message_row *row = &message_replies[(unsigned char)at[0]];
     uint32_t length = message_length(at);
     if (is_read_whole(row, length) && len < length) return take_piece(reply, at, len);
@@ -361,7 +363,12 @@ static size_t step(struct reply *reply, const char *at, size_t len) {
 void reply_process(struct client *client, const char *at, size_t len) {
     struct outgoing out;
     struct server *server = client->borrower.server;
-    struct reply reply = {.client = client, .server = server, .out = &out};
+    struct reply reply = {
+        .client = client,
+        .server = server,
+        .out = &out,
+        .length_max = (uint32_t)client->set->pools->config->max_packet_size,
+    };
     outgoing_begin(&out, client->set, &client->stream);
     stats_add(&client->pool->stats.bytes_sent, len);
     size_t pos = 0;

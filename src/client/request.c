@@ -581,21 +581,21 @@ static bool head_is_good(struct client *client, struct bytes rest) {
     const struct message_row *row = &message_requests[(unsigned char)rest.at[0]];
     const char type[2] = {rest.at[0] < ' ' ? '?' : rest.at[0], '\0'};
     uint32_t length = message_length(rest.at);
-    char text[24];
+    char hex[STARTUP_HEX_SIZE];
     if (row->name == NULL || row->kind == REQUEST_PASSWORD) {
         client_fail(client, FAULT_MESSAGE_UNKNOWN, type);
         return false;
     }
-    if (length == 0 || length - 1 < row->length_min || length - 1 > row->length_max) {
-        client_fail(client, FAULT_MESSAGE_LENGTH, NULL);
+    if (row->kind == REQUEST_QUERY && client->set->pools->config->disable_pqexec) {
+        client_log(client, LOG_LEVEL_ERROR, "client used 'Q' packet type");
+        client_fail(client, FAULT_PQEXEC, NULL);
         return false;
     }
-    if (length > (uint32_t)client->set->pools->config->max_packet_size) {
-        (void)snprintf(text, sizeof text, "%u", length);
-        client_fail(client, FAULT_MESSAGE_TOO_LARGE, text);
-        return false;
-    }
-    return true;
+    bool has_length = length > 0 && length - 1 >= row->length_min && length - 1 <= row->length_max;
+    if (has_length && length <= (uint32_t)client->set->pools->config->max_packet_size) return true;
+    startup_header_hex(hex, rest);
+    client_fail(client, has_length ? FAULT_MESSAGE_TOO_LARGE : FAULT_MESSAGE_LENGTH, hex);
+    return false;
 }
 
 /* Requests that need no server: those of a cancelled group are dropped up to its end, COPY data
@@ -678,7 +678,9 @@ static size_t handle(struct client *client, struct bytes rest, struct outgoing *
     if (client->is_failed && !ends_group) return pass(&request); /* nothing will answer it */
     size_t taken = handlers[row->kind](&request);
     if (taken == 0 && !client->is_stuck && rest.len > GATHER_MAX) {
-        client_fail(client, FAULT_MESSAGE_TOO_LARGE, "more than 16777216");
+        char hex[STARTUP_HEX_SIZE];
+        startup_header_hex(hex, rest);
+        client_fail(client, FAULT_MESSAGE_TOO_LARGE, hex);
         return rest.len;
     }
     return taken;

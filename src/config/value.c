@@ -12,6 +12,7 @@
 #include "core/memory.h"
 
 #include <inttypes.h>
+#include <limits.h>
 
 #define LIST_ITEMS_MAX 1000
 #define NUMBER_MAX     (INT64_MAX / 32)
@@ -94,7 +95,8 @@ static bool int_set(const struct setting *setting, void *member, struct bytes te
                           setting->maximum);
         return false;
     }
-    int value = (int)number;
+    /* PgBouncer takes sizes of up to 2^32; nothing here is bounded by more than 2^31. */
+    int value = number > INT_MAX ? INT_MAX : (int)number;
     memcpy(member, &value, sizeof value);
     return true;
 }

@@ -19,7 +19,6 @@
 #include "pool/pool.h"
 #include "proto/message.h"
 
-#include <errno.h>
 #include <stdio.h>
 
 #define OWN_MESSAGE_BYTES 65536u /* of a message that is read whole here */
@@ -193,7 +192,7 @@ static size_t own_step(struct server *server, const char *at, size_t len) {
     uint32_t length = message_length(head);
     const struct message_row *row = &message_replies[(unsigned char)head[0]];
     if (length == 0 || row->name == NULL || length - 1 < row->length_min) {
-        server_close(server, "unknown pkt from server");
+        server_close(server, row->name == NULL ? "unknown pkt" : "bad pkt header");
         return n;
     }
     if (have < length && is_gathered(row, length)) return n; /* the body is still to come */
@@ -238,11 +237,8 @@ static void on_ended(struct stream *stream, int error) {
         server_connect_failed(server, "server closed the connection during the login");
         return;
     }
-    if (error == 0 || error == ECONNRESET) {
-        server_close(server, "server conn crashed?");
-    } else {
-        server_close(server, "server conn crashed? (%s)", strerror(error));
-    }
+    (void)error;
+    server_close(server, "server conn crashed?");
 }
 
 static const struct stream_ops server_stream_ops = {

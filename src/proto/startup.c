@@ -29,6 +29,7 @@
 
 enum fault_id startup_length(struct bytes head, uint32_t *length) {
     *length = 0;
+    if (head.len > 0 && head.at[0] == 'p') return FAULT_PASSWORD_TOO_EARLY;
     /* No packet is as long as 2^16, so that one byte is enough to know a stranger. */
     if (head.len > 0 && head.at[0] != '\0') return FAULT_BAD_PACKET_HEADER;
     if (head.len < 4) return FAULT_NONE;
@@ -51,6 +52,13 @@ void startup_header_hex(char text[STARTUP_HEX_SIZE], struct bytes head) {
 static enum startup_kind bad(struct startup *startup, enum fault_id fault) {
     startup->fault = fault;
     return STARTUP_BAD;
+}
+
+/* PgBouncer shows the first bytes of what it cannot take for a packet. */
+static enum startup_kind bad_header(struct startup *startup, enum fault_id fault,
+                                    struct bytes packet) {
+    startup_header_hex(startup->argument, packet);
+    return bad(startup, fault);
 }
 
 /* Copies what fits; it is for an error's text only. */
@@ -153,7 +161,7 @@ static enum startup_kind parse_login(struct startup *startup, struct bytes rest)
 static enum startup_kind parse_request(struct startup *startup, struct bytes packet,
                                        enum startup_kind kind) {
     size_t length = kind == STARTUP_CANCEL ? CANCEL_LENGTH : REQUEST_LENGTH;
-    if (packet.len != length) return bad(startup, FAULT_STARTUP_LENGTH);
+    if (packet.len != length) return bad_header(startup, FAULT_STARTUP_LENGTH, packet);
     if (kind == STARTUP_CANCEL) {
         startup->cancel_pid = bytes_get_u32(packet.at + 8);
         startup->cancel_secret = bytes_get_u32(packet.at + 12);
@@ -165,19 +173,15 @@ enum startup_kind startup_parse(struct bytes packet, struct startup *startup) {
     *startup = (struct startup){.fault = FAULT_NONE};
     uint32_t length;
     enum fault_id fault = startup_length(packet, &length);
-    if (fault == FAULT_BAD_PACKET_HEADER) startup_header_hex(startup->argument, packet);
-    if (fault != FAULT_NONE) return bad(startup, fault);
-    if (length == 0 || length != packet.len) return bad(startup, FAULT_STARTUP_LENGTH);
+    if (fault != FAULT_NONE) return bad_header(startup, fault, packet);
+    if (length == 0 || length != packet.len)
+        return bad_header(startup, FAULT_STARTUP_LENGTH, packet);
     uint32_t code = bytes_get_u32(packet.at + 4);
     if (code == CODE_SSL) return parse_request(startup, packet, STARTUP_SSL_REQUEST);
     if (code == CODE_GSS) return parse_request(startup, packet, STARTUP_GSS_REQUEST);
     if (code == CODE_CANCEL) return parse_request(startup, packet, STARTUP_CANCEL);
     if (code >> 16 == 2) return bad(startup, FAULT_PROTOCOL_2);
-    if (code >> 16 != 3) {
-        (void)snprintf(startup->argument, sizeof startup->argument, "%u.%u", code >> 16,
-                       code & 0xFFFF);
-        return bad(startup, FAULT_PROTOCOL_UNSUPPORTED);
-    }
+    if (code >> 16 != 3) return bad_header(startup, FAULT_PROTOCOL_UNSUPPORTED, packet);
     startup->minor = code & 0xFFFF;
     return parse_login(startup, bytes_of(packet.at + 8, packet.len - 8));
 }

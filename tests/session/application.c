@@ -264,6 +264,14 @@ static void judge(struct application *application, struct bytes message) {
     }
 }
 
+/* query_wait_notify: whoever waits long is told so, between two answers. */
+static bool is_wait_notice(char type, struct bytes body) {
+    struct fault_fields fields = {0};
+    if (type != 'N' || !fault_read(body, &fields)) return false;
+    return bytes_equal_text(
+        fields.message, "No server connection available in postgres backend, client being queued");
+}
+
 static void on_message(struct application *application, struct bytes message) {
     char type = message.at[0];
     struct bytes body = bytes_of(message.at + MESSAGE_HEAD_BYTES, message.len - MESSAGE_HEAD_BYTES);
@@ -277,6 +285,7 @@ static void on_message(struct application *application, struct bytes message) {
         on_login(application, type, body);
         return;
     }
+    if (is_wait_notice(type, body)) return;
     check_tokens(application, message);
     if (type == 'Z' && ++application->readies > application->asked)
         application_fail(application, "one ReadyForQuery too many came");
