@@ -9,16 +9,17 @@
 static void on_accept(void *owner, int fd) {
     struct process *process = owner;
     struct worker *least = &process->workers[0];
+    struct socket_parts parts = {.fd = fd};
     for (unsigned i = 1; i < process->workers_count; i++) {
         if (atomic_load(&process->workers[i].load) < atomic_load(&least->load))
             least = &process->workers[i];
     }
     if (least->index != 0) {
-        worker_give(least, fd, bytes_of(NULL, 0));
+        worker_give(least, parts, bytes_of(NULL, 0));
         return;
     }
     (void)atomic_fetch_add(&least->load, 1);
-    client_accept(&least->clients, fd, bytes_of(NULL, 0));
+    client_accept(&least->clients, parts, bytes_of(NULL, 0));
 }
 
 static bool add_listener(struct process *process, struct endpoint_listener *listener,

@@ -65,10 +65,10 @@ static void console_cancel(void *owner, struct client *client) {
     admin_console_cancel(worker->process->admin, client);
 }
 
-static bool move_to_console(void *owner, int fd, struct bytes packet) {
+static bool move_to_console(void *owner, struct socket_parts parts, struct bytes packet) {
     struct worker *worker = owner;
     if (worker->index == 0) return false;
-    worker_give(&worker->process->workers[0], fd, packet);
+    worker_give(&worker->process->workers[0], parts, packet);
     return true;
 }
 
@@ -197,7 +197,7 @@ void worker_stop(struct worker *worker) {
 
 struct give_mail {
     struct loop_mail mail;
-    int fd;
+    struct socket_parts parts;
     size_t len;
     char packet[];
 };
@@ -205,14 +205,14 @@ struct give_mail {
 static void run_give(struct loop_mail *mail, void *context) {
     struct give_mail *give = (struct give_mail *)(void *)mail;
     struct worker *worker = context;
-    client_accept(&worker->clients, give->fd, bytes_of(give->packet, give->len));
+    client_accept(&worker->clients, give->parts, bytes_of(give->packet, give->len));
     memory_free(give);
 }
 
-void worker_give(struct worker *worker, int fd, struct bytes packet) {
+void worker_give(struct worker *worker, struct socket_parts parts, struct bytes packet) {
     struct give_mail *give = memory_new(sizeof *give + packet.len);
     give->mail.run = run_give;
-    give->fd = fd;
+    give->parts = parts;
     give->len = packet.len;
     if (packet.len > 0) memcpy(give->packet, packet.at, packet.len);
     (void)atomic_fetch_add(&worker->load, 1);

@@ -48,7 +48,7 @@ void worker_free_loop(struct worker *worker);
 
 /* Messages, to be called from any thread: */
 /* A new connection, with its first packet where that was read already. */
-void worker_give(struct worker *worker, int fd, struct bytes packet);
+void worker_give(struct worker *worker, struct socket_parts parts, struct bytes packet);
 /* A cancel request for a client of this worker. */
 void worker_cancel(struct worker *worker, const char key[8]);
 /* New settings; takes over the references. */

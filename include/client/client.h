@@ -100,8 +100,8 @@ struct client {
     void *console; /* the console's, in CONSOLE */
 };
 
-/* Takes over a connection, which may come with its first packet. */
-void client_accept(struct client_set *set, int fd, struct bytes packet);
+/* Takes over a connection, which may come with TLS and its first packet from another worker. */
+void client_accept(struct client_set *set, struct socket_parts parts, struct bytes packet);
 
 /* The client whose cancel key this is asks for a cancel. Called on its worker. */
 void client_cancel(struct client_set *set, const char key[8]);

@@ -8,6 +8,7 @@
 #include "core/buf.h"
 #include "core/text.h"
 #include "net/loop.h"
+#include "net/socket.h"
 #include "pool/pool_set.h"
 #include "proto/fault.h"
 #include "session/prepared.h"
@@ -37,8 +38,8 @@ struct client_set_ops {
     /* A cancel request carried the key of a console client. */
     void (*console_cancel)(void *owner, struct client *client);
     /* Gives the connection to worker 0, where the console is, with the first packet. False if
-     * this is worker 0. Owns the descriptor and copies the packet if true. */
-    bool (*move_to_console)(void *owner, int fd, struct bytes packet);
+     * this is worker 0. Owns the parts and copies the packet if true. */
+    bool (*move_to_console)(void *owner, struct socket_parts parts, struct bytes packet);
     /* A cancel request: `key` has 8 bytes. May be for another worker. */
     void (*cancel)(void *owner, const char *key);
     void *owner;

@@ -15,6 +15,7 @@
 
 struct loop;
 struct socket;
+struct tls;
 
 enum socket_event {
     SOCKET_READABLE = 1,
@@ -48,11 +49,25 @@ ssize_t socket_write(struct socket *socket, const struct bytes *parts, size_t co
 /* True if a read would give bytes that no event announces. */
 bool socket_has_pending(const struct socket *socket);
 
+/* Puts TLS on the socket, which owns it from then on. Before anything is read or written
+ * socket_handshake is called, at each event that it wants, until it gives 0 or SOCKET_FAILED;
+ * where TLS comes with the socket from another loop, its handshake is over already. */
+void socket_secure(struct socket *socket, struct tls *tls);
+ssize_t socket_handshake(struct socket *socket);
+
+/* The TLS on the socket, or NULL. */
+struct tls *socket_tls(const struct socket *socket);
+
 /* Closes the descriptor; the handle is freed by the loop later. *socket becomes NULL. */
 void socket_close(struct socket **socket);
 
-/* Gives the descriptor back, for another loop; false while TLS is on it or bytes are pending. */
-bool socket_detach(struct socket **socket, int *fd);
+/* Gives the descriptor and the TLS on it (or NULL) back, for another loop; no bytes may be
+ * pending. *socket becomes NULL. */
+struct socket_parts {
+    int fd;
+    struct tls *tls;
+};
+void socket_detach(struct socket **socket, struct socket_parts *parts);
 
 int socket_descriptor(const struct socket *socket);
 

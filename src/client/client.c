@@ -273,7 +273,7 @@ static void make_key(struct client *client) {
     map_add(&set->keys, &client->by_key, bytes_of(client->key, sizeof client->key));
 }
 
-void client_accept(struct client_set *set, int fd, struct bytes packet) {
+void client_accept(struct client_set *set, struct socket_parts parts, struct bytes packet) {
     struct client *client = memory_new(sizeof *client);
     client->set = set;
     client->id = connection_next_id();
@@ -291,7 +291,8 @@ void client_accept(struct client_set *set, int fd, struct bytes packet) {
     list_append(&set->clients[CLIENT_STARTUP], &client->link);
     (void)atomic_fetch_add(set->total, 1);
     make_key(client);
-    stream_open(&client->stream, set->loop, fd, &client_stream_ops);
+    stream_open(&client->stream, set->loop, parts.fd, &client_stream_ops);
+    if (parts.tls != NULL) stream_resume_tls(&client->stream, parts.tls);
     if (packet.len > 0) client_login_bytes(client, packet.at, packet.len);
 }
 

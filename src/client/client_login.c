@@ -257,12 +257,12 @@ static bool moved(struct client *client, struct bytes packet) {
     struct client_set *set = client->set;
     if (!is_console(client) || set->pools->worker == 0) return false;
     struct buf copy = {0};
-    int fd;
+    struct socket_parts parts;
     buf_append_bytes(&copy, packet);
-    if (!stream_detach(&client->stream, &fd)) {
+    if (!stream_detach(&client->stream, &parts)) {
         client_fail(client, FAULT_OUT_OF_SYNC, "The client went on before it was answered.");
     } else {
-        (void)set->ops.move_to_console(set->ops.owner, fd, buf_content(&copy));
+        (void)set->ops.move_to_console(set->ops.owner, parts, buf_content(&copy));
         client_become(client, CLIENT_CLOSED);
         map_remove(&set->keys, &client->by_key);
         loop_at_end(set->loop, &set->hook);

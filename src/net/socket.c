@@ -1,5 +1,5 @@
 /*
- * A plain socket under uv_poll_t; see net/socket.h.
+ * A socket under uv_poll_t, with or without TLS; see net/socket.h.
  *
  * The poll handle is a small object of its own: the socket's owner may be gone before libuv has
  * closed it, so it is freed in its close callback and never points to anything freed. libuv stops
@@ -11,6 +11,7 @@
 #include "core/check.h"
 #include "core/memory.h"
 #include "net/loop.h"
+#include "net/tls.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -24,7 +25,8 @@
 struct socket {
     uv_poll_t poll;
     int fd;
-    int wanted; /* enum socket_event as given to libuv */
+    int wanted;      /* enum socket_event as given to libuv */
+    struct tls *tls; /* NULL: plain */
     void (*on_event)(void *owner, int events);
     void *owner;
 };
@@ -75,6 +77,7 @@ static ssize_t judge(ssize_t n, ssize_t answer_again) {
 }
 
 ssize_t socket_read(struct socket *socket, char *at, size_t size) {
+    if (socket->tls != NULL) return tls_read(socket->tls, at, size);
     return judge(recv(socket->fd, at, size, 0), SOCKET_WANTS_READ);
 }
 
@@ -96,6 +99,7 @@ static ssize_t send_one(const struct socket *socket, const char *at, size_t len)
 
 ssize_t socket_write(struct socket *socket, const struct bytes *parts, size_t count) {
     CHECK(count > 0 && count <= SOCKET_PARTS_MAX);
+    if (socket->tls != NULL) return tls_write(socket->tls, parts, count);
     if (count == 1) return send_one(socket, parts[0].at, parts[0].len);
     char room[JOIN_BYTES];
     size_t joined = join(room, parts, count);
@@ -110,28 +114,43 @@ ssize_t socket_write(struct socket *socket, const struct bytes *parts, size_t co
 }
 
 bool socket_has_pending(const struct socket *socket) {
-    (void)socket; /* a plain socket announces every byte */
-    return false;
+    /* A plain socket announces every byte. */
+    return socket->tls != NULL && tls_has_pending(socket->tls);
+}
+
+void socket_secure(struct socket *socket, struct tls *tls) {
+    CHECK(socket->tls == NULL);
+    socket->tls = tls;
+    tls_set_descriptor(tls, socket->fd);
+}
+
+ssize_t socket_handshake(struct socket *socket) {
+    return tls_handshake(socket->tls);
+}
+
+struct tls *socket_tls(const struct socket *socket) {
+    return socket->tls;
 }
 
 static void on_closed(uv_handle_t *handle) {
     memory_free(handle);
 }
 
-bool socket_detach(struct socket **socket_at, int *fd) {
+void socket_detach(struct socket **socket_at, struct socket_parts *parts) {
     struct socket *socket = *socket_at;
     *socket_at = NULL;
-    *fd = socket->fd;
+    *parts = (struct socket_parts){socket->fd, socket->tls};
+    socket->tls = NULL;
     CHECK(uv_poll_stop(&socket->poll) == 0);
     uv_close((uv_handle_t *)&socket->poll, on_closed);
-    return true;
 }
 
 void socket_close(struct socket **socket_at) {
     if (*socket_at == NULL) return;
-    int fd;
-    (void)socket_detach(socket_at, &fd);
-    (void)close(fd);
+    struct socket_parts parts;
+    socket_detach(socket_at, &parts);
+    tls_free(&parts.tls);
+    (void)close(parts.fd);
 }
 
 int socket_descriptor(const struct socket *socket) {

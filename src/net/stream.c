@@ -9,6 +9,9 @@
 #include "net/stream.h"
 
 #include "net/socket.h"
+#include "net/tls.h"
+
+#include "core/check.h"
 
 #include <errno.h>
 
@@ -17,6 +20,7 @@
 
 static int want_of(const struct stream *stream) {
     int want = 0;
+    if (stream->is_securing) return stream->read_wants_write ? SOCKET_WRITABLE : SOCKET_READABLE;
     if (stream->is_reading && !stream->is_ended) {
         want |= stream->read_wants_write ? SOCKET_WRITABLE : SOCKET_READABLE;
     } else if (!stream->is_ended && !stream->is_hung_up && stream->ops->on_hangup != NULL) {
@@ -33,7 +37,7 @@ static void arm(struct stream *stream) {
 }
 
 static bool has_unannounced(const struct stream *stream) {
-    return stream->is_reading && !stream->is_ended &&
+    return stream->is_reading && !stream->is_ended && !stream->is_securing &&
            (stream->is_broken || socket_has_pending(stream->socket));
 }
 
@@ -65,13 +69,6 @@ static void read_some(struct stream *stream) {
         loop_at_end(stream->loop, &stream->later);
 }
 
-static void read_later(struct loop_hook *hook) {
-    struct stream *stream = LIST_OWNER(hook, struct stream, later);
-    if (stream->socket == NULL || !has_unannounced(stream)) return;
-    read_some(stream);
-    arm(stream);
-}
-
 /* Sends what it can of `parts`; returns how many bytes went. */
 static size_t send_parts(struct stream *stream, const struct bytes *parts, size_t count) {
     ssize_t n = socket_write(stream->socket, parts, count);
@@ -97,6 +94,36 @@ static void flush(struct stream *stream) {
     }
 }
 
+/* One step of the handshake. The owner may close the stream in either callback. */
+static void secure(struct stream *stream) {
+    ssize_t n = socket_handshake(stream->socket);
+    stream->read_wants_write = n == SOCKET_WANTS_WRITE;
+    if ((n == SOCKET_WANTS_READ || n == SOCKET_WANTS_WRITE) && !stream->is_broken) return;
+    int error = n == SOCKET_FAILED ? errno : ECONNRESET;
+    stream->is_securing = false;
+    if (n != 0) {
+        stream->write_failed = true;
+        buf_release(&stream->queue);
+        stream->is_ended = true;
+        stream->ops->on_ended(stream, error);
+        return;
+    }
+    if (stream->ops->on_secured != NULL) stream->ops->on_secured(stream);
+    if (stream->socket != NULL && buf_length(&stream->queue) > 0) flush(stream);
+    /* The peer's first bytes may have come with the end of its handshake. */
+    if (stream->socket != NULL && stream->is_reading && !stream->is_ended) read_some(stream);
+}
+
+static void read_later(struct loop_hook *hook) {
+    struct stream *stream = LIST_OWNER(hook, struct stream, later);
+    if (stream->socket == NULL) return;
+    if (stream->is_securing)
+        secure(stream);
+    else if (has_unannounced(stream))
+        read_some(stream);
+    arm(stream);
+}
+
 /* Also where the peer's end was told before: now nothing can be sent either. */
 static void break_off(struct stream *stream) {
     stream->is_broken = true;
@@ -109,6 +136,11 @@ static void on_event(void *owner, int events) {
         break_off(stream);
         events |= SOCKET_READABLE | SOCKET_GONE;
         stream->read_wants_write = false;
+    }
+    if (stream->is_securing) {
+        secure(stream);
+        arm(stream);
+        return;
     }
     int write_event = stream->write_wants_read ? SOCKET_READABLE : SOCKET_WRITABLE;
     int read_event = stream->read_wants_write ? SOCKET_WRITABLE : SOCKET_READABLE;
@@ -135,9 +167,30 @@ void stream_open(struct stream *stream, struct loop *loop, int fd, const struct 
     arm(stream);
 }
 
+void stream_secure(struct stream *stream, struct tls *tls) {
+    CHECK(stream->socket != NULL && buf_length(&stream->queue) == 0);
+    socket_secure(stream->socket, tls);
+    stream->is_securing = true;
+    loop_at_end(stream->loop, &stream->later);
+}
+
+void stream_resume_tls(struct stream *stream, struct tls *tls) {
+    socket_secure(stream->socket, tls);
+}
+
+struct tls *stream_tls(const struct stream *stream) {
+    return stream->socket == NULL ? NULL : socket_tls(stream->socket);
+}
+
+const char *stream_trouble(const struct stream *stream, int error) {
+    const struct tls *tls = stream_tls(stream);
+    const char *words = tls == NULL ? "" : tls_error(tls);
+    return words[0] != '\0' ? words : strerror(error);
+}
+
 void stream_close(struct stream *stream) {
     if (stream->socket == NULL) return;
-    if (buf_length(&stream->queue) > 0) {
+    if (buf_length(&stream->queue) > 0 && !stream->is_securing) {
         struct bytes all = buf_content(&stream->queue);
         (void)send_parts(stream, &all, 1);
     }
@@ -167,7 +220,8 @@ void stream_write(struct stream *stream, const struct bytes *parts, size_t count
     for (size_t i = 0; i < count; i++) total += parts[i].len;
     if (total == 0) return;
     size_t sent = 0;
-    if (buf_length(&stream->queue) == 0) sent = send_parts(stream, parts, count);
+    if (buf_length(&stream->queue) == 0 && !stream->is_securing)
+        sent = send_parts(stream, parts, count);
     if (sent < total && !stream->write_failed) enqueue(stream, parts, count, sent);
 }
 
@@ -187,11 +241,11 @@ void stream_start(struct stream *stream) {
     arm(stream);
 }
 
-bool stream_detach(struct stream *stream, int *fd) {
-    if (stream->socket == NULL || stream->is_broken || buf_length(&stream->queue) > 0 ||
-        socket_has_pending(stream->socket))
+bool stream_detach(struct stream *stream, struct socket_parts *parts) {
+    if (stream->socket == NULL || stream->is_broken || stream->is_securing ||
+        buf_length(&stream->queue) > 0 || socket_has_pending(stream->socket))
         return false;
-    if (!socket_detach(&stream->socket, fd)) return false;
+    socket_detach(&stream->socket, parts);
     loop_not_at_end(stream->loop, &stream->later);
     return true;
 }

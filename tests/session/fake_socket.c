@@ -119,13 +119,28 @@ void socket_close(struct socket **socket_at) {
     *socket_at = NULL;
 }
 
-bool socket_detach(struct socket **socket_at, int *fd) {
-    if (socket_has_pending(*socket_at)) return false;
-    *fd = (*socket_at)->wire->fd;
+void socket_detach(struct socket **socket_at, struct socket_parts *parts) {
+    *parts = (struct socket_parts){.fd = (*socket_at)->wire->fd};
     (*socket_at)->wire->socket = NULL;
     memory_free(*socket_at);
     *socket_at = NULL;
-    return true;
+}
+
+/* Wires that play TLS are encrypted from the start; nobody makes TLS here. */
+void socket_secure(struct socket *socket, struct tls *tls) {
+    (void)socket;
+    (void)tls;
+    check_failed("nobody makes TLS here", __FILE__, __LINE__);
+}
+
+ssize_t socket_handshake(struct socket *socket) {
+    (void)socket;
+    return SOCKET_FAILED;
+}
+
+struct tls *socket_tls(const struct socket *socket) {
+    (void)socket;
+    return NULL;
 }
 
 /* ---- reading */

@@ -201,7 +201,8 @@ static void accept_client(struct world *world, struct application *application) 
     if (application->wire == NULL || application->is_accepted) return;
     application->is_accepted = true;
     atomic_fetch_add(&world->load, 1);
-    client_accept(&world->clients, application->wire->fd, bytes_of(NULL, 0));
+    struct socket_parts parts = {.fd = application->wire->fd};
+    client_accept(&world->clients, parts, bytes_of(NULL, 0));
 }
 
 struct cancel_mail {

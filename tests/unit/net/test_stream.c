@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "core/memory.h"
+#include "net/socket.h"
 #include "net/stream.h"
 
 #include <errno.h>
@@ -71,7 +72,8 @@ static void on_hangup(struct stream *stream) {
     world_of(stream)->hangups++;
 }
 
-static const struct stream_ops ops = {on_bytes, on_drained, on_ended, on_hangup};
+static const struct stream_ops ops = {
+    .on_bytes = on_bytes, .on_drained = on_drained, .on_ended = on_ended, .on_hangup = on_hangup};
 
 static void set_nonblocking(int fd) {
     assert_int_equal(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK), 0);
@@ -482,21 +484,21 @@ static void a_stream_moves(void **unused) {
     (void)unused;
     struct world *world = world_new(false);
     struct world *other = world_new(false);
-    int fd = -1;
+    struct socket_parts parts = {0};
     say(world, "first ");
     run_until(world, bytes_have_arrived);
-    assert_true(stream_detach(&world->stream, &fd));
+    assert_true(stream_detach(&world->stream, &parts));
     assert_false(stream_is_open(&world->stream));
     stream_stop(&world->stream);
     stream_start(&world->stream);
     stream_close(&other->stream);
-    stream_open(&other->stream, other->loop, fd, &ops);
+    stream_open(&other->stream, other->loop, parts.fd, &ops);
     say(world, "second");
     run_until(other, bytes_have_arrived);
     run_until(world, some_time_has_passed);
     assert_string_equal(buf_text(&world->arrived), "first ");
     assert_string_equal(buf_text(&other->arrived), "second");
-    assert_false(stream_detach(&world->stream, &fd));
+    assert_false(stream_detach(&world->stream, &parts));
     world_free(world);
     world_free(other);
 }
@@ -505,15 +507,15 @@ static void a_stream_with_a_queue_stays(void **unused) {
     (void)unused;
     struct world *world = world_new(false);
     struct buf all = {0};
-    int fd = -1;
+    struct socket_parts parts = {0};
     append_pattern(&all, 1000000);
     stream_write_bytes(&world->stream, buf_content(&all));
     buf_release(&all);
-    assert_false(stream_detach(&world->stream, &fd));
+    assert_false(stream_detach(&world->stream, &parts));
     assert_true(stream_is_open(&world->stream));
     run_until(world, nothing_is_queued);
-    assert_true(stream_detach(&world->stream, &fd));
-    assert_int_equal(close(fd), 0);
+    assert_true(stream_detach(&world->stream, &parts));
+    assert_int_equal(close(parts.fd), 0);
     world_free(world);
 }
 
