@@ -53,6 +53,9 @@ struct users;
 /* An empty snapshot with one reference, the caller's. */
 struct users *users_new(const struct users_scram *scram);
 
+/* An empty snapshot whose salts and iterations are those of another one. */
+struct users *users_new_like(const struct users *users);
+
 /* One reference more; returns `users`. May be called from any thread that holds one. */
 struct users *users_retain(struct users *users);
 

@@ -84,6 +84,9 @@ struct client {
     struct prepared_names names;
     struct statement *unnamed; /* the last unnamed statement, where it may be needed again */
     struct verify *verify;     /* during LOGIN */
+    struct lookup *lookup;     /* what it waits for during LOGIN, or NULL */
+    struct link by_lookup;     /* among the others that do */
+    struct users *met;         /* its user as auth_query told, or NULL; a reference */
     struct route_request route_request;
     struct route route;
     uint32_t sent_incarnation; /* of the replica that the read was sent to */
@@ -109,6 +112,10 @@ void client_cancel(struct client_set *set, const char key[8]);
 /* Tells the client what is wrong and closes it; `argument` as in proto/fault.h. */
 void client_fail(struct client *client, enum fault_id fault, const char *argument);
 
+/* The same for a waiter that nobody can serve, as borrower_ops.refused told. */
+void client_refuse(struct client *client, enum fault_id fault, const char *argument,
+                   const struct fault_fields *fields);
+
 /* Closes without a word to the client; the reason goes to the log. */
 void client_close(struct client *client, const char *reason);
 
@@ -123,6 +130,9 @@ const char *client_state_text(const struct client *client);
 /* A line about a client in the log: "C-0x7: db/user@host:port text". */
 void client_log(const struct client *client, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* For lookup.c: the user that the client waited for, in a snapshot that it takes a reference of. */
+void client_login_found(struct client *client, struct users *found);
 
 /* For client_login.c and relay.c. */
 void client_login_bytes(struct client *client, const char *at, size_t len);

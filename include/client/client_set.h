@@ -55,6 +55,7 @@ struct client_set {
     uint64_t unnamed_last; /* numbers the Parses of unnamed statements */
     struct texts *texts;
     struct map keys;
+    struct map lookups; /* questions after users that are under way (client/lookup.h) */
     struct list clients[CLIENT_STATE_COUNT];
     struct loop_hook hook; /* frees what was closed, lets the released go on */
     struct list released;  /* clients with requests left after their server went back */

@@ -21,8 +21,11 @@ struct config {
     /* PgBouncer's */
     struct setting_list admin_users;
     bool application_name_add_host;
+    char *auth_dbname; /* empty: the client's own database */
     char *auth_file;
+    char *auth_query;
     enum auth_type auth_type;
+    char *auth_user; /* empty: nobody is asked for */
     uint64_t cancel_wait_timeout_us;
     uint64_t client_idle_timeout_us;
     uint64_t client_login_timeout_us;

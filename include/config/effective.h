@@ -37,6 +37,16 @@ struct bytes config_dbname(const struct config_database *database, struct bytes 
 /* The user whose pool serves `client_user`: the forced one, else the client's own. */
 struct bytes config_pool_user(const struct config_database *database, struct bytes client_user);
 
+/* How users who are not in auth_file are asked for by clients of `database` (NULL: of the
+ * console). `user` is NULL if nobody is, `dbname` is NULL for the client's own database. */
+struct config_auth_lookup {
+    const char *user;
+    const char *query;
+    const char *dbname;
+};
+struct config_auth_lookup config_auth_lookup(const struct config *config,
+                                             const struct config_database *database);
+
 /* Per node; 0 = no limit. */
 int config_pool_size(const struct config *config, const struct config_database *database,
                      const struct config_user *user);

@@ -62,6 +62,9 @@ struct config_database {
     struct setting_list port;
     char *user; /* forced login, or NULL */
     char *password;
+    char *auth_user; /* NULL, here and in the next two: as global */
+    char *auth_query;
+    char *auth_dbname;
     int pool_size;
     enum pool_mode pool_mode;
     uint64_t query_wait_timeout_us;

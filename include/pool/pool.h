@@ -50,6 +50,7 @@ struct pool {
     struct list old_nodes; /* that still have servers */
     struct scram_client_cache scram;
     bool has_proved_keys; /* a client proved them: they are not made from a secret at hand */
+    struct users *met;    /* its user as auth_query told last, or NULL; a reference */
     struct list lines[POOL_LINE_COUNT];
     enum pool_mode mode;
     enum routing routing;
@@ -70,6 +71,12 @@ struct pool *pool_get(struct pool_set *set, struct database *database, struct by
 /* Keys that a client of this pool has proved, to log in to its servers with. They are kept until
  * another client proves others, or a reload brings a plain secret. */
 void pool_take_keys(struct pool *pool, const struct scram_client_cache *keys);
+
+/* What is known of the pool's user: from the auth_file, else from auth_query; NULL if nothing. */
+struct user *pool_login(const struct pool *pool);
+
+/* Takes over a user list of one, which auth_query has made of the pool's user. */
+void pool_take_met(struct pool *pool, struct users **met);
 
 /* A server at once, or NULL: the borrower then stands in line. */
 struct server *pool_borrow(struct pool *pool, struct borrower *borrower);

@@ -97,6 +97,10 @@ int server_note_parameter(struct server *server, struct bytes name, struct bytes
 /* "active", "idle", "used", "tested", "new", "active_cancel", "being_canceled". */
 const char *server_state_text(const struct server *server);
 
+/* A line about a server in the log: "S-0x7: db/user@host:port text". */
+void server_log(const struct server *server, int level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* For server_login.c: the login is done, or has failed in the server's words. */
 void server_login_done(struct server *server, struct bytes greeting);
 struct fault_fields;

@@ -41,6 +41,10 @@ struct users *users_new(const struct users_scram *scram) {
     return users;
 }
 
+struct users *users_new_like(const struct users *users) {
+    return users_new(&users->scram);
+}
+
 struct users *users_retain(struct users *users) {
     atomic_fetch_add_explicit(&users->references, 1, memory_order_relaxed);
     return users;

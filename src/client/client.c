@@ -7,6 +7,7 @@
  */
 #include "client/client.h"
 
+#include "client/lookup.h"
 #include "client/parts.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -78,6 +79,7 @@ static void log_close(const struct client *client, const char *reason) {
 static void leave(struct client *client) {
     struct client_set *set = client->set;
     relay_leave(client);
+    lookup_leave(client);
     if (client->state == CLIENT_CONSOLE) set->ops.console_left(set->ops.owner, client);
     if (client->pool != NULL && client->state >= CLIENT_IDLE) client->pool->clients--;
     if (client->by_key.key.at != NULL) map_remove(&set->keys, &client->by_key);
@@ -122,6 +124,22 @@ void client_fail(struct client *client, enum fault_id fault, const char *argumen
     buf_release(&text);
 }
 
+void client_refuse(struct client *client, enum fault_id fault, const char *argument,
+                   const struct fault_fields *fields) {
+    if (fields == NULL) {
+        client_fail(client, fault, argument);
+        return;
+    }
+    struct buf out = {0};
+    struct buf reason = {0};
+    buf_append_bytes(&reason, fields->message);
+    client->set->faults[FAULT_COUNTER_SERVER]++;
+    fault_write_custom(&out, fields);
+    client_close_with(client, buf_text(&reason), buf_content(&out));
+    buf_release(&reason);
+    buf_release(&out);
+}
+
 static void client_free(struct client *client) {
     struct client_set *set = client->set;
     (void)atomic_fetch_sub(set->total, 1);
@@ -140,6 +158,7 @@ static void client_free(struct client *client) {
         verify_release(client->verify);
         memory_free(client->verify);
     }
+    users_free(&client->met);
     text_unref(set->texts, &client->sticky);
     text_unref(set->texts, &client->database);
     text_unref(set->texts, &client->user);
@@ -234,7 +253,8 @@ static void on_hangup(struct stream *stream) {
     /* Whoever waits for a server leaves the line, and whoever does not take the answers it has
      * goes; one that is being served is read later, unless its connection is reset, which
      * no event would tell again. */
-    if (client->state == CLIENT_WAITING || client->state == CLIENT_WELCOME)
+    if (client->state == CLIENT_WAITING || client->state == CLIENT_WELCOME ||
+        client->lookup != NULL)
         client_close(client, "client disconnected while waiting");
     if (client->state == CLIENT_IDLE || stream->is_broken)
         client_close(client, "client unexpected eof");
@@ -326,8 +346,8 @@ static void close_all(struct client_set *set, const struct database *database,
     for (unsigned state = CLIENT_STARTUP; state < CLIENT_CLOSED; state++) {
         LIST_EACH_SAFE (&set->clients[state], l, following) {
             struct client *client = LIST_OWNER(l, struct client, link);
-            if (database != NULL && (client->pool == NULL || client->pool->database != database))
-                continue;
+            bool is_in = client->pool != NULL && client->pool->database == database;
+            if (database != NULL && !is_in && !lookup_is_in(client, database)) continue;
             if (fault == FAULT_NONE) {
                 client_close(client, "pooler is shutting down");
             } else {
@@ -342,6 +362,7 @@ void client_set_release(struct client_set *set) {
     on_end_of_turn(&set->hook);
     loop_not_at_end(set->loop, &set->hook);
     CHECK(set->clients[CLIENT_CLOSED].count == 0);
+    lookup_release(set);
     while (set->spare_count > 0) buf_release(&set->spare[--set->spare_count]);
     buf_release(&set->scratch);
     map_release(&set->keys);
@@ -361,8 +382,8 @@ static void tick_logins(struct client_set *set, uint64_t now_us) {
         LIST_EACH_SAFE (&set->clients[state], l, following) {
             struct client *client = LIST_OWNER(l, struct client, link);
             if (now_us - client->state_us < limit_us) break;
-            client_fail(client,
-                        state == CLIENT_WELCOME ? FAULT_LOGIN_TIMEOUT_SERVER : FAULT_LOGIN_TIMEOUT,
+            bool is_servers_fault = state == CLIENT_WELCOME || client->lookup != NULL;
+            client_fail(client, is_servers_fault ? FAULT_LOGIN_TIMEOUT_SERVER : FAULT_LOGIN_TIMEOUT,
                         NULL);
         }
     }
@@ -431,6 +452,7 @@ void client_set_tick(struct client_set *set) {
     uint64_t now_us = loop_now_us(set->loop);
     tick_logins(set, now_us);
     tick_waiters(set, now_us);
+    lookup_tick(set, now_us);
     if (!has_timeouts(set->pools->config)) return;
     for (unsigned state = CLIENT_IDLE; state <= CLIENT_ACTIVE; state++) {
         LIST_EACH_SAFE (&set->clients[state], l, following) {

@@ -7,6 +7,7 @@
  * An unknown database is told only after the authentication, so that nobody can try out names.
  * The first client of a pool waits here until a server has told what ParameterStatus to give.
  */
+#include "client/lookup.h"
 #include "client/parts.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -97,6 +98,7 @@ static void find_pool(struct client *client, const struct scram_client_cache *ke
     client->pool = pool_get(set->pools, database, user);
     /* What the client has proved serves to log in to servers that hold the same secret. */
     bool is_own_login = bytes_equal_text(user, client->user->at);
+    if (client->met != NULL && is_own_login) pool_take_met(client->pool, &client->met);
     if (keys->iterations > 0 && is_own_login) pool_take_keys(client->pool, keys);
     client_become(client, CLIENT_WELCOME);
     if (pool_shared_greeting(client->pool->nodes[0]->shared) != NULL) {
@@ -166,8 +168,20 @@ static bool has_forced_user(const struct client *client) {
     return database != NULL && database->user != NULL;
 }
 
+static void verify_against(struct client *client, struct users *users) {
+    const struct config *config = client->set->pools->config;
+    struct bytes user = bytes_of(client->user->at, client->user->len);
+    struct verify_request request = {.method = methods[config->auth_type],
+                                     .users = users,
+                                     .user = user,
+                                     .is_listed = config_user(config, user) != NULL};
+    struct buf out = {0};
+    client->doing = "authenticating";
+    client->verify = memory_new(sizeof *client->verify);
+    judge_verify(client, verify_begin(client->verify, &request, &out), &out);
+}
+
 static void begin_verify(struct client *client) {
-    struct client_set *set = client->set;
     client_become(client, CLIENT_LOGIN);
     client->doing = "authenticating";
     if (is_local_owner(client)) {
@@ -175,20 +189,13 @@ static void begin_verify(struct client *client) {
         authenticated(client, true);
         return;
     }
-    const struct config *config = set->pools->config;
-    struct bytes user = bytes_of(client->user->at, client->user->len);
-    struct verify_request request = {.method = methods[config->auth_type],
-                                     .users = set->pools->users,
-                                     .user = user,
-                                     .is_listed = config_user(config, user) != NULL};
-    if (request.method == VERIFY_ANY && !has_forced_user(client)) {
+    bool is_any = client->set->pools->config->auth_type == AUTH_TYPE_ANY;
+    if (is_any && !has_forced_user(client)) {
         client_log(client, LOG_LEVEL_ERROR, "auth_type=any requires forced user");
         client_fail(client, FAULT_AUTH_CONFIG, NULL);
         return;
     }
-    struct buf out = {0};
-    client->verify = memory_new(sizeof *client->verify);
-    judge_verify(client, verify_begin(client->verify, &request, &out), &out);
+    if (is_any || !lookup_begin(client)) verify_against(client, client->set->pools->users);
 }
 
 /* ---- the startup packet */
@@ -350,7 +357,7 @@ static void read_startup(struct client *client) {
 }
 
 static void read_password(struct client *client) {
-    while (client->state == CLIENT_LOGIN) {
+    while (client->state == CLIENT_LOGIN && client->lookup == NULL) {
         struct bytes kept = buf_content(&client->kept);
         if (kept.len < MESSAGE_HEAD_BYTES) return;
         uint32_t length = message_length(kept.at);
@@ -381,6 +388,13 @@ static void read_password(struct client *client) {
         buf_release(&message);
         judge_verify(client, result, &out);
     }
+}
+
+void client_login_found(struct client *client, struct users *found) {
+    client->met = users_retain(found);
+    stream_start(&client->stream);
+    verify_against(client, found);
+    if (client->state == CLIENT_LOGIN) read_password(client);
 }
 
 void client_login_bytes(struct client *client, const char *at, size_t len) {

@@ -310,19 +310,7 @@ static void on_lost(struct borrower *borrower, const char *reason) {
 /* A waiter that nobody can serve. */
 static void on_refused(struct borrower *borrower, enum fault_id fault, const char *argument,
                        const struct fault_fields *fields) {
-    struct client *client = LIST_OWNER(borrower, struct client, borrower);
-    if (fields == NULL) {
-        client_fail(client, fault, argument);
-        return;
-    }
-    struct buf out = {0};
-    struct buf reason = {0};
-    buf_append_bytes(&reason, fields->message);
-    client->set->faults[FAULT_COUNTER_SERVER]++;
-    fault_write_custom(&out, fields);
-    client_close_with(client, buf_text(&reason), buf_content(&out));
-    buf_release(&reason);
-    buf_release(&out);
+    client_refuse(LIST_OWNER(borrower, struct client, borrower), fault, argument, fields);
 }
 
 static void on_rejudge(struct borrower *borrower) {

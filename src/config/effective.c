@@ -68,6 +68,22 @@ struct bytes config_pool_user(const struct config_database *database, struct byt
     return database->user != NULL ? bytes_of_text(database->user) : client_user;
 }
 
+/* The entry's own value, else the global one; NULL if that is empty. */
+static const char *own_or_global(const char *own, const char *global) {
+    const char *value = own != NULL ? own : global;
+    return value[0] == '\0' ? NULL : value;
+}
+
+struct config_auth_lookup config_auth_lookup(const struct config *config,
+                                             const struct config_database *database) {
+    return (struct config_auth_lookup){
+        .user = own_or_global(database == NULL ? NULL : database->auth_user, config->auth_user),
+        .query = database == NULL || database->auth_query == NULL ? config->auth_query
+                                                                  : database->auth_query,
+        .dbname =
+            own_or_global(database == NULL ? NULL : database->auth_dbname, config->auth_dbname)};
+}
+
 int config_pool_size(const struct config *config, const struct config_database *database,
                      const struct config_user *user) {
     if (user != NULL && user->pool_size != SETTING_UNSET) return user->pool_size;

@@ -12,6 +12,7 @@
 
 #include <stdio.h>
 
+#define NAME_CONSOLE   "pgbouncer"
 #define PORT_DEFAULT   5432
 #define PORT_TEXT_SIZE 16
 
@@ -86,9 +87,23 @@ static void hosts_check(const struct config *config, const struct config_databas
     }
 }
 
+/* The console has no servers to ask. `entry` is NULL for the global setting. */
+static void auth_dbname_check(const char *name, const struct config_entry *entry,
+                              struct config_errors *errors) {
+    if (name == NULL || !bytes_equal_text(bytes_of_text(name), NAME_CONSOLE)) return;
+    if (entry == NULL)
+        errors_add(errors, "cannot use the reserved \"%s\" database as an auth_dbname", name);
+    else
+        errors_add(errors,
+                   "cannot use the reserved \"%s\" database as an auth_dbname in database \"%s\" "
+                   "(%s)",
+                   name, entry->name, entry->where);
+}
+
 static void database_check(const struct config *config, const struct config_database *database,
                            struct config_errors *errors) {
     hosts_check(config, database, errors);
+    auth_dbname_check(database->auth_dbname, &database->entry, errors);
     if (database->probe_password != NULL && database->probe_user == NULL)
         errors_add(errors, "probe_password without probe_user in database \"%s\" (%s)",
                    database->entry.name, database->entry.where);
@@ -134,6 +149,10 @@ static void node_check(const struct config *config, const struct config_entry *n
 
 static void logins_check(const struct config *config, struct config_errors *errors) {
     if (config->auth_type == AUTH_TYPE_TRUST || config->auth_file[0] != '\0') return;
+    if (config->auth_user[0] != '\0') return;
+    for (size_t i = 0; i < config->entries[SETTING_SCOPE_DATABASE].count; i++) {
+        if (config_database_at(config, i)->auth_user != NULL) return;
+    }
     for (size_t i = 0; i < config->entries[SETTING_SCOPE_USER].count; i++) {
         if (config_user_at(config, i)->secret != NULL) return;
     }
@@ -146,6 +165,7 @@ bool snapshot_finish(struct config *config, struct config_errors *errors) {
     size_t before = errors->count;
     if (config->listen_addr.count == 0 && config->unix_socket_dir[0] == '\0')
         errors_add(errors, "nowhere to listen: expected listen_addr, unix_socket_dir or both");
+    auth_dbname_check(config->auth_dbname, NULL, errors);
     for (size_t i = 0; i < databases->count; i++) {
         struct config_database *database =
             LIST_OWNER(databases->at[i], struct config_database, entry);

@@ -11,8 +11,11 @@
 
 #include <limits.h>
 
-#define TIME_MAX         ((int64_t)INT_MAX * US_PER_S)
-#define HOUR             ((int64_t)3600 * US_PER_S)
+#define TIME_MAX ((int64_t)INT_MAX * US_PER_S)
+#define HOUR     ((int64_t)3600 * US_PER_S)
+#define AUTH_QUERY_DEFAULT                                                                         \
+    "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END "              \
+    "FROM pg_authid WHERE rolname=$1 AND rolcanlogin"
 #define PROBE_MIN        ((int64_t)10 * US_PER_MS)
 #define POOL_SIZE_MAX    1000000
 #define NAME_BYTES_MAX   64
@@ -106,13 +109,21 @@ static const struct setting pooler_settings[] = {
      "Users who may run every command of the console."},
     {"application_name_add_host", BOOL, POOLER(application_name_add_host), LIVE, "0", 0, 0, NULL,
      "Sends NAME - HOST:PORT as application_name, with the client's address; app without a name."},
+    {"auth_dbname", STRING, POOLER(auth_dbname), LIVE, "", 0, 0, NULL,
+     "Database in which auth_query runs; empty = the one that the client asks for."},
     {"auth_file", STRING, POOLER(auth_file), LIVE, "", 0, 0, NULL,
      "File with the users and their secrets, one \"user\" \"secret\" on each line."},
+    {"auth_query", STRING, POOLER(auth_query), LIVE, AUTH_QUERY_DEFAULT, 0, 0, NULL,
+     "Asks PostgreSQL for the secret of a user who is not in auth_file: $1 is the user's name, "
+     "the answer is one row with the name and the secret, which is NULL for one who must not log "
+     "in."},
     {"auth_type", ENUM, POOLER(auth_type), LIVE, "md5", 0, 0, auth_types,
      "How clients log in. any lets everybody in, for databases whose entry has a user; trust lets "
      "known users in; plain asks for the password in clear text; md5 sends an MD5 challenge, or "
      "SCRAM to users whose secret is a SCRAM secret; scram-sha-256 serves plain and SCRAM "
      "secrets."},
+    {"auth_user", STRING, POOLER(auth_user), LIVE, "", 0, 0, NULL,
+     "Runs auth_query, on a pool of its own; empty = only the users in auth_file can log in."},
     {"cancel_wait_timeout", TIME, POOLER(cancel_wait_timeout_us), LIVE, "10", 0, TIME_MAX, NULL,
      "How long a cancel request may take, and how long a server whose client has left may take to "
      "come to rest by a cancel and a ROLLBACK before it is closed; 0 = without end."},
@@ -272,6 +283,12 @@ static const struct setting database_settings[] = {
      "All clients of this entry share one pool that logs in as this user."},
     {"password", STRING, DATABASE(password), LIVE | SECRET, NULL, 0, 0, NULL,
      "Password of that user."},
+    {"auth_user", STRING, DATABASE(auth_user), LIVE, NULL, 0, 0, NULL,
+     "Instead of the global auth_user."},
+    {"auth_query", STRING, DATABASE(auth_query), LIVE | RECONNECT, NULL, 0, 0, NULL,
+     "Instead of the global auth_query."},
+    {"auth_dbname", STRING, DATABASE(auth_dbname), LIVE | RECONNECT, NULL, 0, 0, NULL,
+     "Instead of the global auth_dbname."},
     {"pool_size", INT, DATABASE(pool_size), LIVE, NULL, 0, POOL_SIZE_MAX, NULL,
      "Instead of default_pool_size."},
     {"pool_mode", ENUM, DATABASE(pool_mode), LIVE, NULL, 0, 0, pool_modes,
@@ -328,12 +345,9 @@ static const struct setting node_settings[] = {
 };
 
 static const struct setting_unsupported pooler_unsupported[] = {
-    {"auth_dbname", ""},
     {"auth_hba_file", ""},
     {"auth_ident_file", ""},
     {"auth_ldap_options", ""},
-    {"auth_query", NULL},
-    {"auth_user", ""},
     {"autodb_idle_timeout", NULL},
     {"client_tls13_ciphers", ""},
     {"client_tls_ca_file", ""},
@@ -377,11 +391,8 @@ static const struct setting_unsupported pooler_unsupported[] = {
 };
 
 static const struct setting_unsupported database_unsupported[] = {
-    {"auth_user", NULL},         {"auth_query", NULL},
-    {"auth_dbname", NULL},       {"min_pool_size", "0"},
-    {"reserve_pool_size", "0"},  {"reserve_pool", "0"},
-    {"max_db_connections", "0"}, {"max_db_client_connections", "0"},
-    {"connect_query", NULL},
+    {"min_pool_size", "0"},      {"reserve_pool_size", "0"},         {"reserve_pool", "0"},
+    {"max_db_connections", "0"}, {"max_db_client_connections", "0"}, {"connect_query", NULL},
 };
 
 static const struct setting_unsupported user_unsupported[] = {

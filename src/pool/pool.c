@@ -147,10 +147,32 @@ static void pool_free(struct pool *pool) {
     list_remove(&pool->set->all, &pool->link);
     if (link_is_listed(&pool->service)) list_remove(&pool->set->service, &pool->service);
     memory_wipe(&pool->scram, sizeof pool->scram);
+    users_free(&pool->met);
     memory_free(pool->nodes);
     memory_free(pool->key);
     memory_free(pool->user);
     memory_free(pool);
+}
+
+struct user *pool_login(const struct pool *pool) {
+    struct bytes name = bytes_of_text(pool->user);
+    struct user *user = pool->set->users == NULL ? NULL : users_find(pool->set->users, name);
+    if (user != NULL || pool->met == NULL) return user;
+    return users_find(pool->met, name);
+}
+
+void pool_take_met(struct pool *pool, struct users **met) {
+    struct bytes name = bytes_of_text(pool->user);
+    const struct user *old = pool->met == NULL ? NULL : users_find(pool->met, name);
+    const struct user *new = users_find(*met, name);
+    bool is_same = old != NULL && new != NULL &&
+                   old->secret.len ==
+                       new->secret.len &&memcmp(old->secret.at, new->secret.at, new->secret.len) ==
+                       0;
+    if (!is_same) memory_wipe(&pool->scram, sizeof pool->scram);
+    users_free(&pool->met);
+    pool->met = *met;
+    *met = NULL;
 }
 
 void pool_serve_later(struct pool *pool) {

@@ -35,10 +35,15 @@ static const struct {
     [SERVER_CLOSED] = {"closed", 0},
 };
 
-static void log_server(const struct server *server, enum log_level level, const char *text) {
+void server_log(const struct server *server, int level, const char *format, ...) {
+    char text[SERVER_REASON_BYTES + 256];
+    va_list list;
+    va_start(list, format);
+    (void)vsnprintf(text, sizeof text, format, list);
+    va_end(list);
     const struct node *node = cluster_node_const(server->node->cluster, server->host);
-    log_line(level, "S-0x%x: %s/%s@%s:%u %s", server->id, server->pool->database->name,
-             server->pool->user, node->host, node->port, text);
+    log_line((enum log_level)level, "S-0x%x: %s/%s@%s:%u %s", server->id,
+             server->pool->database->name, server->pool->user, node->host, node->port, text);
 }
 
 void server_become(struct server *server, enum server_state state) {
@@ -257,7 +262,7 @@ static void on_dialled(void *owner, int fd, const char *error) {
     stream_open(&server->stream, set->loop, fd, &server_stream_ops);
     server_become(server, SERVER_LOGIN);
     server->doing = "logging in";
-    if (set->config->log_connections) log_server(server, LOG_LEVEL_LOG, "new connection to server");
+    if (set->config->log_connections) server_log(server, LOG_LEVEL_LOG, "new connection to server");
     server->login = server_login_begin(server);
 }
 
@@ -301,7 +306,7 @@ void server_login_failed(struct server *server, const struct fault_fields *field
     char text[SERVER_REASON_BYTES];
     (void)snprintf(text, sizeof text, "server login failed: %.*s %.*s", (int)fields->severity.len,
                    fields->severity.at, (int)fields->message.len, fields->message.at);
-    log_server(server, LOG_LEVEL_WARNING, text);
+    server_log(server, LOG_LEVEL_WARNING, "%s", text);
     pool_login_failed(server->node, fields, NULL);
     server_close(server, "%.*s", (int)fields->message.len, fields->message.at);
 }
@@ -323,7 +328,7 @@ void server_close(struct server *server, const char *reason, ...) {
         uint64_t age_us = loop_now_us(set->loop) - server->connected_us;
         (void)snprintf(text, sizeof text, "closing because: %s (age=%us)", server->close_reason,
                        (unsigned)(age_us / US_PER_S));
-        log_server(server, LOG_LEVEL_LOG, text);
+        server_log(server, LOG_LEVEL_LOG, "%s", text);
     }
     raise_floor(server);
     if (server->state == SERVER_IDLE) {

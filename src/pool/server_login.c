@@ -97,8 +97,7 @@ static void fail(struct server *server, const char *message) {
 static struct bytes secret_of(const struct server *server) {
     const struct config_database *entry = entry_of(server);
     if (entry->user != NULL && entry->password != NULL) return bytes_of_text(entry->password);
-    struct users *users = server->pool->set->users;
-    struct user *user = users == NULL ? NULL : users_find(users, bytes_of_text(server->pool->user));
+    const struct user *user = pool_login(server->pool);
     return user == NULL ? bytes_of("", 0) : user->secret;
 }
 

@@ -92,6 +92,12 @@ static const struct fault faults[FAULT_COUNT] = {
     [FAULT_AUTH_MECHANISM] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
                               "client selected an invalid SASL authentication mechanism", NULL,
                               NULL},
+    [FAULT_AUTH_NO_USER] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                            "no such user", "The auth_query returned no row for this name.", NULL},
+    [FAULT_AUTH_DATABASE_DISABLED] =
+        {FAULT_COUNTER_DATABASE, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+         "authentication database \"%s\" is disabled", NULL,
+         "ENABLE in the admin console lets auth_query run there again."},
     [FAULT_AUTH_CONFIG] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
                            "bouncer config error", NULL,
                            "The log of the pooler names the setting."},
