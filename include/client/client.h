@@ -98,6 +98,7 @@ struct client {
     uint64_t state_us;       /* since when in this state */
     uint64_t query_us;       /* when the query at hand was sent, 0 none */
     uint64_t transaction_us; /* when the transaction at hand began, 0 none */
+    uint64_t connected_us;
     int64_t connected_wall_us;
     int64_t request_wall_us;
     void *console; /* the console's, in CONSOLE */

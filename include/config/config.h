@@ -73,6 +73,7 @@ struct config {
     int tcp_keepintvl;
     int tcp_user_timeout; /* milliseconds */
     struct setting_list track_extra_parameters;
+    uint64_t transaction_timeout_us;
     char *unix_socket_dir;
     int unix_socket_mode;
     int verbose;

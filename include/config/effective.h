@@ -63,6 +63,7 @@ uint64_t config_query_wait_timeout_us(const struct config *config,
 uint64_t config_query_timeout_us(const struct config *config, const struct config_user *user);
 uint64_t config_idle_transaction_timeout_us(const struct config *config,
                                             const struct config_user *user);
+uint64_t config_transaction_timeout_us(const struct config *config, const struct config_user *user);
 uint64_t config_client_idle_timeout_us(const struct config *config, const struct config_user *user);
 
 /* Microseconds; 0 = a server is closed after one use. A database's 0 means "as global". */

@@ -12,7 +12,7 @@
 
 #define CONFIG_HOSTS_MAX 32
 
-enum pool_mode { POOL_MODE_UNSET, POOL_MODE_SESSION, POOL_MODE_TRANSACTION };
+enum pool_mode { POOL_MODE_UNSET, POOL_MODE_SESSION, POOL_MODE_TRANSACTION, POOL_MODE_STATEMENT };
 enum auth_type {
     AUTH_TYPE_ANY,
     AUTH_TYPE_TRUST,
@@ -92,6 +92,7 @@ struct config_user {
     uint64_t query_wait_timeout_us;
     uint64_t query_timeout_us;
     uint64_t idle_transaction_timeout_us;
+    uint64_t transaction_timeout_us;
     uint64_t client_idle_timeout_us;
 };
 

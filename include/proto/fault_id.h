@@ -75,6 +75,7 @@ enum fault_id {
     FAULT_OUT_OF_SYNC,       /* argument: what came when, a whole sentence */
     FAULT_STATEMENT_MISSING, /* argument: the name */
     FAULT_STATEMENT_EXISTS,  /* argument: the name */
+    FAULT_TRANSACTION_BLOCK, /* in statement pooling */
     FAULT_CANCELED,
     FAULT_ROUTE_READ_ONLY,
     /* The console, and the end. */

@@ -3,6 +3,7 @@
  * second. Nothing is loaded from elsewhere, and every text is put in as text, never as HTML.
  */
 #include "pages.h"
+#include "views.h"
 
 #include "admin/json.h"
 #include "core/clock.h"
@@ -135,7 +136,7 @@ static void write_pool(struct json *json, const struct census_pool *pool) {
     json_open(json, NULL, '{');
     json_text(json, "database", pool->database_name);
     json_text(json, "user", pool->user);
-    json_text(json, "mode", pool->mode == POOL_MODE_SESSION ? "session" : "transaction");
+    json_text(json, "mode", pool_mode_text(pool->mode));
     for (size_t i = 0; i < COUNT(numbers); i++) json_number(json, numbers[i].key, numbers[i].value);
     json_decimal(json, "wait_ms", (double)pool->wait_us / US_PER_MS);
     json_close(json, '}');

@@ -198,6 +198,8 @@ const char *pool_mode_text(enum pool_mode mode) {
         return "session";
     case POOL_MODE_TRANSACTION:
         return "transaction";
+    case POOL_MODE_STATEMENT:
+        return "statement";
     case POOL_MODE_UNSET:
         break;
     }

@@ -12,6 +12,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "pool/cancel.h"
 #include "proto/startup.h"
 
 #include <stdio.h>
@@ -300,7 +301,7 @@ void client_accept(struct client_set *set, struct socket_parts parts, struct byt
     client->doing = "starting up";
     client->state = CLIENT_STARTUP;
     client->transaction = 'I';
-    client->state_us = loop_now_us(set->loop);
+    client->state_us = client->connected_us = loop_now_us(set->loop);
     client->connected_wall_us = clock_wall_us();
     client->borrower.ops = &relay_borrower_ops;
     client->borrower.route = &client->route;
@@ -381,7 +382,7 @@ static void tick_logins(struct client_set *set, uint64_t now_us) {
     for (unsigned state = CLIENT_STARTUP; state <= CLIENT_WELCOME; state++) {
         LIST_EACH_SAFE (&set->clients[state], l, following) {
             struct client *client = LIST_OWNER(l, struct client, link);
-            if (now_us - client->state_us < limit_us) break;
+            if (now_us - client->connected_us < limit_us) continue;
             bool is_servers_fault = state == CLIENT_WELCOME || client->lookup != NULL;
             client_fail(client, is_servers_fault ? FAULT_LOGIN_TIMEOUT_SERVER : FAULT_LOGIN_TIMEOUT,
                         NULL);
@@ -394,12 +395,17 @@ static enum fault_id overdue_active(const struct client *client, const struct co
                                     const struct config_user *user, uint64_t now_us) {
     uint64_t query_us = config_query_timeout_us(config, user);
     uint64_t idle_us = config_idle_transaction_timeout_us(config, user);
+    uint64_t transaction_us = config_transaction_timeout_us(config, user);
     bool is_running = !pipeline_is_empty(&client->pipeline);
+    bool is_in_transaction = is_running || client->transaction != 'I';
     if (is_running && query_us > 0 && client->query_us > 0 && now_us - client->query_us >= query_us)
         return FAULT_QUERY_TIMEOUT;
     if (!is_running && idle_us > 0 && client->transaction != 'I' &&
         now_us - client->state_us >= idle_us)
         return FAULT_IDLE_TRANSACTION_TIMEOUT;
+    if (is_in_transaction && transaction_us > 0 && client->transaction_us > 0 &&
+        now_us - client->transaction_us >= transaction_us)
+        return FAULT_TRANSACTION_TIMEOUT;
     return FAULT_NONE;
 }
 
@@ -443,9 +449,21 @@ static void tick_waiters(struct client_set *set, uint64_t now_us) {
     }
 }
 
+/* The server of a client whose time is over goes with it: what runs on it is cancelled, and what
+ * it has open is rolled back when the connection ends. */
+static void give_up(struct client *client, enum fault_id fault) {
+    struct server *server = client->borrower.server;
+    if (server != NULL && server->state == SERVER_LENT) {
+        if (!pipeline_is_empty(&client->pipeline)) cancel_start(server);
+        server_close(server, "%s", fault_of(fault)->text);
+    }
+    client_fail(client, fault, NULL);
+}
+
 static bool has_timeouts(const struct config *config) {
     return config->query_timeout_us > 0 || config->idle_transaction_timeout_us > 0 ||
-           config->client_idle_timeout_us > 0 || config->entries[SETTING_SCOPE_USER].count > 0;
+           config->transaction_timeout_us > 0 || config->client_idle_timeout_us > 0 ||
+           config->entries[SETTING_SCOPE_USER].count > 0;
 }
 
 void client_set_tick(struct client_set *set) {
@@ -458,7 +476,7 @@ void client_set_tick(struct client_set *set) {
         LIST_EACH_SAFE (&set->clients[state], l, following) {
             struct client *client = LIST_OWNER(l, struct client, link);
             enum fault_id fault = overdue(client, now_us);
-            if (fault != FAULT_NONE) client_fail(client, fault, NULL);
+            if (fault != FAULT_NONE) give_up(client, fault);
         }
     }
 }

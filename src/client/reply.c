@@ -187,6 +187,10 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
     }
     client->transaction = status;
     count_query(reply, status);
+    if (status != 'I' && client->pool->mode == POOL_MODE_STATEMENT) {
+        server_close(reply->server, "%s", fault_of(FAULT_TRANSACTION_BLOCK)->text);
+        return;
+    }
     if (client->retry.is_holding) release_held(client, reply->out);
     if (!client->retry.is_discarding) emit(reply);
     if (!pipeline_is_empty(&client->pipeline)) return;

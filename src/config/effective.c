@@ -123,6 +123,12 @@ uint64_t config_idle_transaction_timeout_us(const struct config *config,
     return above_zero(own, config->idle_transaction_timeout_us);
 }
 
+uint64_t config_transaction_timeout_us(const struct config *config,
+                                       const struct config_user *user) {
+    uint64_t own = user == NULL ? 0 : user->transaction_timeout_us;
+    return above_zero(own, config->transaction_timeout_us);
+}
+
 uint64_t config_client_idle_timeout_us(const struct config *config,
                                        const struct config_user *user) {
     uint64_t own = user == NULL ? 0 : user->client_idle_timeout_us;

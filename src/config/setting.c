@@ -62,7 +62,7 @@ static const struct setting_choice auth_types[] = {
 static const struct setting_choice pool_modes[] = {
     {"session", POOL_MODE_SESSION},
     {"transaction", POOL_MODE_TRANSACTION},
-    {"statement", -1},
+    {"statement", POOL_MODE_STATEMENT},
     {NULL, 0},
 };
 
@@ -177,7 +177,8 @@ static const struct setting pooler_settings[] = {
     {"pkt_buf", INT, POOLER(pkt_buf), COMPAT, "4096", 1, INT_MAX, NULL,
      "Accepted for old files, without effect: buffers need no tuning."},
     {"pool_mode", ENUM, POOLER(pool_mode), LIVE, "session", 0, 0, pool_modes,
-     "When a server goes back to its pool: when the client leaves, or after each transaction."},
+     "When a server goes back to its pool: when the client leaves, or after each transaction; "
+     "statement forbids transactions of several statements besides."},
     {"query_timeout", TIME, POOLER(query_timeout_us), LIVE, "0", 0, TIME_MAX, NULL,
      "Closes a client whose query takes longer; 0 = never."},
     {"query_wait_notify", INT, POOLER(query_wait_notify), LIVE, "5", 0, INT_MAX, NULL,
@@ -221,6 +222,10 @@ static const struct setting pooler_settings[] = {
      "Milliseconds for which sent data may stay unacknowledged; 0 = the system's default."},
     {"track_extra_parameters", LIST, POOLER(track_extra_parameters), NONE, "IntervalStyle", 0, 0,
      NULL, "Further parameters that follow a client from server to server."},
+    {"transaction_timeout", TIME, POOLER(transaction_timeout_us), LIVE, "0", 0, TIME_MAX, NULL,
+     "Closes a client and its server when a transaction takes longer, counted from its first "
+     "query; "
+     "0 = never."},
     {"unix_socket_dir", STRING, POOLER(unix_socket_dir), NONE, "/tmp", 0, 0, NULL,
      "Directory of the Unix socket, @NAME for an abstract one, empty for none; servers without "
      "a host are sought there too."},
@@ -333,6 +338,8 @@ static const struct setting user_settings[] = {
      "Before the global one, in whole seconds; 0 = as global."},
     {"idle_transaction_timeout", TIME, USER(idle_transaction_timeout_us), LIVE, NULL, 0, TIME_MAX,
      NULL, "Before the global one, in whole seconds; 0 = as global."},
+    {"transaction_timeout", TIME, USER(transaction_timeout_us), LIVE, NULL, 0, TIME_MAX, NULL,
+     "Before the global one, in whole seconds; 0 = as global."},
     {"client_idle_timeout", TIME, USER(client_idle_timeout_us), LIVE, NULL, 0, TIME_MAX, NULL,
      "Before the global one, in whole seconds; 0 = as global."},
 };
@@ -385,7 +392,6 @@ static const struct setting_unsupported pooler_unsupported[] = {
     {"syslog_ident", NULL},
     {"tcp_defer_accept", "0"},
     {"tcp_socket_buffer", "0"},
-    {"transaction_timeout", "0"},
     {"unix_socket_group", ""},
     {"user", ""},
 };
@@ -399,7 +405,6 @@ static const struct setting_unsupported user_unsupported[] = {
     {"reserve_pool_size", "0"},
     {"max_user_connections", "0"},
     {"max_user_client_connections", "0"},
-    {"transaction_timeout", "0"},
 };
 
 static const struct {

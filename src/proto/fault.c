@@ -191,6 +191,10 @@ static const struct fault faults[FAULT_COUNT] = {
     [FAULT_STATEMENT_EXISTS] = {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
                                 "prepared statement name is already in use", "Its name is \"%s\".",
                                 NULL},
+    [FAULT_TRANSACTION_BLOCK] =
+        {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+         "transaction blocks not allowed in statement pooling mode", NULL,
+         "Connect to a database whose pool_mode is transaction or session."},
     [FAULT_CANCELED] = {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_KEEP, "57014",
                         "canceling statement due to user request", NULL, NULL},
     [FAULT_ROUTE_READ_ONLY] = {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_KEEP, "25006",

@@ -77,7 +77,7 @@ static const struct {
      "invalid value \"x\" for parameter listen_port in configuration (f.ini:2): expected a whole "
      "number from 1 to 65535\n"
      "invalid value \"y\" for parameter pool_mode in configuration (f.ini:5): expected one of "
-     "session, transaction\n"},
+     "session, transaction, statement\n"},
     {P "http_listen = 9127\n", "invalid value \"9127\" for parameter http_listen in configuration "
                                "(f.ini:2): expected HOST:PORT, such as 127.0.0.1:9127, or "
                                "nothing\n"},
@@ -118,9 +118,10 @@ static const struct {
     {P "[databases]\na = pool_size=x\n", "invalid value \"x\" for parameter pool_size in database "
                                          "\"a\" (f.ini:3): expected a whole number from 0 to "
                                          "1000000\n"},
-    {P "[databases]\na = pool_mode=statement\n",
-     "invalid value \"statement\" for parameter pool_mode in database \"a\" (f.ini:3): statement "
-     "is not supported by this version of weir, expected one of session, transaction\n"},
+    {P "[databases]\na = pool_mode=statements\n",
+     "invalid value \"statements\" for parameter pool_mode in database \"a\" (f.ini:3): expected "
+     "one "
+     "of session, transaction, statement\n"},
     {P "[databases]\na = min_pool_size=1\n",
      "setting min_pool_size is not supported by this version of weir in database \"a\" (f.ini:3): "
      "only the value \"0\" is accepted\n"},
