@@ -201,9 +201,10 @@ class Pooler:
             env=clusters.environment(**variables, PGSSLMODE="disable"),
         )
 
-    def admin(self, command, user=ADMIN):
-        """One console command; its rows as dictionaries, [] for a command without rows."""
-        with self.psycopg(*user, database="pgbouncer") as connection:
+    def admin(self, command, user=ADMIN, database="pgbouncer"):
+        """One console command; its rows as dictionaries, [] for a command without rows. The console
+        called weir shows columns of Weir's own, too."""
+        with self.psycopg(*user, database=database) as connection:
             return rows_of(connection, command)
 
     # The process
