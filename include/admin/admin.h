@@ -70,9 +70,9 @@ void admin_tick(struct admin *admin);
 
 /*
  * For client_set_ops of worker 0. A console client is in CLIENT_CONSOLE; its state, and the
- * refusal of messages other than Query and Terminate (FAULT_CONSOLE_EXTENDED,
- * FAULT_CONSOLE_MESSAGE), are the caller's. Queries are passed on as they come; while one is being
- * answered a few more are kept here, and a client that sends more than that is closed.
+ * refusal of messages other than Query and Terminate, are the caller's. Queries are passed on as
+ * they come; while one is being answered a few more are kept here, and a client that sends more
+ * than that is closed.
  */
 
 /* The user has been verified (or is the socket's local owner). Sets client->is_admin and

@@ -74,6 +74,9 @@ bool users_parse(struct users *users, struct bytes text, const char *name, struc
 
 size_t users_count(const struct users *users);
 
+/* Walks all users in no particular order: NULL starts, NULL ends. */
+const struct user *users_next(const struct users *users, const struct user *user);
+
 /* The user with that name, or NULL; lives as long as the snapshot. */
 struct user *users_find(const struct users *users, struct bytes name);
 

@@ -74,7 +74,7 @@ void client_set_init(struct client_set *set);
 void client_set_release(struct client_set *set);
 void client_set_tick(struct client_set *set);
 
-/* Parts of a database are no longer there: closes all its clients. */
+/* Closes all clients of a database; NULL: of all databases, but not the console's. */
 void client_set_close_database(struct client_set *set, const struct database *database,
                                enum fault_id fault);
 

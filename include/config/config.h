@@ -80,6 +80,7 @@ struct config {
     /* Weir's own */
     int alert_active_servers;
     uint64_t alert_for_us;
+    bool console_old_columns;
     int gather_bytes;
     char *http_listen; /* HOST:PORT, [ADDRESS]:PORT, or empty: off */
     int parse_inline_tokens;

@@ -31,6 +31,9 @@ const struct config_user *config_user_at(const struct config *config, size_t ind
 /* Whether a database name means the console: "pgbouncer" always, "weir" unless it is listed. */
 bool config_is_console(const struct config *config, struct bytes name);
 
+/* Whether a database has an entry of its own; `*` does not count. */
+bool config_is_listed(const struct config *config, struct bytes name);
+
 /* The database's name on the server for a client that asked for `name`. */
 struct bytes config_dbname(const struct config_database *database, struct bytes name);
 

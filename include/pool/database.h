@@ -22,6 +22,7 @@ struct database {
     _Atomic uint64_t hash; /* names its floors (cluster/freshness.h); changes with its entry */
     struct cluster *cluster;
     _Atomic bool is_paused;
+    _Atomic bool is_disabled;    /* new logins are refused */
     _Atomic bool is_removed;     /* no longer configured: its clients are closed */
     _Atomic uint32_t generation; /* servers made in an earlier one are closed when released */
 };
@@ -39,6 +40,9 @@ void databases_free(struct databases **databases);
 /* The database of that name, made from its entry if need be; NULL if it is not configured. */
 struct database *databases_get(struct databases *databases, const struct config *config,
                                struct bytes name);
+
+/* The same if it is in use already, or else NULL. */
+struct database *databases_find(struct databases *databases, struct bytes name);
 
 /* Its cluster, with a reference for the caller. */
 struct cluster *database_cluster(struct databases *databases, struct database *database);

@@ -43,6 +43,7 @@ struct pool_set {
     struct texts *texts;
     struct pool_ops ops;
     struct map pools;
+    struct map by_id; /* all servers, by their numbers */
     struct list all;
     struct list service; /* pools to be served at the end of the turn */
     struct list closed;  /* servers to be freed there */

@@ -14,6 +14,7 @@
 #define WEIR_POOL_SERVER_H
 
 #include "core/list.h"
+#include "core/map.h"
 #include "core/text.h"
 #include "net/stream.h"
 
@@ -39,6 +40,7 @@ enum server_state {
 struct server {
     struct stream stream;
     struct link link; /* in its node's list for its state */
+    struct map_node by_id;
     struct pool *pool;
     struct pool_node *node;
     struct borrower *borrower; /* while LENT */

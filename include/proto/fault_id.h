@@ -81,16 +81,21 @@ enum fault_id {
     /* The console, and the end. */
     FAULT_CONSOLE_ADMIN_NEEDED,
     FAULT_CONSOLE_EXTENDED,
-    FAULT_CONSOLE_MESSAGE, /* argument: the type byte */
-    FAULT_CONSOLE_COMMAND, /* argument: the text */
+    FAULT_CONSOLE_MESSAGE,    /* argument: the type byte, as a number */
+    FAULT_CONSOLE_BAD_PACKET, /* what follows either of these two */
+    FAULT_CONSOLE_COMMAND,    /* argument: the text */
     FAULT_CONSOLE_ARGUMENTS,
     FAULT_CONSOLE_SET,
     FAULT_CONSOLE_RELOAD,
     FAULT_CONSOLE_PAUSED,
     FAULT_CONSOLE_NOT_PAUSED,
     FAULT_CONSOLE_DATABASE_NOT_PAUSED, /* argument: the database */
-    FAULT_CONSOLE_PAUSE_ADMIN,         /* argument: the database */
-    FAULT_CONSOLE_NO_DATABASE,         /* argument: the database */
+    FAULT_CONSOLE_ADMIN_DATABASE,      /* argument: such as "pause admin db: pgbouncer" */
+    FAULT_CONSOLE_DATABASE_MISSING,
+    FAULT_CONSOLE_NO_DATABASE, /* argument: the database */
+    FAULT_CONSOLE_SUSPEND,
+    FAULT_CONSOLE_CLIENT_ID,
+    FAULT_CONSOLE_CLIENT_GONE,
     FAULT_CONSOLE_SHUTTING_DOWN,
     FAULT_ADMIN_DISCONNECT,
     FAULT_POOLER_SHUTTING_DOWN,

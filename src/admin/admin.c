@@ -4,12 +4,14 @@
 #include "admin/admin.h"
 
 #include "admin_state.h"
+#include "commands.h"
 #include "console.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "gather.h"
 #include "http.h"
+#include "walk.h"
 
 #define SHAPES_MAX 64 /* of SHOW ROUTE */
 
@@ -25,6 +27,7 @@ struct admin *admin_new(const struct admin_worker *workers, unsigned count,
     admin->ops = *ops;
     admin->traits = traits_cache_new(SHAPES_MAX, (unsigned)config->parse_inline_tokens, NULL);
     list_init(&admin->gathers);
+    list_init(&admin->walks);
     list_init(&admin->consoles);
     return admin;
 }
@@ -35,6 +38,7 @@ void admin_free(struct admin **admin_at) {
     *admin_at = NULL;
     http_close(&admin->http);
     gather_free_all(admin);
+    walk_free_all(admin);
     console_free_all(admin);
     monitor_release(admin);
     averages_release(&admin->averages);
@@ -117,5 +121,7 @@ static void tick_averages(struct admin *admin) {
 void admin_tick(struct admin *admin) {
     monitor_alerts(admin);
     tick_averages(admin);
+    control_tick(admin);
+    walk_tick(admin);
     console_tick(admin);
 }

@@ -23,6 +23,7 @@ struct admin {
     struct config *config; /* one reference */
     struct admin_ops ops;
     struct list gathers;
+    struct list walks; /* SHOWs of connections under way */
     struct list consoles;
     struct stats_values console_stats; /* of the database pgbouncer */
     struct averages averages;

@@ -1,11 +1,11 @@
 /*
  * What the console's commands do. A row of the table names a command, says whether it wants an
  * argument and whether only admins may run it; its function ends with one answer, at once or when
- * all workers have replied.
+ * all workers have replied. SHOW stands in show.c, what is done to databases in control.c.
  */
-#include "console.h"
+#include "commands.h"
 #include "core/log.h"
-#include "views.h"
+#include "gather.h"
 
 enum argument { ARGUMENT_NONE, ARGUMENT_MAY, ARGUMENT_MUST };
 
@@ -17,8 +17,7 @@ struct console_command {
     const char *usage; /* for HELP; NULL: not listed */
 };
 
-/* A line such as "PAUSE 'app' command issued". */
-static void log_issued(const struct console *console, const char *word) {
+void command_log(const struct console *console, const char *word) {
     if (console->command.has_argument) {
         log_line(LOG_LEVEL_LOG, "%s '%s' command issued", word, console->command.argument);
     } else {
@@ -26,127 +25,12 @@ static void log_issued(const struct console *console, const char *word) {
     }
 }
 
-/* ---- SHOW */
-
-/* What drivers ask at the beginning of a session; SET of these is passed over. */
-static const struct driver_setting {
-    const char *name;
-    const char *value;
-} driver_settings[] = {
-    {"client_encoding", "UTF-8"},
-    {"default_transaction_isolation", "read committed"},
-    {"standard_conforming_strings", "on"},
-    {"datestyle", "ISO"},
-    {"timezone", "GMT"},
-};
-
-static const struct driver_setting *driver_setting_find(const char *name) {
-    for (size_t i = 0; i < COUNT(driver_settings); i++)
-        if (bytes_equal_nocase(bytes_of_text(name), driver_settings[i].name))
-            return &driver_settings[i];
-    return NULL;
-}
-
-static void show_rows(struct console *console, const struct column *columns, struct rows *rows) {
-    rows_describe(&console->out, columns, rows->columns);
-    buf_append_bytes(&console->out, buf_content(&rows->out));
-    buf_release(&rows->out);
-    console_complete(console, "SHOW");
-}
-
-static void show_driver_setting(struct console *console, const struct driver_setting *setting) {
-    const struct column column = {setting->name, COLUMN_TEXT};
-    struct rows rows = {.columns = 1};
-    rows_begin(&rows);
-    rows_text(&rows, setting->value);
-    rows_end(&rows);
-    show_rows(console, &column, &rows);
-}
-
-static void write_view(struct console *console, const struct view *view,
-                       const struct census *census) {
-    struct rows rows = {.columns = view->columns_count};
-    struct view_context context = {console->admin, census, &rows};
-    view->write(&context);
-    show_rows(console, view->columns, &rows);
-}
-
-static void count_part(struct gather_part *part) {
-    gather_census(part);
-}
-
-static void write_part(struct gather_part *part) {
-    const struct view *view = part->gather->subject;
-    part->rows.columns = view->columns_count;
-    view->write_part(part);
-}
-
-static void on_shown(struct gather *gather) {
-    struct console *console = gather->owner;
-    const struct view *view = gather->subject;
-    if (view->source == VIEW_CENSUS) {
-        write_view(console, view, gather_merge(gather));
-        return;
-    }
-    struct rows rows = {.columns = view->columns_count};
-    for (unsigned i = 0; i < gather->count; i++)
-        buf_append_bytes(&rows.out, buf_content(&gather->parts[i].rows.out));
-    show_rows(console, view->columns, &rows);
-}
-
-static void show_view(struct console *console, const struct view *view) {
-    static const struct gather_plan by_census = {count_part, on_shown};
-    static const struct gather_plan by_workers = {write_part, on_shown};
-    if (view->source == VIEW_OWN) {
-        write_view(console, view, NULL);
-        return;
-    }
-    const struct gather_plan *plan = view->source == VIEW_CENSUS ? &by_census : &by_workers;
-    struct gather *gather = gather_new(console->admin, plan, console);
-    gather->subject = view;
-    gather_send(gather);
-}
-
-static void show_route(struct console *console) {
-    const struct command *command = &console->command;
-    struct rows rows = {0};
-    const char *name = command->has_argument ? command->argument : NULL;
-    if (view_route(console->admin, name, buf_content(&command->sql), &rows)) {
-        show_rows(console, view_route_columns, &rows);
-    } else {
-        console_fault(console, FAULT_CONSOLE_NO_DATABASE, name);
-    }
-}
-
-static void show_help(struct console *console);
-
-static void show(struct console *console) {
-    const char *name = console->command.argument;
-    const struct driver_setting *setting = driver_setting_find(name);
-    const struct view *view = view_find(name);
-    if (console->command.form == COMMAND_ROUTE) {
-        show_route(console);
-    } else if (view != NULL) {
-        show_view(console, view);
-    } else if (setting != NULL) {
-        show_driver_setting(console, setting);
-    } else {
-        show_help(console);
-    }
-}
-
-static bool is_showable(const struct command *command) {
-    return command->form == COMMAND_ROUTE || view_find(command->argument) != NULL ||
-           driver_setting_find(command->argument) != NULL ||
-           bytes_equal_nocase(bytes_of_text(command->argument), "help");
-}
-
 /* ---- SET and RELOAD */
 
 static void set(struct console *console) {
     struct admin *admin = console->admin;
     const struct command *command = &console->command;
-    if (driver_setting_find(command->argument) != NULL) {
+    if (show_is_driver_setting(command->argument)) {
         fault_notice_write(&console->out, "SET ignored", NULL);
         console_complete(console, "SET");
         return;
@@ -172,7 +56,7 @@ static void set(struct console *console) {
 static void reload(struct console *console) {
     struct admin *admin = console->admin;
     struct config_errors errors = {0};
-    log_issued(console, "RELOAD");
+    command_log(console, "RELOAD");
     bool is_loaded = admin->ops.reload(admin->ops.owner, &errors);
     config_errors_log(&errors);
     config_errors_release(&errors);
@@ -181,135 +65,6 @@ static void reload(struct console *console) {
     } else {
         console_fault(console, FAULT_CONSOLE_RELOAD, NULL);
     }
-}
-
-/* ---- PAUSE and RESUME */
-
-static bool names_console(const struct console *console) {
-    return console->command.has_argument &&
-           config_is_console(console->admin->config, bytes_of_text(console->command.argument));
-}
-
-/* The database that the argument names, made from `*` if need be; NULL without an argument. False
- * if there is none, with the console answered. */
-static bool named_database(struct console *console, struct database **database) {
-    const char *name = console->command.argument;
-    *database = NULL;
-    if (!console->command.has_argument) return true;
-    *database =
-        databases_get(console->admin->databases, console->admin->config, bytes_of_text(name));
-    if (*database == NULL) console_fault(console, FAULT_CONSOLE_NO_DATABASE, name);
-    return *database != NULL;
-}
-
-static void on_paused(void *context) {
-    struct console *console = context;
-    if (console->is_cancelled) {
-        console_fault(console, FAULT_CANCELED, NULL);
-    } else {
-        console_complete(console, "PAUSE");
-    }
-}
-
-static void pause_command(struct console *console) {
-    struct admin *admin = console->admin;
-    struct database *database;
-    if (names_console(console)) {
-        console_fault(console, FAULT_CONSOLE_PAUSE_ADMIN, console->command.argument);
-        return;
-    }
-    if (!named_database(console, &database)) return;
-    if (database == NULL && admin->workers[0].pools->is_paused) {
-        console_fault(console, FAULT_CONSOLE_PAUSED, NULL);
-        return;
-    }
-    log_issued(console, "PAUSE");
-    console->is_pausing = true;
-    console->pausing = database;
-    admin->ops.pause(admin->ops.owner, database, on_paused, console);
-}
-
-struct search {
-    const char *name;
-    struct database *found;
-};
-
-static void compare_name(void *owner, struct database *database) {
-    struct search *search = owner;
-    if (strcmp(database->name, search->name) == 0) search->found = database;
-}
-
-static void resume_database(struct console *console) {
-    struct admin *admin = console->admin;
-    const char *name = console->command.argument;
-    struct search search = {.name = name};
-    databases_each(admin->databases, compare_name, &search);
-    bool is_known = search.found != NULL || names_console(console) ||
-                    config_database(admin->config, bytes_of_text(name)) != NULL;
-    if (!is_known) {
-        console_fault(console, FAULT_CONSOLE_NO_DATABASE, name);
-    } else if (search.found == NULL || !admin->ops.resume(admin->ops.owner, search.found)) {
-        console_fault(console, FAULT_CONSOLE_DATABASE_NOT_PAUSED, name);
-    } else {
-        console_complete(console, "RESUME");
-    }
-}
-
-static void resume(struct console *console) {
-    struct admin *admin = console->admin;
-    log_issued(console, "RESUME");
-    if (console->command.has_argument) {
-        resume_database(console);
-    } else if (admin->workers[0].clients->is_refusing) {
-        console_fault(console, FAULT_CONSOLE_SHUTTING_DOWN, NULL);
-    } else if (!admin->ops.resume(admin->ops.owner, NULL)) {
-        console_fault(console, FAULT_CONSOLE_NOT_PAUSED, NULL);
-    } else {
-        console_complete(console, "RESUME");
-    }
-}
-
-/* ---- RECONNECT */
-
-static void mark_servers(struct pool_node *node) {
-    for (unsigned state = 0; state < SERVER_CLOSED; state++) {
-        LIST_EACH_SAFE (&node->servers[state], l, following) {
-            struct server *server = LIST_OWNER(l, struct server, link);
-            server->is_close_needed = true;
-            if (state != SERVER_LENT && state != SERVER_CLEANING)
-                server_close(server, "database configuration changed");
-        }
-    }
-}
-
-static void mark_part(struct gather_part *part) {
-    const struct database *database = part->gather->subject;
-    LIST_EACH (&part->worker->pools->all, l) {
-        struct pool *pool = LIST_OWNER(l, struct pool, link);
-        if (database != NULL && pool->database != database) continue;
-        for (size_t i = 0; i < pool->nodes_count; i++) mark_servers(pool->nodes[i]);
-    }
-}
-
-static void on_marked(struct gather *gather) {
-    console_complete(gather->owner, "RECONNECT");
-}
-
-static void reconnect(struct console *console) {
-    static const struct gather_plan plan = {mark_part, on_marked};
-    struct database *database;
-    if (names_console(console)) {
-        struct buf text = {0};
-        buf_append_format(&text, "cannot reconnect admin db: %s", console->command.argument);
-        console_error(console, buf_text(&text));
-        buf_release(&text);
-        return;
-    }
-    if (!named_database(console, &database)) return;
-    log_issued(console, "RECONNECT");
-    struct gather *gather = gather_new(console->admin, &plan, console);
-    gather->subject = database;
-    gather_send(gather);
 }
 
 /* ---- KILL_CLIENT */
@@ -332,7 +87,7 @@ static void on_killed(struct gather *gather) {
     if (found > 0) {
         console_complete(gather->owner, "KILL_CLIENT");
     } else {
-        console_error(gather->owner, "client not found");
+        console_fault(gather->owner, FAULT_CONSOLE_CLIENT_GONE, NULL);
     }
 }
 
@@ -351,7 +106,7 @@ static void kill_client(struct console *console) {
     static const struct gather_plan plan = {kill_part, on_killed};
     uint32_t id = id_of(console->command.argument);
     if (id == 0) {
-        console_error(console, "invalid client pointer supplied");
+        console_fault(console, FAULT_CONSOLE_CLIENT_ID, NULL);
         return;
     }
     struct gather *gather = gather_new(console->admin, &plan, console);
@@ -392,28 +147,24 @@ static void shut_down(struct console *console) {
 /* ---- the table */
 
 static const struct console_command commands[] = {
-    {"SHOW", ARGUMENT_MUST, false, show, NULL},
-    {"SELECT", ARGUMENT_MUST, false, show, NULL},
+    {"SHOW", ARGUMENT_MUST, false, command_show, NULL},
+    {"SELECT", ARGUMENT_MUST, false, command_show, NULL},
     {"SET", ARGUMENT_MUST, false, set, "SET key = value"},
     {"RELOAD", ARGUMENT_NONE, true, reload, "RELOAD"},
-    {"PAUSE", ARGUMENT_MAY, true, pause_command, "PAUSE [DATABASE]"},
-    {"RESUME", ARGUMENT_MAY, true, resume, "RESUME [DATABASE]"},
-    {"RECONNECT", ARGUMENT_MAY, true, reconnect, "RECONNECT [DATABASE]"},
+    {"PAUSE", ARGUMENT_MAY, true, command_pause, "PAUSE [DATABASE]"},
+    {"RESUME", ARGUMENT_MAY, true, command_resume, "RESUME [DATABASE]"},
+    {"DISABLE", ARGUMENT_MAY, true, command_disable, "DISABLE DATABASE"},
+    {"ENABLE", ARGUMENT_MAY, true, command_enable, "ENABLE DATABASE"},
+    {"RECONNECT", ARGUMENT_MAY, true, command_reconnect, "RECONNECT [DATABASE]"},
+    {"WAIT_CLOSE", ARGUMENT_MAY, true, command_wait_close, "WAIT_CLOSE [DATABASE]"},
+    {"KILL", ARGUMENT_MAY, true, command_kill, "KILL [DATABASE]"},
     {"KILL_CLIENT", ARGUMENT_MAY, true, kill_client, "KILL_CLIENT ID"},
     {"SHUTDOWN", ARGUMENT_MAY, true, shut_down, "SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]"},
 };
 
-static void show_help(struct console *console) {
-    struct buf detail = {0};
-    buf_append_text(&detail, "\n\tSHOW HELP");
-    for (size_t i = 0; i < view_count(); i++)
-        buf_append_format(&detail, "%s%s", i % 6 == 5 ? "\n\tSHOW " : "|", view_at(i)->name);
-    buf_append_text(&detail, "\n\tSHOW ROUTE [DATABASE] 'SQL'");
+void command_append_usage(struct buf *text) {
     for (size_t i = 0; i < COUNT(commands); i++)
-        if (commands[i].usage != NULL) buf_append_format(&detail, "\n\t%s", commands[i].usage);
-    fault_notice_write(&console->out, "Console usage", buf_text(&detail));
-    buf_release(&detail);
-    console_complete(console, "SHOW");
+        if (commands[i].usage != NULL) buf_append_format(text, "\n\t%s", commands[i].usage);
 }
 
 static const struct console_command *find(const struct command *command) {
@@ -427,7 +178,7 @@ static bool is_complete(const struct console_command *row, const struct command 
     if (row->argument == ARGUMENT_NONE && command->has_argument) return false;
     if (row->argument == ARGUMENT_MUST && !command->has_argument && command->form != COMMAND_ROUTE)
         return false;
-    if (row->run == show) return is_showable(command);
+    if (row->run == command_show) return show_is_known(command);
     if (row->run == set) return command->form == COMMAND_SET;
     if (row->run == shut_down) return shutdown_row(command->argument) < COUNT(shutdown_modes);
     return true;

@@ -12,7 +12,9 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "proto/message.h"
 #include "proto/startup.h"
+#include "rows.h"
 
 #define COMMAND_COMPLETE 'C'
 
@@ -36,22 +38,41 @@ void console_free_all(struct admin *admin) {
 
 /* ---- answers */
 
+void console_send(struct console *console, struct buf *more) {
+    buf_append_bytes(&console->out, buf_content(more));
+    buf_clear(more);
+    if (console->client == NULL) {
+        buf_clear(&console->out);
+        return;
+    }
+    log_flush();
+    console->admin->console_stats.bytes_sent += buf_length(&console->out);
+    stream_write_bytes(&console->client->stream, buf_content(&console->out));
+    buf_clear(&console->out);
+}
+
+unsigned console_groups(const struct console *console) {
+    bool is_own = console->client != NULL && strcmp(console->client->database->at, "weir") == 0;
+    bool is_old = console->admin->config->console_old_columns;
+    return (is_own ? (unsigned)COLUMN_OWN : 0u) | (is_old ? (unsigned)COLUMN_OLD : 0u);
+}
+
 /* Sends the answer. Lines of the log go first: what the answer tells has then been logged. */
 static void end(struct console *console) {
     struct stats_values *stats = &console->admin->console_stats;
     uint64_t took_us = loop_now_us(console->admin->workers[0].loop) - console->began_us;
     stats->query_us += took_us;
     stats->transaction_us += took_us;
-    console->is_busy = console->is_pausing = console->is_cancelled = false;
+    console->is_busy = console->is_pausing = console->is_cancelled = console->is_polling = false;
     command_release(&console->command);
     if (console->client == NULL) {
         console_free(console);
         return;
     }
-    message_write_ready_for_query(&console->out, 'I');
-    log_flush();
-    stats->bytes_sent += buf_length(&console->out);
-    stream_write_bytes(&console->client->stream, buf_content(&console->out));
+    struct buf ready = {0};
+    message_write_ready_for_query(&ready, 'I');
+    console_send(console, &ready);
+    buf_release(&ready);
     buf_release(&console->out);
     if (console->queue_count > 0) loop_at_end(console->admin->workers[0].loop, &console->hook);
 }
@@ -100,7 +121,7 @@ static void run(struct console *console, const char *text) {
     struct stats_values *stats = &console->admin->console_stats;
     stats->queries++;
     stats->transactions++;
-    stats->bytes_received += strlen(text);
+    stats->bytes_received += MESSAGE_HEAD_BYTES + strlen(text) + 1;
     enum fault_id fault = command_parse(text, &console->command);
     if (fault == FAULT_NONE) {
         command_run(console, text);

@@ -18,6 +18,7 @@ struct console {
     bool is_pausing;          /* that command is a PAUSE which waits */
     bool is_cancelled;        /* and has been given up */
     struct database *pausing; /* its database; NULL: all */
+    bool is_polling;          /* the command is a WAIT_CLOSE whose next look is due */
     uint64_t began_us;        /* when the command under way began */
     struct command command;   /* the one under way */
     struct buf out;           /* its answer so far */
@@ -31,6 +32,12 @@ struct console {
 void console_complete(struct console *console, const char *tag);
 void console_fault(struct console *console, enum fault_id fault, const char *argument);
 void console_error(struct console *console, const char *message);
+
+/* Sends what the answer has so far and then `more`, which becomes empty. */
+void console_send(struct console *console, struct buf *more);
+
+/* The columns that its answers have besides PgBouncer's; enum column_group. */
+unsigned console_groups(const struct console *console);
 
 /* In commands.c: carries out console->command, at once or later. */
 void command_run(struct console *console, const char *text);

@@ -24,7 +24,6 @@ static void gather_free(struct gather *gather) {
     list_remove(&gather->admin->gathers, &gather->link);
     for (unsigned i = 0; i < gather->count; i++) {
         census_release(&gather->parts[i].census);
-        buf_release(&gather->parts[i].rows.out);
     }
     memory_free(gather);
 }

@@ -10,7 +10,6 @@
 #define WEIR_ADMIN_GATHER_H
 
 #include "census.h"
-#include "rows.h"
 
 struct gather;
 
@@ -21,7 +20,6 @@ struct gather_part {
     const struct admin_worker *worker;
     unsigned index;
     struct census census;
-    struct rows rows;
     uint32_t found;
 };
 

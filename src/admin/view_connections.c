@@ -1,9 +1,11 @@
 /*
- * SHOW CLIENTS and SHOW SERVERS: each worker writes the rows of its own connections, on its own
- * thread. `ptr` and `link` are made from the numbers of connections, as in the log; addresses of
- * memory are nobody's business.
+ * SHOW CLIENTS, SERVERS, SOCKETS, ACTIVE_SOCKETS and FDS: each worker writes the rows of its own
+ * connections, on its own thread. `ptr` and `link` are made from the numbers of connections, as in
+ * the log; addresses of memory are nobody's business.
  */
 #include "views.h"
+
+#include "client/relay.h"
 
 static void write_ptr(struct rows *rows, uint32_t id) {
     struct buf text = {0};
@@ -12,31 +14,52 @@ static void write_ptr(struct rows *rows, uint32_t id) {
     buf_release(&text);
 }
 
-/* Address and port of both ends; true for a Unix socket, whose port is the one that names it. */
-static bool write_addresses(struct rows *rows, const struct stream *stream, unsigned unix_port,
-                            const char *host) {
-    char peer[ENDPOINT_TEXT_SIZE] = "", local[ENDPOINT_TEXT_SIZE] = "";
-    unsigned peer_port = unix_port, local_port = 0;
-    if (stream_is_open(stream)) {
-        int fd = stream_descriptor(stream);
-        endpoint_describe(fd, true, peer, &peer_port);
-        endpoint_describe(fd, false, local, &local_port);
-    }
-    bool is_unix = strcmp(peer, "unix") == 0;
-    if (is_unix) peer_port = local_port = unix_port;
-    rows_text(rows, peer[0] != '\0' ? peer : host);
-    rows_number(rows, peer_port);
-    rows_text(rows, local);
-    rows_number(rows, local_port);
-    return is_unix;
+/* The state's name in SHOW SOCKETS. */
+static void write_socket_state(struct rows *rows, const char *prefix, const char *state) {
+    struct buf text = {0};
+    buf_append_format(&text, "%s%s", prefix, state);
+    rows_text(rows, buf_text(&text));
+    buf_release(&text);
 }
 
-static int application_name_index(const struct pool_set *set) {
-    return parameters_index(set, bytes_of_text("application_name"));
+/* A connection's two ends; those of a Unix socket have the port that names it. */
+struct ends {
+    char peer[ENDPOINT_TEXT_SIZE];
+    char local[ENDPOINT_TEXT_SIZE];
+    unsigned peer_port;
+    unsigned local_port;
+    bool is_unix;
+};
+
+static struct ends ends_of(const struct stream *stream, unsigned unix_port) {
+    struct ends ends = {.peer_port = unix_port};
+    if (stream_is_open(stream)) {
+        int fd = stream_descriptor(stream);
+        endpoint_describe(fd, true, ends.peer, &ends.peer_port);
+        endpoint_describe(fd, false, ends.local, &ends.local_port);
+    }
+    ends.is_unix = strcmp(ends.peer, "unix") == 0;
+    if (ends.is_unix) ends.peer_port = ends.local_port = unix_port;
+    return ends;
+}
+
+static void write_ends(struct rows *rows, const struct ends *ends, const char *host) {
+    rows_text(rows, ends->peer[0] != '\0' ? ends->peer : host);
+    rows_number(rows, ends->peer_port);
+    rows_text(rows, ends->local);
+    rows_number(rows, ends->local_port);
 }
 
 static void write_application_name(struct rows *rows, struct text *const *values, int index) {
     rows_text(rows, index < 0 || values[index] == NULL ? "" : values[index]->at);
+}
+
+/* The seven positions of PgBouncer's buffers, of which two mean something here: bytes that came
+ * and are not handled yet, and bytes that the socket did not take yet. */
+static void write_buffers(struct rows *rows, size_t unread, size_t unsent) {
+    for (unsigned i = 0; i < 5; i++) rows_number(rows, 0);
+    rows_number(rows, unread);
+    rows_number(rows, unsent);
 }
 
 /* ---- clients */
@@ -57,19 +80,20 @@ static const char *client_node(const struct client *client) {
     return cluster_node_const(server->node->cluster, server->host)->name;
 }
 
-static void write_client(struct gather_part *part, const struct client *client, int name_index) {
-    struct rows *rows = &part->rows;
-    const struct pool_set *set = part->worker->pools;
-    const struct server *server = client->borrower.server;
-    uint64_t now_us = loop_now_us(part->worker->loop);
-    uint64_t since_us = is_waiting(client) ? client->borrower.since_us : 0;
-    rows_begin(rows);
-    rows_text(rows, "C");
+static void write_client_name(struct rows *rows, const struct client *client) {
     rows_text(rows, client->user == NULL ? "(nouser)" : client->user->at);
     rows_text(rows, client->database == NULL ? "(nodb)" : client->database->at);
-    rows_text(rows, "none");
-    rows_text(rows, client->state == CLIENT_CONSOLE ? "idle" : client_state_text(client));
-    bool is_unix = write_addresses(rows, &client->stream, (unsigned)set->config->listen_port, "");
+}
+
+/* From `addr` to `id`. */
+static void write_client_facts(const struct walk_place *place, const struct client *client) {
+    struct rows *rows = place->rows;
+    const struct server *server = client->borrower.server;
+    unsigned unix_port = (unsigned)place->worker->pools->config->listen_port;
+    struct ends ends = ends_of(&client->stream, unix_port);
+    uint64_t now_us = loop_now_us(place->worker->loop);
+    uint64_t since_us = is_waiting(client) ? client->borrower.since_us : 0;
+    write_ends(rows, &ends, "");
     rows_time(rows, client->connected_wall_us);
     rows_time(rows,
               client->request_wall_us != 0 ? client->request_wall_us : client->connected_wall_us);
@@ -77,45 +101,74 @@ static void write_client(struct gather_part *part, const struct client *client, 
     rows_number(rows, 0);
     write_ptr(rows, client->id);
     write_ptr(rows, server == NULL ? 0 : server->id);
-    rows_number(rows, is_unix ? (uint64_t)unix_peer_pid(&client->stream) : 0);
+    rows_number(rows, ends.is_unix ? (uint64_t)unix_peer_pid(&client->stream) : 0);
     rows_text(rows, "");
-    write_application_name(rows, client->parameters.values, name_index);
+    write_application_name(rows, client->parameters.values, place->name_index);
     rows_number(rows, client->names.map.count);
     rows_number(rows, client->id);
-    rows_text(rows, client_node(client));
-    rows_number(rows, part->index);
-    rows_text(rows, client->sticky == NULL ? "" : client->sticky->at);
+}
+
+static void write_client_own(const struct walk_place *place, const struct client *client) {
+    rows_text(place->rows, client_node(client));
+    rows_number(place->rows, place->index);
+    rows_text(place->rows, client->sticky == NULL ? "" : client->sticky->at);
+}
+
+void view_client(const struct walk_place *place, const struct client *client) {
+    struct rows *rows = place->rows;
+    if (client->state < CLIENT_WELCOME) return;
+    rows_begin(rows);
+    rows_text(rows, "C");
+    write_client_name(rows, client);
+    rows_text(rows, "none");
+    rows_text(rows, client_state_text(client));
+    write_client_facts(place, client);
+    write_client_own(place, client);
     rows_end(rows);
 }
 
-void view_clients(struct gather_part *part) {
-    int name_index = application_name_index(part->worker->pools);
-    for (unsigned state = CLIENT_WELCOME; state < CLIENT_CLOSED; state++) {
-        LIST_EACH (&part->worker->clients->clients[state], l) {
-            write_client(part, LIST_OWNER(l, struct client, link), name_index);
-        }
-    }
+void view_client_socket(const struct walk_place *place, const struct client *client) {
+    struct rows *rows = place->rows;
+    const char *state = client_state_text(client);
+    rows_begin(rows);
+    rows_text(rows, "C");
+    write_client_name(rows, client);
+    rows_text(rows, "none");
+    write_socket_state(rows, "cl_", strcmp(state, "idle") == 0 ? "active" : state);
+    write_client_facts(place, client);
+    write_buffers(rows, buf_length(&client->kept), stream_queued(&client->stream));
+    write_client_own(place, client);
+    rows_end(rows);
+}
+
+void view_client_socket_active(const struct walk_place *place, const struct client *client) {
+    if (buf_length(&client->kept) > 0) view_client_socket(place, client);
 }
 
 /* ---- servers */
 
-/* All who borrow are clients. */
+static void write_server_name(struct rows *rows, const struct server *server) {
+    rows_text(rows, server->pool->user);
+    rows_text(rows, server->pool->database->name);
+}
+
+/* 0 where the borrower is not a client. */
 static uint32_t borrower_id(const struct server *server) {
-    if (server->borrower == NULL) return 0;
+    if (server->borrower == NULL || server->borrower->ops != &relay_borrower_ops) return 0;
     return LIST_OWNER(server->borrower, struct client, borrower)->id;
 }
 
-static void write_server(struct gather_part *part, const struct server *server, int name_index) {
-    struct rows *rows = &part->rows;
-    const struct node *node = cluster_node_const(server->node->cluster, server->host);
+static const struct node *server_place(const struct server *server) {
+    return cluster_node_const(server->node->cluster, server->host);
+}
+
+/* From `addr` to `id`. */
+static void write_server_facts(const struct walk_place *place, const struct server *server) {
+    struct rows *rows = place->rows;
+    const struct node *node = server_place(server);
     const struct server_memory *memory = server->memory;
-    rows_begin(rows);
-    rows_text(rows, "S");
-    rows_text(rows, server->pool->user);
-    rows_text(rows, server->pool->database->name);
-    rows_text(rows, "none");
-    rows_text(rows, server_state_text(server));
-    (void)write_addresses(rows, &server->stream, node->port, node->host);
+    struct ends ends = ends_of(&server->stream, node->port);
+    write_ends(rows, &ends, node->host);
     rows_time(rows, server->connected_wall_us);
     rows_time(rows,
               server->request_wall_us != 0 ? server->request_wall_us : server->connected_wall_us);
@@ -125,31 +178,89 @@ static void write_server(struct gather_part *part, const struct server *server, 
     write_ptr(rows, borrower_id(server));
     rows_number(rows, server->backend_pid);
     rows_text(rows, "");
-    write_application_name(rows, server->parameters, name_index);
+    write_application_name(rows, server->parameters, place->name_index);
     rows_number(rows, memory == NULL ? 0 : memory->lru.count);
     rows_number(rows, server->id);
-    rows_text(rows, node->name);
-    rows_number(rows, part->index);
+}
+
+void view_server(const struct walk_place *place, const struct server *server) {
+    struct rows *rows = place->rows;
+    rows_begin(rows);
+    rows_text(rows, "S");
+    write_server_name(rows, server);
+    rows_text(rows, "none");
+    rows_text(rows, server_state_text(server));
+    write_server_facts(place, server);
+    rows_text(rows, server_place(server)->name);
+    rows_number(rows, place->index);
     rows_end(rows);
 }
 
-static void write_node_servers(struct gather_part *part, const struct pool_node *node,
-                               int name_index) {
-    for (unsigned state = 0; state < SERVER_CLOSED; state++) {
-        LIST_EACH (&node->servers[state], l) {
-            write_server(part, LIST_OWNER(l, struct server, link), name_index);
-        }
-    }
+void view_server_socket(const struct walk_place *place, const struct server *server) {
+    struct rows *rows = place->rows;
+    const char *state = server_state_text(server);
+    rows_begin(rows);
+    rows_text(rows, "S");
+    write_server_name(rows, server);
+    rows_text(rows, "none");
+    write_socket_state(rows, "sv_", strcmp(state, "new") == 0 ? "login" : state);
+    write_server_facts(place, server);
+    write_buffers(rows, buf_length(&server->gather), stream_queued(&server->stream));
+    rows_text(rows, server_place(server)->name);
+    rows_number(rows, place->index);
+    rows_text(rows, "");
+    rows_end(rows);
 }
 
-void view_servers(struct gather_part *part) {
-    int name_index = application_name_index(part->worker->pools);
-    LIST_EACH (&part->worker->pools->all, l) {
-        const struct pool *pool = LIST_OWNER(l, struct pool, link);
-        for (size_t i = 0; i < pool->nodes_count; i++)
-            write_node_servers(part, pool->nodes[i], name_index);
-        LIST_EACH (&pool->old_nodes, old) {
-            write_node_servers(part, LIST_OWNER(old, struct pool_node, old), name_index);
-        }
-    }
+void view_server_socket_active(const struct walk_place *place, const struct server *server) {
+    if (buf_length(&server->gather) > 0) view_server_socket(place, server);
+}
+
+/* ---- descriptors */
+
+/* From `cancel` to the end. Nothing here is meant for another process: connections are handed over
+ * in another way, and no secret is shown. */
+static void write_fd_rest(struct rows *rows, uint32_t link, struct text *const *values) {
+    static const enum pool_tracked tracked[] = {TRACKED_CLIENT_ENCODING,
+                                                TRACKED_STANDARD_CONFORMING_STRINGS,
+                                                TRACKED_DATESTYLE, TRACKED_TIMEZONE};
+    rows_number(rows, 0);
+    rows_number(rows, link);
+    for (size_t i = 0; i < COUNT(tracked); i++)
+        rows_text(rows, values[tracked[i]] == NULL ? NULL : values[tracked[i]]->at);
+    for (unsigned i = 0; i < 3; i++) rows_null(rows);
+}
+
+static void write_fd_head(struct rows *rows, const struct stream *stream, const char *task) {
+    rows_begin(rows);
+    rows_number(rows, (uint64_t)stream_descriptor(stream));
+    rows_text(rows, task);
+}
+
+static void write_fd_peer(struct rows *rows, const struct stream *stream, unsigned unix_port) {
+    struct ends ends = ends_of(stream, unix_port);
+    rows_text(rows, ends.peer);
+    rows_number(rows, ends.peer_port);
+}
+
+void view_client_fd(const struct walk_place *place, const struct client *client) {
+    struct rows *rows = place->rows;
+    bool is_in = client->state >= CLIENT_IDLE && client->state != CLIENT_CONSOLE;
+    if (!is_in || !stream_is_open(&client->stream)) return;
+    const struct server *server = client->borrower.server;
+    write_fd_head(rows, &client->stream, "client");
+    write_client_name(rows, client);
+    write_fd_peer(rows, &client->stream, (unsigned)place->worker->pools->config->listen_port);
+    write_fd_rest(rows, server == NULL ? 0 : server->id, client->parameters.values);
+    rows_end(rows);
+}
+
+void view_server_fd(const struct walk_place *place, const struct server *server) {
+    struct rows *rows = place->rows;
+    if (!stream_is_open(&server->stream)) return;
+    write_fd_head(rows, &server->stream, "server");
+    write_server_name(rows, server);
+    write_fd_peer(rows, &server->stream, server_place(server)->port);
+    write_fd_rest(rows, server->borrower == NULL ? 0 : server->id, server->parameters);
+    rows_end(rows);
 }

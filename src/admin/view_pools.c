@@ -155,6 +155,7 @@ static void write_console_database(struct rows *rows, const struct config *confi
     rows_number(rows, counts.clients);
     rows_number(rows, 0);
     rows_number(rows, 0);
+    rows_number(rows, 0);
 }
 
 static void write_database(struct rows *rows, const struct config *config,
@@ -175,6 +176,7 @@ static void write_database(struct rows *rows, const struct config *config,
     rows_number(rows, 0);
     rows_number(rows, counts.clients);
     rows_number(rows, row->database != NULL && atomic_load(&row->database->is_paused));
+    rows_number(rows, row->database != NULL && atomic_load(&row->database->is_disabled));
     rows_number(rows, 0);
 }
 
@@ -206,27 +208,39 @@ struct user_row {
     char name[];
 };
 
-static struct user_row *user_row_of(struct map *users, const char *name) {
-    struct map_node *node = map_find(users, bytes_of_text(name));
+static struct user_row *user_row_of(struct map *users, struct bytes name) {
+    struct map_node *node = map_find(users, name);
     if (node != NULL) return MAP_OWNER(node, struct user_row, node);
-    size_t len = strlen(name);
-    struct user_row *row = memory_new(sizeof *row + len + 1);
-    memcpy(row->name, name, len);
-    map_add(users, &row->node, bytes_of(row->name, len));
+    struct user_row *row = memory_new(sizeof *row + name.len + 1);
+    memcpy(row->name, name.at, name.len);
+    map_add(users, &row->node, bytes_of(row->name, name.len));
     return row;
 }
 
-/* The users of [users], and those who have pools. */
+/* The users of auth_file and of [users], and those who have pools. */
 static void collect_users(const struct view_context *context, struct map *users) {
     const struct config *config = context->admin->config;
+    const struct users *known = context->admin->workers[0].pools->users;
+    const struct user *user = users_next(known, NULL);
+    for (; user != NULL; user = users_next(known, user)) (void)user_row_of(users, user->name);
     for (size_t i = 0; i < config->entries[SETTING_SCOPE_USER].count; i++)
-        (void)user_row_of(users, config_user_at(config, i)->entry.name);
+        (void)user_row_of(users, bytes_of_text(config_user_at(config, i)->entry.name));
     for (size_t i = 0; i < context->census->count; i++) {
         const struct census_pool *pool = context->census->pools[i];
-        struct user_row *row = user_row_of(users, pool->user);
+        struct user_row *row = user_row_of(users, bytes_of_text(pool->user));
         row->servers += census_sum(pool->servers);
         for (unsigned c = 0; c < CENSUS_CLIENT_COUNT; c++) row->clients += pool->clients[c];
     }
+}
+
+static struct user_row **user_rows(const struct view_context *context, size_t *count);
+
+size_t view_users_count(const struct view_context *context) {
+    size_t count;
+    struct user_row **rows = user_rows(context, &count);
+    for (size_t i = 0; i < count; i++) memory_free(rows[i]);
+    memory_free((void *)rows);
+    return count;
 }
 
 /* A size in nine columns, or nothing where it is not set. */
@@ -256,16 +270,22 @@ static int compare_users(const void *a, const void *b) {
     return strcmp((*(struct user_row *const *)a)->name, (*(struct user_row *const *)b)->name);
 }
 
-void view_users(const struct view_context *context) {
+static struct user_row **user_rows(const struct view_context *context, size_t *count) {
     struct map users = {0};
     collect_users(context, &users);
     struct user_row **rows = memory_new((users.count + 1) * sizeof *rows);
-    size_t count = 0;
+    *count = 0;
     struct map_node *node = map_next(&users, NULL);
     for (; node != NULL; node = map_next(&users, node))
-        rows[count++] = MAP_OWNER(node, struct user_row, node);
+        rows[(*count)++] = MAP_OWNER(node, struct user_row, node);
     map_release(&users);
-    qsort(rows, count, sizeof *rows, compare_users);
+    qsort(rows, *count, sizeof *rows, compare_users);
+    return rows;
+}
+
+void view_users(const struct view_context *context) {
+    size_t count;
+    struct user_row **rows = user_rows(context, &count);
     for (size_t i = 0; i < count; i++) {
         write_user(context, rows[i]);
         memory_free(rows[i]);

@@ -6,7 +6,7 @@
 
 #include "core/memory.h"
 
-const struct column view_route_columns[4] = {
+static const struct column columns[] = {
     {"database", COLUMN_TEXT},
     {"target", COLUMN_TEXT},
     {"node", COLUMN_TEXT},
@@ -74,7 +74,7 @@ static void write_route(struct admin *admin, struct database *database, struct b
 }
 
 bool view_route(struct admin *admin, const char *name, struct bytes sql, struct rows *rows) {
-    rows->columns = COUNT(view_route_columns);
+    rows_init(rows, columns, COUNT(columns), 0);
     if (name != NULL) {
         struct database *database =
             databases_get(admin->databases, admin->config, bytes_of_text(name));

@@ -43,7 +43,10 @@ static size_t sum_database(const struct census *census, size_t index, struct sta
     return index;
 }
 
-static void write_all(const struct view_context *context, bool has_totals, bool has_averages) {
+/* The groups of counters that a view has. */
+enum { TOTALS = 1, AVERAGES = 2, OLD = 4 };
+
+static void write_all(const struct view_context *context, unsigned groups) {
     struct stats_values sum;
     for (size_t i = 0; i < context->census->count;) {
         const char *name = context->census->pools[i]->database_name;
@@ -51,22 +54,23 @@ static void write_all(const struct view_context *context, bool has_totals, bool 
         struct stats_values average = averages_get(&context->admin->averages, name);
         rows_begin(context->rows);
         rows_text(context->rows, name);
-        if (has_totals) write_counters(context->rows, &sum);
-        if (has_averages) write_counters(context->rows, &average);
+        if (groups & TOTALS) write_counters(context->rows, &sum);
+        if (groups & AVERAGES) write_counters(context->rows, &average);
+        if (groups & OLD) rows_number(context->rows, sum.queries);
         rows_end(context->rows);
     }
 }
 
 void view_stats(const struct view_context *context) {
-    write_all(context, true, true);
+    write_all(context, TOTALS | AVERAGES | OLD);
 }
 
 void view_stats_totals(const struct view_context *context) {
-    write_all(context, true, false);
+    write_all(context, TOTALS);
 }
 
 void view_stats_averages(const struct view_context *context) {
-    write_all(context, false, true);
+    write_all(context, AVERAGES);
 }
 
 static void write_named(struct rows *rows, const char *prefix, const struct stats_values *values) {

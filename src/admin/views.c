@@ -1,40 +1,69 @@
 /*
  * The table of views, and the small ones among them; see views.h. Columns, their types and their
  * order are PgBouncer's: exporters read by name, scripts by position. What is Weir's own stands in
- * views of its own, or behind PgBouncer's columns.
+ * views of its own, or behind PgBouncer's columns where the console is called weir.
  */
 #include "views.h"
 
 #include "core/clock.h"
 #include "core/memory.h"
 
+/* What CLIENTS, SERVERS and SOCKETS have in common. */
+#define CONNECTION_COLUMNS                                                                         \
+    {"type", COLUMN_TEXT}, {"user", COLUMN_TEXT}, {"database", COLUMN_TEXT},                       \
+        {"replication", COLUMN_TEXT}, {"state", COLUMN_TEXT}, {"addr", COLUMN_TEXT},               \
+        {"port", COLUMN_INT4}, {"local_addr", COLUMN_TEXT}, {"local_port", COLUMN_INT4},           \
+        {"connect_time", COLUMN_TEXT}, {"request_time", COLUMN_TEXT}, {"wait", COLUMN_INT4},       \
+        {"wait_us", COLUMN_INT4}, {"close_needed", COLUMN_INT4}, {"ptr", COLUMN_TEXT},             \
+        {"link", COLUMN_TEXT}, {"remote_pid", COLUMN_INT4}, {"tls", COLUMN_TEXT},                  \
+        {"application_name", COLUMN_TEXT}, {"prepared_statements", COLUMN_INT4}, {                 \
+        "id", COLUMN_INT4                                                                          \
+    }
+
 static const struct column clients_columns[] = {
-    {"type", COLUMN_TEXT},
+    CONNECTION_COLUMNS,
+    {"node", COLUMN_TEXT | COLUMN_OWN},
+    {"worker", COLUMN_INT4 | COLUMN_OWN},
+    {"route", COLUMN_TEXT | COLUMN_OWN},
+};
+
+static const struct column servers_columns[] = {
+    CONNECTION_COLUMNS,
+    {"node", COLUMN_TEXT | COLUMN_OWN},
+    {"worker", COLUMN_INT4 | COLUMN_OWN},
+};
+
+static const struct column sockets_columns[] = {
+    CONNECTION_COLUMNS,
+    {"recv_pos", COLUMN_INT4},
+    {"pkt_pos", COLUMN_INT4},
+    {"pkt_remain", COLUMN_INT4},
+    {"send_pos", COLUMN_INT4},
+    {"send_remain", COLUMN_INT4},
+    {"pkt_avail", COLUMN_INT4},
+    {"send_avail", COLUMN_INT4},
+    {"node", COLUMN_TEXT | COLUMN_OWN},
+    {"worker", COLUMN_INT4 | COLUMN_OWN},
+    {"route", COLUMN_TEXT | COLUMN_OWN},
+};
+
+static const struct column fds_columns[] = {
+    {"fd", COLUMN_INT4},
+    {"task", COLUMN_TEXT},
     {"user", COLUMN_TEXT},
     {"database", COLUMN_TEXT},
-    {"replication", COLUMN_TEXT},
-    {"state", COLUMN_TEXT},
     {"addr", COLUMN_TEXT},
     {"port", COLUMN_INT4},
-    {"local_addr", COLUMN_TEXT},
-    {"local_port", COLUMN_INT4},
-    {"connect_time", COLUMN_TEXT},
-    {"request_time", COLUMN_TEXT},
-    {"wait", COLUMN_INT4},
-    {"wait_us", COLUMN_INT4},
-    {"close_needed", COLUMN_INT4},
-    {"ptr", COLUMN_TEXT},
-    {"link", COLUMN_TEXT},
-    {"remote_pid", COLUMN_INT4},
-    {"tls", COLUMN_TEXT},
-    {"application_name", COLUMN_TEXT},
-    {"prepared_statements", COLUMN_INT4},
-    {"id", COLUMN_INT4},
-    {"node", COLUMN_TEXT}, /* from here on Weir's own */
-    {"worker", COLUMN_INT4},
-    {"route", COLUMN_TEXT},
+    {"cancel", COLUMN_INT8},
+    {"link", COLUMN_INT4},
+    {"client_encoding", COLUMN_TEXT},
+    {"std_strings", COLUMN_TEXT},
+    {"datestyle", COLUMN_TEXT},
+    {"timezone", COLUMN_TEXT},
+    {"password", COLUMN_TEXT},
+    {"scram_client_key", COLUMN_BYTEA},
+    {"scram_server_key", COLUMN_BYTEA},
 };
-#define SERVERS_COLUMNS (COUNT(clients_columns) - 1) /* the same without `route` */
 
 static const struct column pools_columns[] = {
     {"database", COLUMN_TEXT},
@@ -93,6 +122,7 @@ static const struct column databases_columns[] = {
     {"current_client_connections", COLUMN_INT4},
     {"paused", COLUMN_INT4},
     {"disabled", COLUMN_INT4},
+    {"reserve_pool", COLUMN_INT4 | COLUMN_OLD},
 };
 
 static const struct column users_columns[] = {
@@ -140,6 +170,7 @@ static const struct column stats_columns[] = {
     {"avg_server_parse_count", COLUMN_NUMERIC},
     {"avg_bind_count", COLUMN_NUMERIC},
     {"avg_client_login_count", COLUMN_NUMERIC},
+    {"total_requests", COLUMN_NUMERIC | COLUMN_OLD},
 };
 
 static const struct column stats_totals_columns[] = {
@@ -186,6 +217,38 @@ static const struct column config_columns[] = {
     {"changeable", COLUMN_TEXT},
 };
 
+static const struct column peers_columns[] = {
+    {"peer_id", COLUMN_INT4},
+    {"host", COLUMN_TEXT},
+    {"port", COLUMN_INT4},
+    {"pool_size", COLUMN_INT4},
+};
+
+static const struct column peer_pools_columns[] = {
+    {"peer_id", COLUMN_INT4},
+    {"cl_active_cancel_req", COLUMN_INT4},
+    {"cl_waiting_cancel_req", COLUMN_INT4},
+    {"sv_active_cancel", COLUMN_INT4},
+    {"sv_login", COLUMN_INT4},
+};
+
+static const struct column mem_columns[] = {
+    {"name", COLUMN_TEXT}, {"size", COLUMN_INT4},     {"used", COLUMN_INT4},
+    {"free", COLUMN_INT4}, {"memtotal", COLUMN_INT4},
+};
+
+static const struct column dns_hosts_columns[] = {
+    {"hostname", COLUMN_TEXT},
+    {"ttl", COLUMN_INT8},
+    {"addrs", COLUMN_TEXT},
+};
+
+static const struct column dns_zones_columns[] = {
+    {"zonename", COLUMN_TEXT},
+    {"serial", COLUMN_INT8},
+    {"count", COLUMN_INT4},
+};
+
 static const struct column alerts_columns[] = {
     {"name", COLUMN_TEXT},      {"scope", COLUMN_TEXT}, {"value", COLUMN_INT4},
     {"threshold", COLUMN_INT4}, {"since", COLUMN_TEXT}, {"for_s", COLUMN_INT4},
@@ -229,52 +292,17 @@ static void text_pair(struct rows *rows, const char *key, const char *value) {
     rows_end(rows);
 }
 
-static void number_pair(struct rows *rows, const char *key, uint64_t value) {
-    rows_begin(rows);
-    rows_text(rows, key);
-    rows_number(rows, value);
-    rows_end(rows);
-}
-
 static void view_state(const struct view_context *context) {
     bool is_paused = context->admin->workers[0].pools->is_paused;
     text_pair(context->rows, "active", is_paused ? "no" : "yes");
     text_pair(context->rows, "paused", is_paused ? "yes" : "no");
     text_pair(context->rows, "suspended", "no");
-    text_pair(context->rows, "weir_version", WEIR_VERSION);
 }
 
 static void view_version(const struct view_context *context) {
     rows_begin(context->rows);
     rows_text(context->rows, "PgBouncer 1.25.2");
     rows_end(context->rows);
-}
-
-static void view_lists(const struct view_context *context) {
-    const struct census *census = context->census;
-    uint64_t used = 0, in_login = census->clients[CLIENT_STARTUP] + census->clients[CLIENT_LOGIN];
-    for (unsigned i = CLIENT_WELCOME; i < CLIENT_CLOSED; i++) used += census->clients[i];
-    const struct {
-        const char *name;
-        uint64_t items;
-    } lists[] = {
-        {"databases", view_databases_count(context->admin)},
-        {"users", users_count(context->admin->workers[0].pools->users) + 1},
-        {"peers", 0},
-        {"pools", census->count},
-        {"peer_pools", 0},
-        {"free_clients", 0},
-        {"used_clients", used},
-        {"login_clients", in_login},
-        {"free_servers", 0},
-        {"used_servers", census->servers},
-        {"dns_names", 0},
-        {"dns_zones", 0},
-        {"dns_queries", 0},
-        {"dns_pending", 0},
-    };
-    for (size_t i = 0; i < COUNT(lists); i++)
-        number_pair(context->rows, lists[i].name, lists[i].items);
 }
 
 static void view_alerts(const struct view_context *context) {
@@ -295,25 +323,38 @@ static void view_alerts(const struct view_context *context) {
     memory_free((void *)alerts);
 }
 
-#define COLUMNS(columns) columns, COUNT(columns)
+#define COLUMNS(columns)     columns, COUNT(columns)
+#define BY_WORKER_0(write)   VIEW_OWN, write, NULL, NULL, false
+#define BY_CENSUS(write)     VIEW_CENSUS, write, NULL, NULL, false
+#define BY_WALK(one, other)  VIEW_WALK, NULL, one, other, false
+#define BY_ADMIN(one, other) VIEW_WALK, NULL, one, other, true
 
 static const struct view views[] = {
-    {"ALERTS", COLUMNS(alerts_columns), VIEW_OWN, view_alerts, NULL},
-    {"CLIENTS", COLUMNS(clients_columns), VIEW_WORKERS, NULL, view_clients},
-    {"CONFIG", COLUMNS(config_columns), VIEW_OWN, view_config, NULL},
-    {"DATABASES", COLUMNS(databases_columns), VIEW_CENSUS, view_databases, NULL},
-    {"LISTS", COLUMNS(lists_columns), VIEW_CENSUS, view_lists, NULL},
-    {"NODES", COLUMNS(nodes_columns), VIEW_CENSUS, view_nodes, NULL},
-    {"NODE_POOLS", COLUMNS(node_pools_columns), VIEW_CENSUS, view_node_pools, NULL},
-    {"POOLS", COLUMNS(pools_columns), VIEW_CENSUS, view_pools, NULL},
-    {"SERVERS", clients_columns, SERVERS_COLUMNS, VIEW_WORKERS, NULL, view_servers},
-    {"STATE", COLUMNS(state_columns), VIEW_OWN, view_state, NULL},
-    {"STATS", COLUMNS(stats_columns), VIEW_CENSUS, view_stats, NULL},
-    {"STATS_AVERAGES", COLUMNS(stats_averages_columns), VIEW_CENSUS, view_stats_averages, NULL},
-    {"STATS_TOTALS", COLUMNS(stats_totals_columns), VIEW_CENSUS, view_stats_totals, NULL},
-    {"TOTALS", COLUMNS(totals_columns), VIEW_CENSUS, view_totals, NULL},
-    {"USERS", COLUMNS(users_columns), VIEW_CENSUS, view_users, NULL},
-    {"VERSION", COLUMNS(version_columns), VIEW_OWN, view_version, NULL},
+    {"ACTIVE_SOCKETS", COLUMNS(sockets_columns),
+     BY_WALK(view_client_socket_active, view_server_socket_active)},
+    {"ALERTS", COLUMNS(alerts_columns), BY_WORKER_0(view_alerts)},
+    {"CLIENTS", COLUMNS(clients_columns), BY_WALK(view_client, NULL)},
+    {"CONFIG", COLUMNS(config_columns), BY_WORKER_0(view_config)},
+    {"DATABASES", COLUMNS(databases_columns), BY_CENSUS(view_databases)},
+    {"DNS_HOSTS", COLUMNS(dns_hosts_columns), BY_WORKER_0(view_none)},
+    {"DNS_ZONES", COLUMNS(dns_zones_columns), BY_WORKER_0(view_none)},
+    {"FDS", COLUMNS(fds_columns), BY_ADMIN(view_client_fd, view_server_fd)},
+    {"LISTS", COLUMNS(lists_columns), BY_CENSUS(view_lists)},
+    {"MEM", COLUMNS(mem_columns), BY_CENSUS(view_memory)},
+    {"NODES", COLUMNS(nodes_columns), BY_CENSUS(view_nodes)},
+    {"NODE_POOLS", COLUMNS(node_pools_columns), BY_CENSUS(view_node_pools)},
+    {"PEERS", COLUMNS(peers_columns), BY_WORKER_0(view_none)},
+    {"PEER_POOLS", COLUMNS(peer_pools_columns), BY_WORKER_0(view_none)},
+    {"POOLS", COLUMNS(pools_columns), BY_CENSUS(view_pools)},
+    {"SERVERS", COLUMNS(servers_columns), BY_WALK(NULL, view_server)},
+    {"SOCKETS", COLUMNS(sockets_columns), BY_WALK(view_client_socket, view_server_socket)},
+    {"STATE", COLUMNS(state_columns), BY_WORKER_0(view_state)},
+    {"STATS", COLUMNS(stats_columns), BY_CENSUS(view_stats)},
+    {"STATS_AVERAGES", COLUMNS(stats_averages_columns), BY_CENSUS(view_stats_averages)},
+    {"STATS_TOTALS", COLUMNS(stats_totals_columns), BY_CENSUS(view_stats_totals)},
+    {"TOTALS", COLUMNS(totals_columns), BY_CENSUS(view_totals)},
+    {"USERS", COLUMNS(users_columns), BY_CENSUS(view_users)},
+    {"VERSION", COLUMNS(version_columns), BY_WORKER_0(view_version)},
 };
 
 const struct view *view_find(const char *name) {

@@ -7,12 +7,13 @@
 
 #include "admin_state.h"
 #include "gather.h"
+#include "rows.h"
 
 /* Where rows come from. */
 enum view_source {
     VIEW_OWN,    /* worker 0 knows */
     VIEW_CENSUS, /* from the census of all workers, added up */
-    VIEW_WORKERS /* each worker writes its own; one after the other they are the answer */
+    VIEW_WALK    /* each worker writes the rows of its own connections; see walk.h */
 };
 
 struct view_context {
@@ -21,13 +22,26 @@ struct view_context {
     struct rows *rows;
 };
 
+/* Where the row of a connection goes, and what all of a worker's rows have in common. */
+struct walk_place {
+    struct rows *rows;
+    const struct admin_worker *worker;
+    unsigned index;
+    int name_index; /* of application_name among the tracked parameters */
+};
+
+typedef void view_client_fn(const struct walk_place *place, const struct client *client);
+typedef void view_server_fn(const struct walk_place *place, const struct server *server);
+
 struct view {
     const char *name;
     const struct column *columns;
     unsigned columns_count;
     enum view_source source;
     void (*write)(const struct view_context *context); /* VIEW_OWN, VIEW_CENSUS; worker 0 */
-    void (*write_part)(struct gather_part *part);      /* VIEW_WORKERS; on the worker */
+    view_client_fn *write_client; /* VIEW_WALK; on the worker, one row or none; may be NULL */
+    view_server_fn *write_server;
+    bool is_admin_only;
 };
 
 /* The view of that name in any case, or NULL. */
@@ -44,8 +58,9 @@ void view_databases(const struct view_context *context);
 void view_users(const struct view_context *context);
 void view_nodes(const struct view_context *context);
 
-/* How many rows SHOW DATABASES has. */
+/* How many rows SHOW DATABASES and SHOW USERS have. */
 size_t view_databases_count(struct admin *admin);
+size_t view_users_count(const struct view_context *context);
 
 /* In view_stats.c */
 void view_stats(const struct view_context *context);
@@ -54,14 +69,17 @@ void view_stats_averages(const struct view_context *context);
 void view_totals(const struct view_context *context);
 
 /* In view_connections.c */
-void view_clients(struct gather_part *part);
-void view_servers(struct gather_part *part);
+view_client_fn view_client, view_client_socket, view_client_socket_active, view_client_fd;
+view_server_fn view_server, view_server_socket, view_server_socket_active, view_server_fd;
 
-/* In view_route.c: where SQL would run in one database (NULL: in each that is listed). The columns
- * are those of a view, and the rows go into `rows`, whose columns are set here. False if there is
- * no such database. */
+/* In view_counts.c */
+void view_lists(const struct view_context *context);
+void view_memory(const struct view_context *context);
+void view_none(const struct view_context *context); /* of what this version never has */
+
+/* In view_route.c: where SQL would run in one database (NULL: in each that is listed). The rows
+ * go into `rows`, which is set up here. False if there is no such database. */
 bool view_route(struct admin *admin, const char *database, struct bytes sql, struct rows *rows);
-extern const struct column view_route_columns[4];
 
 /* What a pool_mode is called. */
 const char *pool_mode_text(enum pool_mode mode);

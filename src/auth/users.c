@@ -245,6 +245,11 @@ size_t users_count(const struct users *users) {
     return users->map.count;
 }
 
+const struct user *users_next(const struct users *users, const struct user *user) {
+    const struct map_node *node = map_next(&users->map, user == NULL ? NULL : &user->node);
+    return node == NULL ? NULL : MAP_OWNER(node, struct user, node);
+}
+
 struct user *users_find(const struct users *users, struct bytes name) {
     struct map_node *node = map_find(&users->map, name);
     return node == NULL ? NULL : MAP_OWNER(node, struct user, node);

@@ -180,6 +180,23 @@ static void on_end_of_turn(struct loop_hook *hook) {
 
 /* ---- the stream's news */
 
+/* What the console does not speak is an error of the console, and then the end. */
+static void refuse_message(struct client *client, enum fault_id fault, const char *argument) {
+    struct buf text = {0};
+    struct buf answer = {0};
+    fault_append_text(&text, fault, argument);
+    log_line(LOG_LEVEL_ERROR, "%s", buf_text(&text));
+    if (client->set->pools->config->log_pooler_errors)
+        client_log(client, LOG_LEVEL_WARNING, "pooler error: %s", buf_text(&text));
+    fault_write(&answer, fault, argument);
+    message_write_ready_for_query(&answer, 'I');
+    log_flush();
+    stream_write_bytes(&client->stream, buf_content(&answer));
+    client_fail(client, FAULT_CONSOLE_BAD_PACKET, NULL);
+    buf_release(&answer);
+    buf_release(&text);
+}
+
 /* A console client speaks the simple protocol only; its messages are read whole. */
 static void console_bytes(struct client *client, const char *at, size_t len) {
     struct client_set *set = client->set;
@@ -188,12 +205,16 @@ static void console_bytes(struct client *client, const char *at, size_t len) {
         struct bytes kept = buf_content(&client->kept);
         uint32_t length = message_length(kept.at);
         const char type[2] = {kept.at[0], '\0'};
+        char number[4];
+        (void)snprintf(number, sizeof number, "%u", (unsigned char)type[0]);
         if (type[0] == 'X') {
             client_close(client, "client close request");
-        } else if (strchr("PBDECSHF", type[0]) != NULL) {
-            client_fail(client, FAULT_CONSOLE_EXTENDED, NULL);
+        } else if (type[0] != '\0' && strchr("PBE", type[0]) != NULL) {
+            refuse_message(client, FAULT_CONSOLE_EXTENDED, NULL);
+        } else if (type[0] != '\0' && strchr("DCSHFdcf", type[0]) != NULL) {
+            refuse_message(client, FAULT_CONSOLE_MESSAGE, number);
         } else if (type[0] != 'Q') {
-            client_fail(client, FAULT_CONSOLE_MESSAGE, type);
+            client_fail(client, FAULT_MESSAGE_UNKNOWN, type);
         } else if (length == 0 || length > 65536) {
             char hex[STARTUP_HEX_SIZE];
             startup_header_hex(hex, kept);
@@ -347,8 +368,10 @@ static void close_all(struct client_set *set, const struct database *database,
     for (unsigned state = CLIENT_STARTUP; state < CLIENT_CLOSED; state++) {
         LIST_EACH_SAFE (&set->clients[state], l, following) {
             struct client *client = LIST_OWNER(l, struct client, link);
-            bool is_in = client->pool != NULL && client->pool->database == database;
-            if (database != NULL && !is_in && !lookup_is_in(client, database)) continue;
+            bool is_all = database == NULL && fault == FAULT_NONE;
+            bool is_in =
+                client->pool != NULL && (database == NULL || client->pool->database == database);
+            if (!is_all && !is_in && !lookup_is_in(client, database)) continue;
             if (fault == FAULT_NONE) {
                 client_close(client, "pooler is shutting down");
             } else {

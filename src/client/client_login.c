@@ -89,6 +89,10 @@ static void find_pool(struct client *client, const struct scram_client_cache *ke
         client_fail(client, FAULT_NO_DATABASE, client->database->at);
         return;
     }
+    if (atomic_load(&database->is_disabled)) {
+        client_fail(client, FAULT_DATABASE_DISABLED, client->database->at);
+        return;
+    }
     if (set->is_refusing) {
         client_fail(client, FAULT_POOLER_SHUTTING_DOWN, NULL);
         return;

@@ -60,6 +60,10 @@ bool config_is_console(const struct config *config, struct bytes name) {
            entry_find(config, SETTING_SCOPE_DATABASE, name) == NULL;
 }
 
+bool config_is_listed(const struct config *config, struct bytes name) {
+    return entry_find(config, SETTING_SCOPE_DATABASE, name) != NULL;
+}
+
 struct bytes config_dbname(const struct config_database *database, struct bytes name) {
     return database->dbname != NULL ? bytes_of_text(database->dbname) : name;
 }

@@ -237,6 +237,10 @@ static const struct setting pooler_settings[] = {
      NULL, "More server connections in use than this count as saturation; 0 = no alert."},
     {"alert_for", TIME, POOLER(alert_for_us), LIVE | OWN, "60", 0, TIME_MAX, NULL,
      "How long saturation must last before the alert starts."},
+    {"console_old_columns", BOOL, POOLER(console_old_columns), LIVE | OWN, "0", 0, 0, NULL,
+     "Adds the columns total_requests to SHOW STATS and reserve_pool to SHOW DATABASES, as the "
+     "last ones: PgBouncer's former names of total_query_count and reserve_pool_size, which old "
+     "exporters read."},
     {"gather_bytes", BYTES, POOLER(gather_bytes), LIVE | OWN, "16384", 0, 1 << 20, NULL,
      "A group of messages up to this size is looked at as a whole to find its node; larger ones "
      "go to the primary."},

@@ -120,6 +120,13 @@ struct database *databases_get(struct databases *databases, const struct config 
     return database;
 }
 
+struct database *databases_find(struct databases *databases, struct bytes name) {
+    CHECK(pthread_mutex_lock(&databases->lock) == 0);
+    struct map_node *node = map_find(&databases->map, name);
+    CHECK(pthread_mutex_unlock(&databases->lock) == 0);
+    return node == NULL ? NULL : MAP_OWNER(node, struct database, node);
+}
+
 struct cluster *database_cluster(struct databases *databases, struct database *database) {
     CHECK(pthread_mutex_lock(&databases->lock) == 0);
     struct cluster *cluster = cluster_share(database->cluster);

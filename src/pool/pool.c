@@ -383,6 +383,7 @@ void pool_set_release(struct pool_set *set) {
         pool_free(LIST_OWNER(l, struct pool, link));
     }
     map_release(&set->pools);
+    map_release(&set->by_id);
     loop_not_at_end(set->loop, &set->hook);
     for (unsigned i = TRACKED_ALWAYS; i < set->tracked_count; i++)
         memory_free((void *)(uintptr_t)set->tracked[i]);

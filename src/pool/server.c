@@ -277,6 +277,7 @@ struct server *server_open(struct pool *pool, struct pool_node *node) {
         server->host = (pool->is_balanced ? pool->turn++ : pool->host) % count;
     }
     server->id = connection_next_id();
+    map_add(&set->by_id, &server->by_id, bytes_of((const char *)&server->id, sizeof server->id));
     server->generation = atomic_load(&pool->database->generation);
     server->transaction = 'I';
     server->doing = "connecting";
@@ -338,6 +339,7 @@ void server_close(struct server *server, const char *reason, ...) {
     endpoint_dial_close(&server->dial);
     stream_close(&server->stream);
     server_login_free(&server->login);
+    map_remove(&set->by_id, &server->by_id);
     server_become(server, SERVER_CLOSED);
     pool_server_closed(server);
 }

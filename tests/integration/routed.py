@@ -45,7 +45,7 @@ class Watch:
     def __init__(self, pooler, database="app"):
         self.pooler = pooler
         self.database = database
-        self.console = pooler.psycopg(*ADMIN, database="pgbouncer")
+        self.console = pooler.psycopg(*ADMIN, database="weir")
         self.console.prepare_threshold = None
         self.seen = {}
 

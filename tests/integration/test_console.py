@@ -10,97 +10,15 @@ import pytest
 import cluster as clusters
 import pooler as poolers
 import wire
+from console import COUNTS, VIEWS, row_of, types_of, wait_until
 
 pytestmark = pytest.mark.weir_only
-
-TYPES = {23: "int4", 20: "int8", 25: "text", 1700: "numeric"}
-
-COUNTS = "server_assignment_count xact_count query_count"
-PARSES = "client_parse_count server_parse_count bind_count client_login_count"
-
-
-def numeric(prefix, names):
-    return [(prefix + name, "numeric") for name in names.split()]
-
-
-def columns(text):
-    """`name:type` for each column; without a type as the one before it."""
-    found, kind = [], "text"
-    for one in text.split():
-        name, _, given = one.partition(":")
-        kind = given or kind
-        found.append((name, kind))
-    return found
-
-
-CONNECTIONS = columns(
-    "type:text user database replication state addr port:int4 local_addr:text local_port:int4 "
-    "connect_time:text request_time wait:int4 wait_us close_needed ptr:text link remote_pid:int4 "
-    "tls:text application_name prepared_statements:int4 id"
-)
-
-VIEWS = {
-    "CLIENTS": CONNECTIONS + columns("node:text worker:int4 route:text"),
-    "SERVERS": CONNECTIONS + columns("node:text worker:int4"),
-    "POOLS": columns(
-        "database:text user cl_active:int4 cl_waiting cl_active_cancel_req cl_waiting_cancel_req "
-        "sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login maxwait "
-        "maxwait_us pool_mode:text load_balance_hosts"
-    ),
-    "DATABASES": columns(
-        "name:text host port:int4 database:text force_user pool_size:int4 min_pool_size "
-        "reserve_pool_size server_lifetime pool_mode:text load_balance_hosts max_connections:int4 "
-        "current_connections max_client_connections current_client_connections paused disabled"
-    ),
-    "USERS": columns(
-        "name:text pool_size reserve_pool_size pool_mode max_user_connections:int4 "
-        "current_connections max_user_client_connections current_client_connections"
-    ),
-    "LISTS": columns("list:text items:int4"),
-    "STATS": [("database", "text")]
-    + numeric("total_", COUNTS + " received sent xact_time query_time wait_time " + PARSES)
-    + numeric("avg_", COUNTS + " recv sent xact_time query_time wait_time " + PARSES),
-    "STATS_TOTALS": [("database", "text")]
-    + numeric("", COUNTS + " bytes_received bytes_sent xact_time query_time wait_time " + PARSES),
-    "STATS_AVERAGES": [("database", "text")]
-    + numeric("", COUNTS + " bytes_received bytes_sent xact_time query_time wait_time")
-    + numeric("avg_", PARSES),
-    "TOTALS": columns("name:text value:numeric"),
-    "CONFIG": columns("key:text value default changeable"),
-    "STATE": columns("key:text value"),
-    "VERSION": columns("version:text"),
-    "NODES": columns(
-        "database:text node host port:int4 role:text state lag_bytes:int8 lag_ms lsn:text "
-        "timeline:int4 sv_active sv_idle queries:int8 latency_us error:text"
-    ),
-    "NODE_POOLS": columns(
-        "database:text user node role sv_active:int4 sv_active_cancel sv_being_canceled sv_idle "
-        "sv_used sv_tested sv_login pool_size queries:int8 logins failures error:text"
-    ),
-    "ALERTS": columns("name:text scope value:int4 threshold since:text for_s:int4 state:text"),
-}
-
 
 @pytest.fixture
 def console(pooler):
     """An admin's console."""
     with pooler.client(*poolers.ADMIN, database="pgbouncer") as client:
         yield client
-
-
-def row_of(rows, **wanted):
-    """The one row whose columns have these values."""
-    found = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
-    assert len(found) == 1, (wanted, rows)
-    return found[0]
-
-
-def wait_until(condition, seconds=10 * poolers.PATIENCE):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it does not come true"
-        time.sleep(0.05)
-    return found
 
 
 # Login
@@ -166,10 +84,9 @@ def test_the_owner_enters_over_the_unix_socket(start_pooler):
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_columns_and_types(pooler, view):
-    with pooler.psycopg(*poolers.MONITOR, database="pgbouncer") as connection:
+    with pooler.psycopg(*poolers.ADMIN, database="pgbouncer") as connection:
         cursor = connection.execute(f"show {view.lower()};")
-        found = [(column.name, TYPES[column.type_code]) for column in cursor.description]
-        assert found == VIEWS[view]
+        assert types_of(cursor) == VIEWS[view]
         assert cursor.statusmessage == "SHOW"
 
 
@@ -512,13 +429,18 @@ def test_drivers_find_what_they_ask(console):
 def test_only_simple_queries(pooler):
     for sent, text in [
         (wire.parse("SHOW POOLS"), "extended query protocol not supported by admin console"),
-        (wire.SYNC, "extended query protocol not supported by admin console"),
-        (wire.message("d", b"x"), "unsupported packet type for admin console: d"),
+        (wire.SYNC, "unsupported packet type for admin console: 83"),
+        (wire.message("d", b"x"), "unsupported packet type for admin console: 100"),
     ]:
         with pooler.client(*poolers.ADMIN, database="pgbouncer") as client:
             client.send(sent)
             answer = client.read_to_end()
-            assert answer.error["M"] == text and answer.error["S"] == "FATAL"
+            assert answer.kinds == "EZE" and answer.errors[1]["S"] == "FATAL"
+            assert (answer.errors[0]["S"], answer.errors[0]["M"]) == ("ERROR", text)
+            assert f"ERROR {text}" in pooler.log_text()
+    with pooler.client(*poolers.ADMIN, database="pgbouncer") as client:
+        client.send(wire.message("z", b"x"))
+        assert client.read_to_end().error["M"] == "unknown pkt"
 
 
 def test_queries_at_once_are_answered_in_order(console):

@@ -1,0 +1,75 @@
+/*
+ * SHOW LISTS and SHOW MEM: how much of everything there is. Also the views that this version can
+ * only answer with no rows.
+ */
+#include "views.h"
+
+#include "core/memory.h"
+
+struct count {
+    const char *name;
+    uint64_t items;
+    size_t size; /* of one, for MEM */
+};
+
+static uint64_t clients_in_login(const struct census *census) {
+    return census->clients[CLIENT_STARTUP] + census->clients[CLIENT_LOGIN];
+}
+
+static uint64_t clients_logged_in(const struct census *census) {
+    uint64_t sum = 0;
+    for (unsigned i = CLIENT_WELCOME; i < CLIENT_CLOSED; i++) sum += census->clients[i];
+    return sum;
+}
+
+void view_lists(const struct view_context *context) {
+    const struct census *census = context->census;
+    const struct count lists[] = {
+        {"databases", view_databases_count(context->admin), 0},
+        {"users", view_users_count(context), 0},
+        {"peers", 0, 0},
+        {"pools", census->count, 0},
+        {"peer_pools", 0, 0},
+        {"free_clients", 0, 0},
+        {"used_clients", clients_logged_in(census), 0},
+        {"login_clients", clients_in_login(census), 0},
+        {"free_servers", 0, 0},
+        {"used_servers", census->servers, 0},
+        {"dns_names", 0, 0},
+        {"dns_zones", 0, 0},
+        {"dns_queries", 0, 0},
+        {"dns_pending", 0, 0},
+    };
+    for (size_t i = 0; i < COUNT(lists); i++) {
+        rows_begin(context->rows);
+        rows_text(context->rows, lists[i].name);
+        rows_number(context->rows, lists[i].items);
+        rows_end(context->rows);
+    }
+}
+
+/* Under PgBouncer's names of its caches. Memory comes from the system, so nothing is kept free. */
+void view_memory(const struct view_context *context) {
+    const struct census *census = context->census;
+    const struct count caches[] = {
+        {"user_cache", view_users_count(context), sizeof(struct user)},
+        {"db_cache", view_databases_count(context->admin), sizeof(struct database)},
+        {"pool_cache", census->count, sizeof(struct pool)},
+        {"client_cache", clients_logged_in(census) + clients_in_login(census),
+         sizeof(struct client)},
+        {"server_cache", census->servers, sizeof(struct server)},
+    };
+    for (size_t i = 0; i < COUNT(caches); i++) {
+        rows_begin(context->rows);
+        rows_text(context->rows, caches[i].name);
+        rows_number(context->rows, caches[i].size);
+        rows_number(context->rows, caches[i].items);
+        rows_number(context->rows, 0);
+        rows_number(context->rows, caches[i].items * caches[i].size);
+        rows_end(context->rows);
+    }
+}
+
+void view_none(const struct view_context *context) {
+    (void)context;
+}
