@@ -5,6 +5,7 @@
  *      weir [options] postgres://user:secret@host:port,.../database
  *      WEIR_URL or DATABASE_URL in the environment, where neither is given
  */
+#include "auth/access.h"
 #include "cluster/freshness.h"
 #include "cluster/route.h"
 #include "config/load.h"
@@ -116,8 +117,26 @@ static struct config *load(struct arguments *arguments, struct config_errors *er
     return config;
 }
 
+/* The files of users and rules that the configuration names; how many errors they have. */
+static size_t check_files(const struct config *config) {
+    struct rules_report report = {.errors_count = 0};
+    struct users_scram scram = {.iterations = (unsigned)config->scram_iterations};
+    struct users *users = access_load(config, &scram, &report);
+    size_t count = report.errors_count;
+    (void)fputs(buf_text(&report.warnings), stdout);
+    (void)fputs(buf_text(&report.errors), stderr);
+    rules_report_release(&report);
+    users_free(&users);
+    return count;
+}
+
 static int check(const struct config *config, struct config_errors *errors) {
     (void)fputs(buf_text(&errors->warnings), stdout);
+    size_t count = check_files(config);
+    if (count > 0) {
+        (void)fprintf(stderr, "%zu errors in the files of users and rules\n", count);
+        return 1;
+    }
     (void)printf("configuration is fine: %zu databases, %d workers, listening on port %d\n",
                  config->entries[SETTING_SCOPE_DATABASE].count, config->workers,
                  config->listen_port);

@@ -7,6 +7,7 @@
  */
 #include "process.h"
 
+#include "auth/access.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -30,26 +31,29 @@ static void *derive_all(void *argument) {
 
 /* Makes the verifiers of plain secrets ahead of the first logins, on a thread of its own. */
 static void derive_later(struct process *process) {
-    if (process->config->auth_type != AUTH_TYPE_SCRAM_SHA_256) return;
+    enum auth_type type = process->config->auth_type;
+    if (type != AUTH_TYPE_SCRAM_SHA_256 && type != AUTH_TYPE_HBA) return;
     if (process->has_deriver) CHECK(pthread_join(process->deriver, NULL) == 0);
     process->has_deriver = true;
     CHECK(pthread_create(&process->deriver, NULL, derive_all, users_retain(process->users)) == 0);
 }
 
-static struct users *make_users(struct process *process, const struct config *config) {
-    process->scram.iterations = (unsigned)config->scram_iterations;
-    struct users *users = users_new(&process->scram);
-    struct buf error = {0};
-    if (config->auth_file[0] != '\0' && !users_load(users, config->auth_file, &error))
-        log_line(LOG_LEVEL_ERROR, "%s", buf_text(&error));
-    for (size_t i = 0; i < config->entries[SETTING_SCOPE_USER].count; i++) {
-        const struct config_user *user = config_user_at(config, i);
-        if (user->secret == NULL) continue;
-        buf_clear(&error);
-        if (!users_add(users, bytes_of_text(user->entry.name), bytes_of_text(user->secret), &error))
-            log_line(LOG_LEVEL_ERROR, "%s", buf_text(&error));
+/* Reads the files of users and rules. What is wrong with them is logged; where that forbids to go
+ * on it goes to `errors` instead, and there are no users. */
+static struct users *load_users(struct process *process, const struct config *config,
+                                struct config_errors *errors) {
+    struct rules_report report = {.errors_count = 0};
+    struct users_scram scram = process->scram;
+    scram.iterations = (unsigned)config->scram_iterations;
+    struct users *users = access_load(config, &scram, &report);
+    if (access_is_refused(config, &report, process->users == NULL)) {
+        buf_append_bytes(&errors->text, buf_content(&report.errors));
+        errors->count += report.errors_count;
+        users_free(&users);
+    } else {
+        access_log(&report);
     }
-    buf_release(&error);
+    rules_report_release(&report);
     return users;
 }
 
@@ -218,12 +222,17 @@ static void restart_probes(struct process *process, const struct config *from) {
     }
 }
 
-static void apply(struct process *process, struct config *config) {
+/* Puts a new configuration in force, which it takes over; false if its users are refused. */
+static bool apply(struct process *process, struct config *config, struct config_errors *errors) {
+    struct users *users = load_users(process, config, errors);
+    if (users == NULL) {
+        config_unref(&config);
+        return false;
+    }
     struct config *from = config_ref(process->config);
     databases_apply(process->databases, process->config, config);
     config_unref(&process->config);
     process->config = config;
-    struct users *users = make_users(process, config);
     users_free(&process->users);
     process->users = users;
     derive_later(process);
@@ -235,6 +244,7 @@ static void apply(struct process *process, struct config *config) {
     for (unsigned i = 0; i < process->workers_count; i++)
         worker_apply(&process->workers[i], config_ref(config), users_retain(users));
     admin_apply(process->admin, config);
+    return true;
 }
 
 bool process_reload(void *owner, struct config_errors *errors) {
@@ -243,16 +253,13 @@ bool process_reload(void *owner, struct config_errors *errors) {
     if (config == NULL) return false;
     if (!log_open(config->logfile, false))
         log_line(LOG_LEVEL_ERROR, "logfile %s: %s", config->logfile, strerror(errno));
-    apply(process, config);
-    return true;
+    return apply(process, config, errors);
 }
 
 static bool on_set(void *owner, const char *key, const char *value, struct config_errors *errors) {
     struct process *process = owner;
     struct config *config = config_with(process->config, key, value, errors);
-    if (config == NULL) return false;
-    apply(process, config);
-    return true;
+    return config != NULL && apply(process, config, errors);
 }
 
 void process_tick(struct process *process) {
@@ -283,11 +290,20 @@ static bool write_pidfile(const char *path) {
     return is_written;
 }
 
+static bool read_users(struct process *process, const struct config *config) {
+    struct config_errors errors = {0};
+    users_scram_init(&process->scram, (unsigned)config->scram_iterations);
+    process->users = load_users(process, config, &errors);
+    config_errors_log(&errors);
+    config_errors_release(&errors);
+    if (process->users != NULL) return true;
+    log_line(LOG_LEVEL_FATAL, "hba_strict = 1 forbids to start with files that have errors");
+    return false;
+}
+
 static void init(struct process *process, struct config *config) {
     process->config = config;
     list_init(&process->pauses);
-    users_scram_init(&process->scram, (unsigned)config->scram_iterations);
-    process->users = make_users(process, config);
     process->workers_count = (unsigned)config->workers;
     process->workers = memory_new(process->workers_count * sizeof(struct worker));
     process->admin_workers = memory_new(process->workers_count * sizeof(struct admin_worker));
@@ -365,6 +381,11 @@ static void release(struct process *process) {
 
 int process_run(struct config *config) {
     struct process process = {0};
+    if (!read_users(&process, config)) {
+        config_unref(&config);
+        log_flush();
+        return 1;
+    }
     init(&process, config);
     bool is_up = start(&process);
     if (is_up) worker_run(&process.workers[0]);

@@ -9,6 +9,7 @@
 #ifndef WEIR_AUTH_USERS_H
 #define WEIR_AUTH_USERS_H
 
+#include "auth/hba.h"
 #include "auth/md5.h"
 #include "auth/scram.h"
 #include "core/map.h"
@@ -71,6 +72,15 @@ bool users_add(struct users *users, struct bytes name, struct bytes secret, stru
  * ends, `error` gets `broken auth file (NAME:LINE): REASON`, and the users before it stay. */
 bool users_load(struct users *users, const char *path, struct buf *error);
 bool users_parse(struct users *users, struct bytes text, const char *name, struct buf *error);
+
+/* Reads a file of at most `max` bytes whole; false with errno. */
+bool users_read_file(const char *path, size_t max, struct buf *text);
+
+/* The rules by which these users log in go with them: they are read together and change together.
+ * Takes over both, which may be NULL. */
+void users_take_rules(struct users *users, struct hba *hba, struct ident *ident);
+const struct hba *users_hba(const struct users *users);
+const struct ident *users_ident(const struct users *users);
 
 size_t users_count(const struct users *users);
 

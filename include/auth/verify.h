@@ -20,7 +20,11 @@ enum verify_method {
     VERIFY_TRUST, /* the user must be known, nothing is asked */
     VERIFY_PLAIN, /* the password in clear text, for secrets of each kind */
     VERIFY_MD5,   /* an MD5 challenge; SCRAM where the secret is a SCRAM secret */
-    VERIFY_SCRAM
+    VERIFY_SCRAM,
+    VERIFY_PEER, /* the owner of the other end of a Unix socket is that user, or maps to it */
+    VERIFY_CERT, /* so is the name in the client's certificate */
+    VERIFY_REJECT,
+    VERIFY_NOTHING /* no rule says how */
 };
 
 enum verify_result {
@@ -35,7 +39,15 @@ struct verify_request {
     struct users *users;
     struct bytes user;
     bool is_listed; /* [users] has an entry for it: known, even if it has no secret */
+    /* For VERIFY_PEER and VERIFY_CERT: who the other side is elsewhere (empty: nobody knows), and
+     * the map that applies; without a map both names must be the same. */
+    struct bytes system_name;
+    const struct ident *ident;
+    const char *map;
 };
+
+/* The `reason` where the user is unknown. */
+#define VERIFY_NO_SUCH_USER "no such user"
 
 /* Zeroed memory is a conversation that has not begun; verify_release is legal on it. */
 struct verify {

@@ -2,6 +2,7 @@
  * What the files of client/ offer to each other; nobody else includes this.
  *
  *      client.c        life, lists, time         client_login.c  startup packet to welcome
+ *                                                client_method.c how it has to log in
  *      relay.c         lending and its end       request.c       what the client sends
  *      judge.c         where a group may run     reply.c         what the server answers
  */
@@ -30,6 +31,10 @@ void outgoing_begin(struct outgoing *out, struct client_set *set, struct stream 
 void outgoing_add(struct outgoing *out, const char *at, size_t len);
 void outgoing_copy(struct outgoing *out, const char *at, size_t len);
 void outgoing_flush(struct outgoing *out);
+
+/* Fills in how the client has to log in; what `request` points to lives in the client, in its
+ * set's users and in `system_name`, an empty buffer. */
+void client_method(struct client *client, struct verify_request *request, struct buf *system_name);
 
 /* Handles `bytes` from the client as far as it can; returns how much was taken. */
 size_t request_process(struct client *client, struct bytes bytes);

@@ -23,6 +23,8 @@ struct config {
     bool application_name_add_host;
     char *auth_dbname; /* empty: the client's own database */
     char *auth_file;
+    char *auth_hba_file;
+    char *auth_ident_file;
     char *auth_query;
     enum auth_type auth_type;
     char *auth_user; /* empty: nobody is asked for */
@@ -82,6 +84,7 @@ struct config {
     uint64_t alert_for_us;
     bool console_old_columns;
     int gather_bytes;
+    bool hba_strict;
     char *http_listen; /* HOST:PORT, [ADDRESS]:PORT, or empty: off */
     int parse_inline_tokens;
     uint64_t primary_wait_timeout_us;

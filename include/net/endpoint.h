@@ -71,6 +71,10 @@ void endpoint_apply_options(int fd, const struct endpoint_options *options);
 /* The peer's or this side's address as "127.0.0.1", "::1" or "unix", and its port (0 for Unix). */
 void endpoint_describe(int fd, bool is_peer, char address[ENDPOINT_TEXT_SIZE], unsigned *port);
 
+/* The peer's address in network order: 4 bytes, or 16 for IPv6; returns how many, 0 where
+ * there is none: on a Unix socket, or when the peer has gone. */
+unsigned endpoint_peer_address(int fd, unsigned char address[16]);
+
 /* True for a Unix socket; `peer_uid` and `peer_pid` are then the other process's. */
 bool endpoint_is_unix(int fd, unsigned *peer_uid, int *peer_pid);
 

@@ -25,6 +25,8 @@ struct users {
     _Atomic size_t references;
     struct users_scram scram;
     struct map map;
+    struct hba *hba;
+    struct ident *ident;
     size_t kinds[USER_SECRET_COUNT]; /* how many users have a secret of each kind */
 };
 
@@ -71,6 +73,8 @@ void users_free(struct users **users) {
         node = next;
     }
     map_release(&gone->map);
+    hba_free(&gone->hba);
+    ident_free(&gone->ident);
     memory_wipe(gone, sizeof *gone);
     memory_free(gone);
 }
@@ -210,13 +214,13 @@ bool users_parse(struct users *users, struct bytes text, const char *name, struc
 }
 
 /* Reads an open file whole; false with errno. */
-static bool read_whole(int fd, struct buf *text) {
+static bool read_whole(int fd, size_t max, struct buf *text) {
     struct stat status;
     if (fstat(fd, &status) != 0) return false;
     /* Room for everything at once, so that no copy of a secret is left behind by growing. */
     size_t expected = status.st_size > 0 ? (size_t)status.st_size : 0;
     for (;;) {
-        if (expected > USERS_FILE_BYTES_MAX || buf_length(text) > USERS_FILE_BYTES_MAX) {
+        if (expected > max || buf_length(text) > max) {
             errno = EFBIG;
             return false;
         }
@@ -229,16 +233,38 @@ static bool read_whole(int fd, struct buf *text) {
     }
 }
 
+bool users_read_file(const char *path, size_t max, struct buf *text) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool is_good = read_whole(fd, max, text);
+    int number = errno;
+    (void)close(fd);
+    errno = number;
+    return is_good;
+}
+
 bool users_load(struct users *users, const char *path, struct buf *error) {
     struct buf text = {0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    bool is_good = fd >= 0 && read_whole(fd, &text);
+    bool is_good = users_read_file(path, USERS_FILE_BYTES_MAX, &text);
     if (!is_good)
         buf_append_format(error, "could not read auth file \"%s\": %s", path, strerror(errno));
-    if (fd >= 0) (void)close(fd);
     if (is_good) is_good = users_parse(users, buf_content(&text), path, error);
     release_secret(&text);
     return is_good;
+}
+
+void users_take_rules(struct users *users, struct hba *hba, struct ident *ident) {
+    CHECK(users->hba == NULL && users->ident == NULL);
+    users->hba = hba;
+    users->ident = ident;
+}
+
+const struct hba *users_hba(const struct users *users) {
+    return users->hba;
+}
+
+const struct ident *users_ident(const struct users *users) {
+    return users->ident;
 }
 
 size_t users_count(const struct users *users) {

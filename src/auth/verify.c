@@ -21,7 +21,7 @@ static enum verify_result fail(struct verify *verify, enum fault_id fault, const
 
 /* Why the secret at hand can fit nothing; `otherwise` where it can. */
 static const char *reason_of_secret(const struct verify *verify, const char *otherwise) {
-    if (verify->user == NULL) return "no such user";
+    if (verify->user == NULL) return VERIFY_NO_SUCH_USER;
     if (verify->user->kind == USER_SECRET_NONE) return "the user's secret is empty";
     if (verify->user->kind == USER_SECRET_MD5 && verify->method == VERIFY_SCRAM)
         return "the user's secret is an md5 hash, which does not serve SCRAM";
@@ -40,8 +40,36 @@ static enum verify_result begin_trust(struct verify *verify, const struct verify
                                       struct buf *out) {
     (void)out;
     if (verify->user == NULL && !request->is_listed)
-        return fail(verify, FAULT_AUTH_TRUST, "no such user");
+        return fail(verify, FAULT_AUTH_TRUST, VERIFY_NO_SUCH_USER);
     return VERIFY_OK;
+}
+
+/* Somebody else vouches for a known user. */
+static enum verify_result begin_vouched(struct verify *verify, const struct verify_request *request,
+                                        struct buf *out) {
+    enum fault_id fault = request->method == VERIFY_PEER ? FAULT_AUTH_PEER : FAULT_AUTH_CERT;
+    (void)out;
+    if (request->system_name.len == 0)
+        return fail(verify, fault, "no name of the other side is known");
+    if (verify->user == NULL && !request->is_listed)
+        return fail(verify, fault, VERIFY_NO_SUCH_USER);
+    if (!ident_allows(request->ident, request->map, request->system_name, request->user))
+        return fail(verify, fault, "the other side's name may not be that user");
+    return VERIFY_OK;
+}
+
+static enum verify_result begin_reject(struct verify *verify, const struct verify_request *request,
+                                       struct buf *out) {
+    (void)request;
+    (void)out;
+    return fail(verify, FAULT_AUTH_REJECT, "a rule rejects it");
+}
+
+static enum verify_result begin_nothing(struct verify *verify, const struct verify_request *request,
+                                        struct buf *out) {
+    (void)request;
+    (void)out;
+    return fail(verify, FAULT_AUTH_NO_METHOD, "no rule matches");
 }
 
 static enum verify_result begin_plain(struct verify *verify, const struct verify_request *request,
@@ -144,6 +172,10 @@ static const struct {
     [VERIFY_PLAIN] = {begin_plain, answer_plain},
     [VERIFY_MD5] = {begin_md5, answer_md5},
     [VERIFY_SCRAM] = {begin_scram, answer_scram},
+    [VERIFY_PEER] = {begin_vouched, NULL},
+    [VERIFY_CERT] = {begin_vouched, NULL},
+    [VERIFY_REJECT] = {begin_reject, NULL},
+    [VERIFY_NOTHING] = {begin_nothing, NULL},
 };
 
 enum verify_result verify_begin(struct verify *verify, const struct verify_request *request,

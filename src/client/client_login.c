@@ -18,14 +18,6 @@
 
 #define PASSWORD_BYTES_MAX 131072u
 
-static const enum verify_method methods[] = {
-    [AUTH_TYPE_ANY] = VERIFY_ANY,
-    [AUTH_TYPE_TRUST] = VERIFY_TRUST,
-    [AUTH_TYPE_PLAIN] = VERIFY_PLAIN,
-    [AUTH_TYPE_MD5] = VERIFY_MD5,
-    [AUTH_TYPE_SCRAM_SHA_256] = VERIFY_SCRAM,
-};
-
 static void write_and_release(struct client *client, struct buf *out) {
     if (buf_length(out) > 0) {
         log_flush();
@@ -145,8 +137,8 @@ static void authenticated(struct client *client, bool is_local_owner) {
 static void judge_verify(struct client *client, enum verify_result result, struct buf *out) {
     if (result == VERIFY_FAILED) {
         buf_release(out);
-        if (client->verify->user == NULL && client->verify->fault != FAULT_MESSAGE_MALFORMED) {
-            client_log(client, LOG_LEVEL_LOG, "no such user: %s", client->user->at);
+        if (strcmp(client->verify->reason, VERIFY_NO_SUCH_USER) == 0) {
+            client_log(client, LOG_LEVEL_LOG, "%s: %s", VERIFY_NO_SUCH_USER, client->user->at);
         } else {
             client_log(client, LOG_LEVEL_LOG, "login refused: %s", client->verify->reason);
         }
@@ -173,16 +165,15 @@ static bool has_forced_user(const struct client *client) {
 }
 
 static void verify_against(struct client *client, struct users *users) {
-    const struct config *config = client->set->pools->config;
-    struct bytes user = bytes_of(client->user->at, client->user->len);
-    struct verify_request request = {.method = methods[config->auth_type],
-                                     .users = users,
-                                     .user = user,
-                                     .is_listed = config_user(config, user) != NULL};
+    struct verify_request request;
+    struct buf system_name = {0};
     struct buf out = {0};
+    client_method(client, &request, &system_name);
+    request.users = users;
     client->doing = "authenticating";
     client->verify = memory_new(sizeof *client->verify);
     judge_verify(client, verify_begin(client->verify, &request, &out), &out);
+    buf_release(&system_name);
 }
 
 static void begin_verify(struct client *client) {

@@ -52,8 +52,8 @@ static const struct setting_choice auth_types[] = {
     {"plain", AUTH_TYPE_PLAIN},
     {"md5", AUTH_TYPE_MD5},
     {"scram-sha-256", AUTH_TYPE_SCRAM_SHA_256},
+    {"hba", AUTH_TYPE_HBA},
     {"cert", -1},
-    {"hba", -1},
     {"pam", -1},
     {"ldap", -1},
     {NULL, 0},
@@ -113,6 +113,12 @@ static const struct setting pooler_settings[] = {
      "Database in which auth_query runs; empty = the one that the client asks for."},
     {"auth_file", STRING, POOLER(auth_file), LIVE, "", 0, 0, NULL,
      "File with the users and their secrets, one \"user\" \"secret\" on each line."},
+    {"auth_hba_file", STRING, POOLER(auth_hba_file), LIVE, "", 0, 0, NULL,
+     "File with the rules of auth_type = hba, in the format of PostgreSQL's pg_hba.conf; its own "
+     "section below says what may stand in it."},
+    {"auth_ident_file", STRING, POOLER(auth_ident_file), LIVE, "", 0, 0, NULL,
+     "File with the maps that rules with the methods peer and cert may name, one MAP SYSTEM-NAME "
+     "DATABASE-USER on each line."},
     {"auth_query", STRING, POOLER(auth_query), LIVE, AUTH_QUERY_DEFAULT, 0, 0, NULL,
      "Asks PostgreSQL for the secret of a user who is not in auth_file: $1 is the user's name, "
      "the answer is one row with the name and the secret, which is NULL for one who must not log "
@@ -121,7 +127,7 @@ static const struct setting pooler_settings[] = {
      "How clients log in. any lets everybody in, for databases whose entry has a user; trust lets "
      "known users in; plain asks for the password in clear text; md5 sends an MD5 challenge, or "
      "SCRAM to users whose secret is a SCRAM secret; scram-sha-256 serves plain and SCRAM "
-     "secrets."},
+     "secrets; hba chooses for each connection by the rules in auth_hba_file."},
     {"auth_user", STRING, POOLER(auth_user), LIVE, "", 0, 0, NULL,
      "Runs auth_query, on a pool of its own; empty = only the users in auth_file can log in."},
     {"cancel_wait_timeout", TIME, POOLER(cancel_wait_timeout_us), LIVE, "10", 0, TIME_MAX, NULL,
@@ -244,6 +250,9 @@ static const struct setting pooler_settings[] = {
     {"gather_bytes", BYTES, POOLER(gather_bytes), LIVE | OWN, "16384", 0, 1 << 20, NULL,
      "A group of messages up to this size is looked at as a whole to find its node; larger ones "
      "go to the primary."},
+    {"hba_strict", BOOL, POOLER(hba_strict), LIVE | OWN, "0", 0, 0, NULL,
+     "1 refuses to start or to reload with a file of users, rules or maps that has a wrong line or "
+     "cannot be read; otherwise such a line is logged and left out."},
     {"http_listen", ADDRESS, POOLER(http_listen), OWN, "", 0, 0, NULL,
      "HOST:PORT for metrics, health and the live page; empty = off."},
     {"parse_inline_tokens", INT, POOLER(parse_inline_tokens), OWN, "200", 0, 8000, NULL,
@@ -356,8 +365,6 @@ static const struct setting node_settings[] = {
 };
 
 static const struct setting_unsupported pooler_unsupported[] = {
-    {"auth_hba_file", ""},
-    {"auth_ident_file", ""},
     {"auth_ldap_options", ""},
     {"autodb_idle_timeout", NULL},
     {"client_tls13_ciphers", ""},

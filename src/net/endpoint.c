@@ -85,6 +85,21 @@ void endpoint_describe(int fd, bool is_peer, char address[ENDPOINT_TEXT_SIZE], u
     }
 }
 
+unsigned endpoint_peer_address(int fd, unsigned char address[16]) {
+    union any_address a = {0};
+    socklen_t size = sizeof a;
+    if (getpeername(fd, &a.any, &size) != 0) return 0;
+    if (a.any.sa_family == AF_INET) {
+        memcpy(address, &a.v4.sin_addr, 4);
+        return 4;
+    }
+    if (a.any.sa_family != AF_INET6) return 0;
+    const unsigned char *v6 = a.v6.sin6_addr.s6_addr;
+    bool is_mapped = IN6_IS_ADDR_V4MAPPED(&a.v6.sin6_addr);
+    memcpy(address, is_mapped ? v6 + 12 : v6, is_mapped ? 4 : 16);
+    return is_mapped ? 4 : 16;
+}
+
 bool endpoint_is_unix(int fd, unsigned *peer_uid, int *peer_pid) {
     union any_address a = {0};
     socklen_t size = sizeof a;

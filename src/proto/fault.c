@@ -87,6 +87,18 @@ static const struct fault faults[FAULT_COUNT] = {
                          "SASL authentication failed", NULL, NULL},
     [FAULT_AUTH_TRUST] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
                           "\"trust\" authentication failed", NULL, NULL},
+    [FAULT_AUTH_PEER] =
+        {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION, "unix socket login rejected",
+         NULL, "The system user must be that user, or a map of auth_ident_file must allow it."},
+    [FAULT_AUTH_CERT] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                         "certificate authentication failed", NULL,
+                         "The name in a valid client certificate must be that user, or a map of "
+                         "auth_ident_file must allow it."},
+    [FAULT_AUTH_REJECT] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                           "login rejected", NULL, NULL},
+    [FAULT_AUTH_NO_METHOD] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                              "no authentication method is found", NULL,
+                              "auth_hba_file has no rule for this user, database and address."},
     [FAULT_AUTH_EMPTY_PASSWORD] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
                                    "empty password returned by client", NULL, NULL},
     [FAULT_AUTH_MECHANISM] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,

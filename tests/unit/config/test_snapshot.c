@@ -47,9 +47,9 @@ static const struct {
     {"min_pool_size", "1", NULL,
      "setting min_pool_size is not supported by this version of weir in configuration (SET): only "
      "the value \"0\" is accepted\n"},
-    {"auth_type", "hba", NULL,
-     "invalid value \"hba\" for parameter auth_type in configuration (SET): hba is not supported "
-     "by this version of weir, expected one of any, trust, plain, md5, scram-sha-256\n"},
+    {"auth_type", "pam", NULL,
+     "invalid value \"pam\" for parameter auth_type in configuration (SET): pam is not supported "
+     "by this version of weir, expected one of any, trust, plain, md5, scram-sha-256, hba\n"},
     {"routing", "primary", NULL, "host h port 5432 occurs twice in database \"twice\" (f.ini:5)\n"},
 };
 

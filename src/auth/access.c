@@ -1,0 +1,100 @@
+/* Reading the files that decide who gets in; see auth/access.h. */
+#include "auth/access.h"
+
+#include "auth/hba.h"
+#include "auth/ident.h"
+#include "config/effective.h"
+#include "core/log.h"
+#include "core/memory.h"
+
+#include <errno.h>
+
+/* Reads one file of rules; false, reported, if it cannot be read or is not set. */
+static bool read_rules(const char *what, const char *path, struct buf *text,
+                       struct rules_report *report) {
+    if (path[0] == '\0') return false;
+    if (users_read_file(path, RULES_FILE_BYTES_MAX, text)) return true;
+    report->unreadable++;
+    report->errors_count++;
+    buf_append_format(&report->errors, "could not open %s config file %s: %s\n", what, path,
+                      strerror(errno));
+    return false;
+}
+
+static bool read_names(const char *path, struct buf *text) {
+    return users_read_file(path, RULES_FILE_BYTES_MAX, text);
+}
+
+static void load_rules(struct users *users, const struct config *config,
+                       struct rules_report *report) {
+    struct buf text = {0};
+    struct ident *ident = NULL;
+    struct hba *hba = NULL;
+    if (read_rules("ident", config->auth_ident_file, &text, report))
+        ident = ident_new(buf_content(&text), config->auth_ident_file, report);
+    buf_clear(&text);
+    if (read_rules("hba", config->auth_hba_file, &text, report)) {
+        struct hba_source source = {
+            .file = config->auth_hba_file, .ident = ident, .read = read_names};
+        hba = hba_new(buf_content(&text), &source, report);
+    }
+    buf_release(&text);
+    users_take_rules(users, hba, ident);
+}
+
+static void add_error(struct rules_report *report, struct buf *error) {
+    if (buf_length(error) == 0) return;
+    buf_append_format(&report->errors, "%s\n", buf_text(error));
+    report->errors_count++;
+    buf_clear(error);
+}
+
+static void load_users(struct users *users, const struct config *config,
+                       struct rules_report *report) {
+    struct buf error = {0};
+    struct buf text = {0};
+    const char *path = config->auth_file;
+    if (path[0] != '\0' && !users_read_file(path, USERS_FILE_BYTES_MAX, &text)) {
+        report->unreadable++;
+        buf_append_format(&error, "could not open auth_file %s: %s", path, strerror(errno));
+    } else if (path[0] != '\0') {
+        (void)users_parse(users, buf_content(&text), path, &error);
+    }
+    add_error(report, &error);
+    if (text.memory != NULL) memory_wipe(text.memory, text.size);
+    buf_release(&text);
+    for (size_t i = 0; i < config->entries[SETTING_SCOPE_USER].count; i++) {
+        const struct config_user *user = config_user_at(config, i);
+        if (user->secret == NULL) continue;
+        (void)users_add(users, bytes_of_text(user->entry.name), bytes_of_text(user->secret),
+                        &error);
+        add_error(report, &error);
+    }
+    buf_release(&error);
+}
+
+struct users *access_load(const struct config *config, const struct users_scram *scram,
+                          struct rules_report *report) {
+    struct users *users = users_new(scram);
+    load_users(users, config, report);
+    if (config->auth_type == AUTH_TYPE_HBA) load_rules(users, config, report);
+    return users;
+}
+
+bool access_is_refused(const struct config *config, const struct rules_report *report,
+                       bool is_start) {
+    if (config->hba_strict && report->errors_count > 0) return true;
+    return !is_start && report->unreadable > 0;
+}
+
+static void log_lines(enum log_level level, struct bytes text) {
+    struct bytes line;
+    while (rules_next_line(&text, &line)) log_line(level, "%.*s", (int)line.len, line.at);
+}
+
+void access_log(const struct rules_report *report) {
+    log_lines(LOG_LEVEL_WARNING, buf_content(&report->warnings));
+    log_lines(LOG_LEVEL_ERROR, buf_content(&report->errors));
+    if (report->errors_count > RULES_ERRORS_MAX)
+        log_line(LOG_LEVEL_ERROR, "and %zu more", report->errors_count - RULES_ERRORS_MAX);
+}

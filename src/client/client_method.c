@@ -1,0 +1,83 @@
+/*
+ * How a client has to log in: by auth_type, or by the first HBA rule that fits its connection.
+ * Nothing here asks the client; that is client_login.c's.
+ */
+#include "auth/hba.h"
+#include "client/parts.h"
+#include "core/log.h"
+#include "core/memory.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#define PASSWD_BYTES_MAX 65536u
+
+/* For AUTH_TYPE_HBA the rules tell. */
+static const enum verify_method by_type[] = {
+    [AUTH_TYPE_ANY] = VERIFY_ANY,
+    [AUTH_TYPE_TRUST] = VERIFY_TRUST,
+    [AUTH_TYPE_PLAIN] = VERIFY_PLAIN,
+    [AUTH_TYPE_MD5] = VERIFY_MD5,
+    [AUTH_TYPE_SCRAM_SHA_256] = VERIFY_SCRAM,
+};
+
+static const enum verify_method by_rule[] = {
+    [HBA_NONE] = VERIFY_NOTHING, [HBA_TRUST] = VERIFY_TRUST,    [HBA_REJECT] = VERIFY_REJECT,
+    [HBA_MD5] = VERIFY_MD5,      [HBA_PASSWORD] = VERIFY_PLAIN, [HBA_SCRAM] = VERIFY_SCRAM,
+    [HBA_PEER] = VERIFY_PEER,    [HBA_CERT] = VERIFY_CERT,
+};
+
+static struct bytes text_bytes(const struct text *text) {
+    return bytes_of(text->at, text->len);
+}
+
+/* The name of the system user at the other end of a Unix socket; nothing if there is none. */
+static void add_peer_name(const struct client *client, struct buf *name) {
+    unsigned uid;
+    int pid;
+    if (!endpoint_is_unix(stream_descriptor(&client->stream), &uid, &pid)) return;
+    struct passwd entry;
+    struct passwd *found = NULL;
+    char *room = memory_new(PASSWD_BYTES_MAX);
+    int error = getpwuid_r((uid_t)uid, &entry, room, PASSWD_BYTES_MAX, &found);
+    if (found != NULL) {
+        buf_append_text(name, found->pw_name);
+    } else {
+        client_log(client, LOG_LEVEL_WARNING, "no system user has the id %u: %s", uid,
+                   error == 0 ? "there is none" : strerror(error));
+    }
+    memory_free(room);
+}
+
+static struct hba_verdict ask_rules(const struct client *client) {
+    int fd = stream_descriptor(&client->stream);
+    struct hba_connection connection = {.database = text_bytes(client->database),
+                                        .user = text_bytes(client->user)};
+    unsigned uid;
+    int pid;
+    connection.is_unix = endpoint_is_unix(fd, &uid, &pid);
+    if (!connection.is_unix)
+        connection.address_bytes = endpoint_peer_address(fd, connection.address);
+    return hba_judge(users_hba(client->set->pools->users), &connection);
+}
+
+void client_method(struct client *client, struct verify_request *request, struct buf *system_name) {
+    const struct pool_set *pools = client->set->pools;
+    const struct config *config = pools->config;
+    *request = (struct verify_request){.users = pools->users,
+                                       .user = text_bytes(client->user),
+                                       .ident = users_ident(pools->users)};
+    request->is_listed = config_user(config, request->user) != NULL;
+    if (config->auth_type == AUTH_TYPE_HBA) {
+        struct hba_verdict verdict = ask_rules(client);
+        request->method = by_rule[verdict.method];
+        request->map = verdict.map;
+    } else {
+        request->method = by_type[config->auth_type];
+    }
+    if (request->method == VERIFY_PEER) {
+        add_peer_name(client, system_name);
+        request->system_name = buf_content(system_name);
+    }
+}
