@@ -133,6 +133,15 @@ static void start_probe(struct process *process, struct database *database,
     process->probes[place].probe = probe;
 }
 
+static void end_probe(struct process *process, const struct database *database) {
+    for (unsigned i = 0; i < process->probes_count; i++) {
+        if (process->probes[i].database != database) continue;
+        probe_close(&process->probes[i].probe);
+        process->probes[i] = process->probes[--process->probes_count];
+        break;
+    }
+}
+
 struct made_mail {
     struct loop_mail mail;
     struct process *process;
@@ -145,15 +154,14 @@ static void run_made(struct loop_mail *mail, void *context) {
     struct made_mail *made = (struct made_mail *)(void *)mail;
     struct process *process = made->process;
     (void)context;
-    for (unsigned i = 0; i < process->probes_count; i++) {
-        if (process->probes[i].database != made->database) continue;
-        probe_close(&process->probes[i].probe);
-        process->probes[i] = process->probes[--process->probes_count];
-        break;
-    }
+    end_probe(process, made->database);
     if (cluster_is_probed(made->cluster)) start_probe(process, made->database, made->cluster);
     cluster_free(&made->cluster);
     memory_free(made);
+}
+
+static void on_dropped(void *owner, struct database *database) {
+    end_probe(owner, database);
 }
 
 static void on_cluster_made(void *owner, struct database *database,
@@ -264,6 +272,8 @@ static bool on_set(void *owner, const char *key, const char *value, struct confi
 
 void process_tick(struct process *process) {
     process_tick_modes(process);
+    databases_sweep(process->databases, loop_now_us(process->workers[0].loop),
+                    process->config->autodb_idle_timeout_us);
     admin_tick(process->admin);
 }
 
@@ -307,7 +317,8 @@ static void init(struct process *process, struct config *config) {
     process->workers_count = (unsigned)config->workers;
     process->workers = memory_new(process->workers_count * sizeof(struct worker));
     process->admin_workers = memory_new(process->workers_count * sizeof(struct admin_worker));
-    struct databases_ops ops = {.cluster_made = on_cluster_made, .owner = process};
+    struct databases_ops ops = {
+        .cluster_made = on_cluster_made, .dropped = on_dropped, .owner = process};
     process->databases = databases_new(&ops);
     process->permits = permits_new(process->workers_count);
     process->parser = parser_new();

@@ -27,6 +27,7 @@ struct config {
     char *auth_ident_file;
     char *auth_query;
     enum auth_type auth_type;
+    uint64_t autodb_idle_timeout_us;
     char *auth_user; /* empty: nobody is asked for */
     uint64_t cancel_wait_timeout_us;
     uint64_t client_idle_timeout_us;

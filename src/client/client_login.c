@@ -70,30 +70,38 @@ void client_login_welcome(struct client *client) {
     if (buf_length(&client->kept) > 0) relay_resume_later(client);
 }
 
-static void find_pool(struct client *client, const struct scram_client_cache *keys) {
+/* The pool of the client's database and user; NULL if the client was refused. */
+static struct pool *pool_of(struct client *client) {
     struct client_set *set = client->set;
     struct bytes name = bytes_of(client->database->at, client->database->len);
     const struct config *config = set->pools->config;
-    struct database *database = databases_get(set->pools->databases, config, name);
+    struct database *database = databases_hold(set->pools->databases, config, name);
+    struct pool *pool = NULL;
     if (database == NULL || atomic_load(&database->is_removed)) {
         client_log(client, LOG_LEVEL_LOG, "login failed: db=%s user=%s", client->database->at,
                    client->user->at);
         client_fail(client, FAULT_NO_DATABASE, client->database->at);
-        return;
-    }
-    if (atomic_load(&database->is_disabled)) {
+    } else if (atomic_load(&database->is_disabled)) {
         client_fail(client, FAULT_DATABASE_DISABLED, client->database->at);
-        return;
-    }
-    if (set->is_refusing) {
+    } else if (set->is_refusing) {
         client_fail(client, FAULT_POOLER_SHUTTING_DOWN, NULL);
-        return;
+    } else {
+        if (atomic_load(&database->is_auto) && !atomic_exchange(&database->is_announced, true))
+            client_log(client, LOG_LEVEL_LOG, "registered new auto-database: %s", database->name);
+        pool = pool_get(set->pools, database,
+                        config_pool_user(config_database(config, name),
+                                         bytes_of(client->user->at, client->user->len)));
     }
-    struct bytes user = config_pool_user(config_database(config, name),
-                                         bytes_of(client->user->at, client->user->len));
-    client->pool = pool_get(set->pools, database, user);
+    if (database != NULL) database_release(database);
+    return pool;
+}
+
+static void find_pool(struct client *client, const struct scram_client_cache *keys) {
+    struct pool *pool = pool_of(client);
+    if (pool == NULL) return;
+    client->pool = pool;
     /* What the client has proved serves to log in to servers that hold the same secret. */
-    bool is_own_login = bytes_equal_text(user, client->user->at);
+    bool is_own_login = strcmp(pool->user, client->user->at) == 0;
     if (client->met != NULL && is_own_login) pool_take_met(client->pool, &client->met);
     if (keys->iterations > 0 && is_own_login) pool_take_keys(client->pool, keys);
     client_become(client, CLIENT_WELCOME);

@@ -102,14 +102,14 @@ static void on_done(void *owner, const struct errand_end *end) {
 
 /* ---- the question */
 
-/* The database to ask in; NULL if the client was refused for it. */
+/* The database to ask in, held; NULL if the client was refused for it. */
 static struct database *find_database(struct client *client, const char *name) {
     struct pool_set *pools = client->set->pools;
     struct database *database = NULL;
     if (config_is_console(pools->config, bytes_of_text(name)))
         client_log(client, LOG_LEVEL_ERROR,
                    "cannot use the reserved \"%s\" database as an auth_dbname", name);
-    else if ((database = databases_get(pools->databases, pools->config, bytes_of_text(name))) ==
+    else if ((database = databases_hold(pools->databases, pools->config, bytes_of_text(name))) ==
              NULL)
         client_log(client, LOG_LEVEL_ERROR, "authentication database \"%s\" is not configured.",
                    name);
@@ -158,6 +158,7 @@ bool lookup_begin(struct client *client) {
     } else {
         client->lookup = lookup_new(client, database, &how, &key);
     }
+    database_release(database);
     list_append(&client->lookup->waiters, &client->by_lookup);
     client->doing = "waiting for auth_query";
     stream_stop(&client->stream);

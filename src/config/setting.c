@@ -130,6 +130,8 @@ static const struct setting pooler_settings[] = {
      "secrets; hba chooses for each connection by the rules in auth_hba_file."},
     {"auth_user", STRING, POOLER(auth_user), LIVE, "", 0, 0, NULL,
      "Runs auth_query, on a pool of its own; empty = only the users in auth_file can log in."},
+    {"autodb_idle_timeout", TIME, POOLER(autodb_idle_timeout_us), LIVE, "3600", 0, TIME_MAX, NULL,
+     "Drops a database that was made from the entry * when nobody has used it for so long."},
     {"cancel_wait_timeout", TIME, POOLER(cancel_wait_timeout_us), LIVE, "10", 0, TIME_MAX, NULL,
      "How long a cancel request may take, and how long a server whose client has left may take to "
      "come to rest by a cancel and a ROLLBACK before it is closed; 0 = without end."},
@@ -366,7 +368,6 @@ static const struct setting node_settings[] = {
 
 static const struct setting_unsupported pooler_unsupported[] = {
     {"auth_ldap_options", ""},
-    {"autodb_idle_timeout", NULL},
     {"client_tls13_ciphers", ""},
     {"client_tls_ca_file", ""},
     {"client_tls_cert_file", ""},

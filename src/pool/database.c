@@ -7,14 +7,19 @@
 #include "cluster/freshness.h"
 #include "config/load.h"
 #include "core/check.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 
+/* Some message or view of worker 0's may still name a database that was just dropped. */
+#define GONE_US (60 * (uint64_t)US_PER_S)
+
 struct databases {
     pthread_mutex_t lock;
+    struct list gone;
     struct map map;
     struct databases_ops ops;
 };
@@ -28,7 +33,14 @@ struct databases *databases_new(const struct databases_ops *ops) {
     struct databases *databases = memory_new(sizeof *databases);
     CHECK(pthread_mutex_init(&databases->lock, NULL) == 0);
     databases->ops = *ops;
+    list_init(&databases->gone);
     return databases;
+}
+
+static void database_free(struct database *database) {
+    cluster_free(&database->cluster);
+    memory_free(database->name);
+    memory_free(database);
 }
 
 void databases_free(struct databases **databases_at) {
@@ -40,10 +52,11 @@ void databases_free(struct databases **databases_at) {
         struct database *database = MAP_OWNER(node, struct database, node);
         node = map_next(&databases->map, node);
         map_remove(&databases->map, &database->node);
-        cluster_free(&database->cluster);
-        memory_free(database->name);
-        memory_free(database);
+        database_free(database);
     }
+    struct link *l;
+    while ((l = list_pop(&databases->gone)) != NULL)
+        database_free(LIST_OWNER(l, struct database, gone));
     map_release(&databases->map);
     CHECK(pthread_mutex_destroy(&databases->lock) == 0);
     memory_free(databases);
@@ -92,12 +105,18 @@ static uint64_t hash_floors(const struct config_database *entry, struct bytes na
     return hash;
 }
 
+static bool is_auto_entry(const struct config_database *entry) {
+    return strcmp(entry->entry.name, "*") == 0;
+}
+
 static struct database *make(struct databases *databases, const struct config *config,
                              const struct config_database *entry, struct bytes name) {
     struct database *database = memory_new(sizeof *database);
     database->name = memory_copy(name.at, name.len);
     database->hash = hash_floors(entry, name);
     database->cluster = make_cluster(database->name, config, entry);
+    atomic_store(&database->is_auto, is_auto_entry(entry));
+    atomic_store(&database->used_us, clock_monotonic_us());
     map_add(&databases->map, &database->node, bytes_of(database->name, name.len));
     databases->ops.cluster_made(databases->ops.owner, database, entry);
     return database;
@@ -127,6 +146,28 @@ struct database *databases_find(struct databases *databases, struct bytes name) 
     return node == NULL ? NULL : MAP_OWNER(node, struct database, node);
 }
 
+struct database *databases_hold(struct databases *databases, const struct config *config,
+                                struct bytes name) {
+    CHECK(pthread_mutex_lock(&databases->lock) == 0);
+    struct database *database = get_locked(databases, config, name);
+    if (database != NULL) {
+        database_hold(database);
+        atomic_store(&database->is_idle, false);
+        atomic_store(&database->used_us, clock_monotonic_us());
+    }
+    CHECK(pthread_mutex_unlock(&databases->lock) == 0);
+    return database;
+}
+
+void database_hold(struct database *database) {
+    atomic_fetch_add(&database->holders, 1);
+}
+
+void database_release(struct database *database) {
+    unsigned held = atomic_fetch_sub(&database->holders, 1);
+    CHECK(held > 0);
+}
+
 struct cluster *database_cluster(struct databases *databases, struct database *database) {
     CHECK(pthread_mutex_lock(&databases->lock) == 0);
     struct cluster *cluster = cluster_share(database->cluster);
@@ -149,15 +190,22 @@ static bool hosts_differ(const struct config *from, const struct config_database
     return false;
 }
 
+static void log_dropping(const struct database *database) {
+    log_line(LOG_LEVEL_WARNING,
+             "dropping database '%s' as it does not exist anymore or inactive auto-database",
+             database->name);
+}
+
 static void apply_one(struct databases *databases, struct database *database,
                       const struct config *from, const struct config *to) {
     struct bytes name = bytes_of_text(database->name);
     const struct config_database *old = config_database(from, name);
     const struct config_database *new = config_database(to, name);
     if (new == NULL) {
-        atomic_store(&database->is_removed, true);
+        if (!atomic_exchange(&database->is_removed, true)) log_dropping(database);
         return;
     }
+    atomic_store(&database->is_auto, is_auto_entry(new));
     atomic_store(&database->is_removed, false);
     bool is_moved = old == NULL || hosts_differ(from, old, to, new) ||
                     entry_is_routed(from, old) != entry_is_routed(to, new);
@@ -182,6 +230,42 @@ void databases_apply(struct databases *databases, const struct config *from,
     struct map_node *node = map_next(&databases->map, NULL);
     for (; node != NULL; node = map_next(&databases->map, node))
         apply_one(databases, MAP_OWNER(node, struct database, node), from, to);
+    CHECK(pthread_mutex_unlock(&databases->lock) == 0);
+}
+
+static void drop(struct databases *databases, struct database *database, uint64_t now_us) {
+    if (!atomic_load(&database->is_removed)) log_dropping(database);
+    if (databases->ops.dropped != NULL) databases->ops.dropped(databases->ops.owner, database);
+    map_remove(&databases->map, &database->node);
+    database->gone_us = now_us;
+    list_append(&databases->gone, &database->gone);
+}
+
+static void free_gone(struct databases *databases, uint64_t now_us) {
+    struct link *l;
+    while ((l = list_first(&databases->gone)) != NULL) {
+        struct database *database = LIST_OWNER(l, struct database, gone);
+        if (now_us - database->gone_us < GONE_US) break;
+        list_remove(&databases->gone, l);
+        database_free(database);
+    }
+}
+
+void databases_sweep(struct databases *databases, uint64_t now_us, uint64_t autodb_idle_us) {
+    CHECK(pthread_mutex_lock(&databases->lock) == 0);
+    struct map_node *node = map_next(&databases->map, NULL);
+    while (node != NULL) {
+        struct database *database = MAP_OWNER(node, struct database, node);
+        node = map_next(&databases->map, node);
+        uint64_t used_us = atomic_load(&database->used_us);
+        bool is_unused = atomic_load(&database->is_auto) && now_us >= used_us &&
+                         now_us - used_us >= autodb_idle_us;
+        bool is_idle =
+            (is_unused || atomic_load(&database->is_removed)) && !atomic_load(&database->is_paused);
+        atomic_store(&database->is_idle, is_idle);
+        if (is_idle && atomic_load(&database->holders) == 0) drop(databases, database, now_us);
+    }
+    free_gone(databases, now_us);
     CHECK(pthread_mutex_unlock(&databases->lock) == 0);
 }
 

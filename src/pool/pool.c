@@ -132,6 +132,7 @@ struct pool *pool_get(struct pool_set *set, struct database *database, struct by
     map_add(&set->pools, &pool->node, bytes_of(pool->key, buf_length(&key)));
     list_append(&set->all, &pool->link);
     buf_release(&key);
+    database_hold(database);
     pool->generation = atomic_load(&database->generation);
     make_nodes(pool);
     take_settings(pool);
@@ -148,6 +149,7 @@ static void pool_free(struct pool *pool) {
     if (link_is_listed(&pool->service)) list_remove(&pool->set->service, &pool->service);
     memory_wipe(&pool->scram, sizeof pool->scram);
     users_free(&pool->met);
+    database_release(pool->database);
     memory_free(pool->nodes);
     memory_free(pool->key);
     memory_free(pool->user);
@@ -505,10 +507,25 @@ static void tick_node(struct pool_node *node, uint64_t now_us) {
     }
 }
 
+/* Whether anybody is, or is on the way to be, at either end of the pool. */
+static bool is_in_use(const struct pool *pool) {
+    if (pool->clients > 0 || pool->old_nodes.count > 0 || pool_waiters(pool) > 0) return true;
+    for (size_t i = 0; i < pool->nodes_count; i++) {
+        if (pool->nodes[i]->servers_count > 0) return true;
+    }
+    return false;
+}
+
 void pool_set_tick(struct pool_set *set) {
     uint64_t now_us = loop_now_us(set->loop);
-    LIST_EACH (&set->all, l) {
+    LIST_EACH_SAFE (&set->all, l, following) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
+        if (is_in_use(pool)) {
+            atomic_store_explicit(&pool->database->used_us, now_us, memory_order_relaxed);
+        } else if (atomic_load(&pool->database->is_idle)) {
+            pool_free(pool);
+            continue;
+        }
         for (size_t i = 0; i < pool->nodes_count; i++) tick_node(pool->nodes[i], now_us);
         if (pool_waiters(pool) == 0) continue;
         line_tick(pool, now_us);

@@ -73,7 +73,7 @@ def place(cluster, dbname="app", **more):
 # Who gets in
 
 
-@pytest.mark.parametrize("mode", ["session", "transaction"])
+@pytest.mark.parametrize("mode", ["session", "transaction", "statement"])
 def test_a_role_logs_in_with_its_own_secret(asking, mode):
     pooler = asking({"pool_mode": mode})
     for _ in range(3):

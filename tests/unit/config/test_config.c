@@ -71,8 +71,6 @@ static const struct {
     {P "so_reuseport = 1\n",
      "setting so_reuseport is not supported by this version of weir in configuration (f.ini:2): "
      "only the value \"0\" is accepted\n"},
-    {P "autodb_idle_timeout = 1\n", "setting autodb_idle_timeout is not supported by this version "
-                                    "of weir in configuration (f.ini:2)\n"},
     {P "listen_port = x\n\n# c\npool_mode = y\n",
      "invalid value \"x\" for parameter listen_port in configuration (f.ini:2): expected a whole "
      "number from 1 to 65535\n"
