@@ -17,6 +17,7 @@
 #include "client/client_set.h"
 #include "client/pipeline.h"
 #include "pool/pool.h"
+#include "proto/startup.h"
 #include "session/parameters.h"
 #include "session/prepared.h"
 
@@ -93,6 +94,9 @@ struct client {
     uint32_t own_floor;        /* number of its own last write */
     struct text *sticky;       /* why its reads go to the primary; NULL: they need not */
     struct buf last_words;     /* body of a server's FATAL error, until the server is lost */
+    enum startup_replication replication;
+    struct server_own own;    /* of a replication client: what its server is asked for */
+    struct text *own_options; /* which own.options points to */
     struct text *database;
     struct text *user;
     uint64_t state_us;       /* since when in this state */
@@ -138,5 +142,6 @@ void client_login_found(struct client *client, struct users *found);
 /* For client_login.c and relay.c. */
 void client_login_bytes(struct client *client, const char *at, size_t len);
 void client_login_welcome(struct client *client); /* in WELCOME, once there is a greeting */
+void client_login_own(struct client *client, struct bytes greeting); /* its own server is there */
 
 #endif

@@ -36,6 +36,12 @@ void outgoing_flush(struct outgoing *out);
  * set's users and in `system_name`, an empty buffer. */
 void client_method(struct client *client, struct verify_request *request, struct buf *system_name);
 
+/* Whether the client keeps its server when a transaction ends. */
+static inline bool client_keeps_server(const struct client *client) {
+    return client->pool->mode == POOL_MODE_SESSION ||
+           client->replication != STARTUP_REPLICATION_NONE;
+}
+
 /* Handles `bytes` from the client as far as it can; returns how much was taken. */
 size_t request_process(struct client *client, struct bytes bytes);
 
@@ -48,6 +54,9 @@ void request_undo(struct client *client, const struct pipeline_entry *entry);
 /* Borrows a server for the judged group. False if the client has to wait, for a server or for its
  * parameters. */
 bool relay_borrow(struct client *client);
+
+/* The server that was made for a replication client is its own now. */
+void relay_bind_own(struct client *client, struct server *server);
 
 /* Handles `len` bytes from the client's server. */
 void reply_process(struct client *client, const char *at, size_t len);

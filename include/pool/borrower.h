@@ -12,10 +12,13 @@
 struct borrower;
 struct pool;
 struct server;
+struct server_own;
 
-/* What a borrower is told. All but `bytes` and `drained` come at the end of a turn. */
+/* What a borrower is told. All but `made`, `bytes` and `drained` come at the end of a turn. */
 struct borrower_ops {
     void (*lent)(struct borrower *borrower, struct server *server);
+    /* The server made for this borrower alone is lent, with its ParameterStatus messages. */
+    void (*made)(struct borrower *borrower, struct server *server, struct bytes greeting);
     void (*bytes)(struct borrower *borrower, const char *at, size_t len);
     void (*drained)(struct borrower *borrower); /* the server takes bytes again */
     /* The server has gone while it was lent; it is not to be used any more. */
@@ -33,10 +36,12 @@ struct borrower {
     struct server *server; /* while it has borrowed */
     struct link waiting;
     enum pool_line line;
-    bool wants_greeting_only;  /* a login that waits for the pool's first server */
-    uint64_t since_us;         /* when it came into the line */
-    uint64_t avoid;            /* nodes that refused the pool while this one waited */
-    const struct route *route; /* the borrower's own, with the request it came from */
+    const struct server_own *own; /* it needs a server made for it alone; NULL: any will do */
+    struct server *making;        /* that server, until it is lent */
+    bool wants_greeting_only;     /* a login that waits for the pool's first server */
+    uint64_t since_us;            /* when it came into the line */
+    uint64_t avoid;               /* nodes that refused the pool while this one waited */
+    const struct route *route;    /* the borrower's own, with the request it came from */
     const struct route_request *request;
 };
 

@@ -17,6 +17,7 @@
 #include "core/map.h"
 #include "core/text.h"
 #include "net/stream.h"
+#include "proto/startup.h"
 
 struct pool;
 struct pool_node;
@@ -37,13 +38,24 @@ enum server_state {
 #define SERVER_PARAMETERS_MAX 16
 #define SERVER_REASON_BYTES   512
 
+/* What a server that is made for one borrower alone is asked for at its start, besides what all
+ * servers of the pool are: a replication connection. */
+struct server_own {
+    enum startup_replication replication; /* not NONE */
+    struct bytes options;                 /* as the client gave them; empty: none */
+    struct text *const *parameters;       /* in the order of pool_set->tracked; NULL: not given */
+};
+
 struct server {
     struct stream stream;
     struct link link; /* in its node's list for its state */
     struct map_node by_id;
     struct pool *pool;
     struct pool_node *node;
-    struct borrower *borrower; /* while LENT */
+    struct borrower *borrower;            /* while LENT */
+    struct borrower *reserved;            /* while CONNECTING and LOGIN, of an own server: whose */
+    bool is_own;                          /* made for one borrower alone, closed when given back */
+    enum startup_replication replication; /* of an own server */
     struct endpoint_dial *dial;
     struct server_login *login; /* while CONNECTING and LOGIN */
     const char *doing;          /* for log lines */

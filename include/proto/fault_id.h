@@ -22,7 +22,6 @@ enum fault_id {
     FAULT_OPTION_UNSUPPORTED,    /* argument: the name */
     FAULT_OPTIONS_SYNTAX,
     FAULT_REPLICATION_VALUE, /* argument: the value */
-    FAULT_REPLICATION_UNSUPPORTED,
     FAULT_NO_USERNAME,
     FAULT_USERNAME_TOO_LONG,
     FAULT_STARTUP_AGAIN,

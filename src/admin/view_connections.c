@@ -80,6 +80,10 @@ static const char *client_node(const struct client *client) {
     return cluster_node_const(server->node->cluster, server->host)->name;
 }
 
+static const char *const replications[] = {[STARTUP_REPLICATION_NONE] = "none",
+                                           [STARTUP_REPLICATION_PHYSICAL] = "physical",
+                                           [STARTUP_REPLICATION_LOGICAL] = "logical"};
+
 static void write_client_name(struct rows *rows, const struct client *client) {
     rows_text(rows, client->user == NULL ? "(nouser)" : client->user->at);
     rows_text(rows, client->database == NULL ? "(nodb)" : client->database->at);
@@ -120,7 +124,7 @@ void view_client(const struct walk_place *place, const struct client *client) {
     rows_begin(rows);
     rows_text(rows, "C");
     write_client_name(rows, client);
-    rows_text(rows, "none");
+    rows_text(rows, replications[client->replication]);
     rows_text(rows, client_state_text(client));
     write_client_facts(place, client);
     write_client_own(place, client);
@@ -133,7 +137,7 @@ void view_client_socket(const struct walk_place *place, const struct client *cli
     rows_begin(rows);
     rows_text(rows, "C");
     write_client_name(rows, client);
-    rows_text(rows, "none");
+    rows_text(rows, replications[client->replication]);
     write_socket_state(rows, "cl_", strcmp(state, "idle") == 0 ? "active" : state);
     write_client_facts(place, client);
     write_buffers(rows, buf_length(&client->kept), stream_queued(&client->stream));
@@ -188,7 +192,7 @@ void view_server(const struct walk_place *place, const struct server *server) {
     rows_begin(rows);
     rows_text(rows, "S");
     write_server_name(rows, server);
-    rows_text(rows, "none");
+    rows_text(rows, replications[server->replication]);
     rows_text(rows, server_state_text(server));
     write_server_facts(place, server);
     rows_text(rows, server_place(server)->name);
@@ -202,7 +206,7 @@ void view_server_socket(const struct walk_place *place, const struct server *ser
     rows_begin(rows);
     rows_text(rows, "S");
     write_server_name(rows, server);
-    rows_text(rows, "none");
+    rows_text(rows, replications[server->replication]);
     write_socket_state(rows, "sv_", strcmp(state, "new") == 0 ? "login" : state);
     write_server_facts(place, server);
     write_buffers(rows, buf_length(&server->gather), stream_queued(&server->stream));

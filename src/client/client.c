@@ -161,6 +161,7 @@ static void client_free(struct client *client) {
     }
     users_free(&client->met);
     text_unref(set->texts, &client->sticky);
+    text_unref(set->texts, &client->own_options);
     text_unref(set->texts, &client->database);
     text_unref(set->texts, &client->user);
     memory_free(client);

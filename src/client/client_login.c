@@ -28,10 +28,12 @@ static void write_and_release(struct client *client, struct buf *out) {
 
 /* ---- welcome */
 
-/* Adds the greeting, with the client's own values where it gave some, and gives it the others. */
-static void add_greeting(struct client *client, const struct greeting *greeting, struct buf *out) {
+/* Adds the greeting, with the client's own values where it gave some, and gives it the others. What
+ * a replication client gave went to its server, so that the greeting has it already. */
+static void add_greeting(struct client *client, struct bytes greeting, struct buf *out) {
     struct client_set *set = client->set;
-    struct bytes rest = bytes_of(greeting->messages, greeting->len);
+    bool is_own = client->replication != STARTUP_REPLICATION_NONE;
+    struct bytes rest = greeting;
     while (rest.len >= MESSAGE_HEAD_BYTES) {
         uint32_t length = message_length(rest.at);
         CHECK(length > MESSAGE_HEAD_BYTES && length <= rest.len);
@@ -39,7 +41,7 @@ static void add_greeting(struct client *client, const struct greeting *greeting,
         struct bytes name, value, tail;
         CHECK(message_text(body, &name, &tail) && message_text(tail, &value, &tail));
         int index = parameters_index(set->pools, name);
-        if (index >= 0 && client->parameters.values[index] == NULL)
+        if (index >= 0 && (is_own || client->parameters.values[index] == NULL))
             parameters_set(&client->parameters, set->texts, index, value);
         if (index >= 0) {
             const struct text *mine = client->parameters.values[index];
@@ -50,9 +52,7 @@ static void add_greeting(struct client *client, const struct greeting *greeting,
     }
 }
 
-void client_login_welcome(struct client *client) {
-    const struct greeting *greeting = pool_shared_greeting(client->pool->nodes[0]->shared);
-    CHECK(greeting != NULL);
+static void welcome(struct client *client, struct bytes greeting) {
     struct buf out = {0};
     message_write_authentication_ok(&out);
     add_greeting(client, greeting, &out);
@@ -68,6 +68,27 @@ void client_login_welcome(struct client *client) {
     write_and_release(client, &out);
     stream_start(&client->stream);
     if (buf_length(&client->kept) > 0) relay_resume_later(client);
+}
+
+void client_login_welcome(struct client *client) {
+    const struct greeting *greeting = pool_shared_greeting(client->pool->nodes[0]->shared);
+    CHECK(greeting != NULL);
+    welcome(client, bytes_of(greeting->messages, greeting->len));
+}
+
+void client_login_own(struct client *client, struct bytes greeting) {
+    welcome(client, greeting);
+    if (client->state == CLIENT_IDLE) relay_bind_own(client, client->borrower.server);
+}
+
+/* A replication client has a server of its own from the start. */
+static void want_own(struct client *client) {
+    const struct text *options = client->own_options;
+    client->own = (struct server_own){.replication = client->replication,
+                                      .parameters = client->parameters.values};
+    if (options != NULL) client->own.options = bytes_of(options->at, options->len);
+    client->borrower.own = &client->own;
+    client->doing = "waiting for its replication connection";
 }
 
 /* The pool of the client's database and user; NULL if the client was refused. */
@@ -105,12 +126,15 @@ static void find_pool(struct client *client, const struct scram_client_cache *ke
     if (client->met != NULL && is_own_login) pool_take_met(client->pool, &client->met);
     if (keys->iterations > 0 && is_own_login) pool_take_keys(client->pool, keys);
     client_become(client, CLIENT_WELCOME);
-    if (pool_shared_greeting(client->pool->nodes[0]->shared) != NULL) {
+    if (client->replication != STARTUP_REPLICATION_NONE) {
+        want_own(client);
+    } else if (pool_shared_greeting(client->pool->nodes[0]->shared) != NULL) {
         client_login_welcome(client);
         return;
+    } else {
+        client->doing = "waiting for the first server of its pool";
+        client->borrower.wants_greeting_only = true;
     }
-    client->doing = "waiting for the first server of its pool";
-    client->borrower.wants_greeting_only = true;
     client->route = (struct route){.target = ROUTE_ANY, .node = -1};
     (void)pool_borrow(client->pool, &client->borrower);
 }
@@ -281,18 +305,20 @@ static bool moved(struct client *client, struct bytes packet) {
     return true;
 }
 
+/* As the log has them. */
+static const char *const replications[] = {[STARTUP_REPLICATION_NONE] = "no",
+                                           [STARTUP_REPLICATION_PHYSICAL] = "yes",
+                                           [STARTUP_REPLICATION_LOGICAL] = "database"};
+
 static void on_login(struct client *client, const struct startup *startup, struct bytes packet) {
     struct client_set *set = client->set;
     client->user = text_get(set->texts, startup->user);
     client->database = text_get(set->texts, startup->database);
     if (moved(client, packet)) return;
+    client->replication = startup->replication;
     if (set->pools->config->log_connections)
-        client_log(client, LOG_LEVEL_LOG, "login attempt: db=%s user=%s tls=no replication=no",
-                   client->database->at, client->user->at);
-    if (startup->replication != STARTUP_REPLICATION_NONE) {
-        client_fail(client, FAULT_REPLICATION_UNSUPPORTED, NULL);
-        return;
-    }
+        client_log(client, LOG_LEVEL_LOG, "login attempt: db=%s user=%s tls=no replication=%s",
+                   client->database->at, client->user->at, replications[startup->replication]);
     if (is_over_limit(client)) {
         client_fail(client, FAULT_MAX_CLIENT_CONN, NULL);
         return;
@@ -304,7 +330,10 @@ static void on_login(struct client *client, const struct startup *startup, struc
     }
     if (!is_console(client)) {
         if (!take_parameters(client, startup)) return;
-        if (startup->options.len > 0 && !take_options(client, startup->options)) return;
+        if (startup->replication != STARTUP_REPLICATION_NONE)
+            client->own_options = text_get(set->texts, startup->options);
+        else if (startup->options.len > 0 && !take_options(client, startup->options))
+            return;
         if (set->pools->config->application_name_add_host) add_host(client);
     }
     begin_verify(client);

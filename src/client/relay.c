@@ -59,6 +59,12 @@ static void bind_server(struct client *client, struct server *server) {
     bring_in_line(client, server);
 }
 
+void relay_bind_own(struct client *client, struct server *server) {
+    client_become(client, CLIENT_ACTIVE);
+    client->doing = "being served";
+    if (server->memory == NULL) server->memory = server_memory_new();
+}
+
 void relay_resume_later(struct client *client) {
     struct client_set *set = client->set;
     if (!link_is_listed(&client->resume)) list_append(&set->released, &client->resume);
@@ -118,6 +124,11 @@ void relay_request(struct client *client, const char *at, size_t len) {
     if (taken == len) return;
     keep(client, at + taken, len - taken);
     if (client->is_stuck) stream_stop(&client->stream);
+}
+
+static void on_made(struct borrower *borrower, struct server *server, struct bytes greeting) {
+    (void)server;
+    client_login_own(LIST_OWNER(borrower, struct client, borrower), greeting);
 }
 
 static void on_lent(struct borrower *borrower, struct server *server) {
@@ -247,7 +258,7 @@ static void write_loss(struct client *client, const char *reason, bool is_kept, 
 
 /* Whether every reply that is owed can be an error, so that the client can go on. */
 static bool can_go_on(const struct client *client) {
-    if (client->pool->mode == POOL_MODE_SESSION || client->transaction != 'I') return false;
+    if (client_keeps_server(client) || client->transaction != 'I') return false;
     if (pipeline_is_empty(&client->pipeline) || pipeline_lacks_sync(&client->pipeline))
         return false;
     bool is_in_message = client->is_syncing || client->reply.skip > 0 || client->request_skip > 0 ||
@@ -335,6 +346,7 @@ static void on_rejudge(struct borrower *borrower) {
 
 const struct borrower_ops relay_borrower_ops = {
     .lent = on_lent,
+    .made = on_made,
     .bytes = on_server_bytes,
     .drained = on_server_drained,
     .lost = on_lost,
@@ -361,6 +373,13 @@ void relay_leave(struct client *client) {
         forget_replies(client);
         server->borrower = NULL;
         client->borrower.server = NULL;
+        return;
+    }
+    if (server->is_own) {
+        forget_replies(client);
+        server->borrower = NULL;
+        client->borrower.server = NULL;
+        server_close(server, "replication client was closed");
         return;
     }
     unsigned owed = client->pipeline.owed_ready;

@@ -194,7 +194,7 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
     if (client->retry.is_holding) release_held(client, reply->out);
     if (!client->retry.is_discarding) emit(reply);
     if (!pipeline_is_empty(&client->pipeline)) return;
-    bool is_kept = client->pool->mode == POOL_MODE_SESSION && !client->retry.is_discarding;
+    bool is_kept = client_keeps_server(client) && !client->retry.is_discarding;
     bool is_free = status == 'I' && !is_kept;
     client->is_release_due = is_free && client->request_skip == 0;
     client->is_release_late = is_free && client->request_skip > 0;

@@ -80,8 +80,7 @@ static void copy_text0(const struct request *request, const char *text) {
 
 /* Whether named statements are the pooler's business for this client. */
 static bool is_tracking(const struct client *client) {
-    return client->set->pools->config->max_prepared_statements > 0 &&
-           client->pool->mode != POOL_MODE_SESSION;
+    return client->set->pools->config->max_prepared_statements > 0 && !client_keeps_server(client);
 }
 
 /* A statement in a transaction that was not judged with its group. */

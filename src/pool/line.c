@@ -10,6 +10,7 @@
 #include "pool/line.h"
 
 #include "cluster/report.h"
+#include "pool/own.h"
 
 #include "core/log.h"
 #include "core/memory.h"
@@ -145,6 +146,13 @@ static bool is_connecting(const struct pool_node *node) {
     return node->servers[SERVER_CONNECTING].count + node->servers[SERVER_LOGIN].count > 0;
 }
 
+/* Asks another worker with an idle server to give it up. */
+static void ask_holder(struct pool *pool, const struct pool_shared *shared) {
+    if (pool->set->workers == 1) return;
+    int holder = pool_shared_idle_holder(shared, pool->set->permits, pool->set->worker);
+    if (holder >= 0) wake(pool, holder);
+}
+
 /* Starts a connection if a node may have one more. True if one is under way. */
 static bool connect_for(struct pool *pool, const struct borrower *borrower) {
     uint64_t nodes = nodes_for(pool, borrower);
@@ -173,10 +181,7 @@ static bool connect_for(struct pool *pool, const struct borrower *borrower) {
         pool->turn++;
         return true;
     }
-    if (pool->set->workers > 1 && !is_under_way) {
-        int holder = pool_shared_idle_holder(best->shared, pool->set->permits, pool->set->worker);
-        if (holder >= 0) wake(pool, holder);
-    }
+    if (!is_under_way) ask_holder(pool, best->shared);
     return is_under_way;
 }
 
@@ -209,7 +214,8 @@ struct server *pool_borrow(struct pool *pool, struct borrower *borrower) {
     borrower->pool = pool;
     borrower->avoid = 0;
     borrower->since_us = 0;
-    if (pool->lines[line].count == 0 && !is_held(pool) && !borrower->wants_greeting_only) {
+    bool wants_any = borrower->own == NULL && !borrower->wants_greeting_only;
+    if (pool->lines[line].count == 0 && !is_held(pool) && wants_any) {
         struct server *server = find_idle(pool, borrower);
         if (server != NULL && older_elsewhere(pool, line, 0) < 0) {
             lend(borrower, server);
@@ -222,7 +228,13 @@ struct server *pool_borrow(struct pool *pool, struct borrower *borrower) {
     return NULL;
 }
 
+void line_return(struct borrower *borrower) {
+    join(borrower->pool, borrower, borrower->line);
+    pool_serve_later(borrower->pool);
+}
+
 void pool_leave(struct borrower *borrower) {
+    own_leave(borrower);
     if (!link_is_listed(&borrower->waiting)) return;
     quit(borrower);
     pool_serve_later(borrower->pool);
@@ -287,6 +299,14 @@ static void serve_line(struct pool *pool, enum pool_line line) {
     unsigned unsuited = 0;
     LIST_EACH_SAFE (&pool->lines[line], l, following) {
         struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
+        if (borrower->own != NULL) {
+            if (!own_open(pool, borrower)) {
+                ask_holder(pool, pool->nodes[0]->shared);
+                break;
+            }
+            quit(borrower);
+            continue;
+        }
         struct server *server = borrower->wants_greeting_only ? NULL : find_idle(pool, borrower);
         if (server == NULL) {
             bool is_under_way = connect_for(pool, borrower);
@@ -342,7 +362,7 @@ void line_rejudge(struct pool *pool) {
     for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
         LIST_EACH_SAFE (&pool->lines[line], l, following) {
             struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
-            if (borrower->wants_greeting_only) continue;
+            if (borrower->wants_greeting_only || borrower->own != NULL) continue;
             borrower->ops->rejudge(borrower);
             enum pool_line wanted =
                 borrower->route->target == ROUTE_REPLICA ? POOL_LINE_REPLICA : POOL_LINE_PRIMARY;

@@ -13,6 +13,7 @@
 #include "core/memory.h"
 #include "pool/cancel.h"
 #include "pool/line.h"
+#include "pool/own.h"
 
 #include <stdio.h>
 
@@ -81,7 +82,7 @@ static void retire_nodes(struct pool *pool) {
             LIST_EACH_SAFE (&node->servers[state], l, following) {
                 struct server *server = LIST_OWNER(l, struct server, link);
                 server->is_close_needed = true;
-                if (state != SERVER_LENT && state != SERVER_CLEANING)
+                if (server->is_own || (state != SERVER_LENT && state != SERVER_CLEANING))
                     server_close(server, "database configuration changed");
             }
         }
@@ -305,6 +306,7 @@ static void end_closed(struct pool_set *set) {
     LIST_EACH_SAFE (&set->closed, l, following) {
         struct server *server = LIST_OWNER(l, struct server, link);
         struct borrower *borrower = server->borrower;
+        own_closed(server);
         if (borrower != NULL) {
             server->borrower = NULL;
             borrower->server = NULL;
@@ -489,6 +491,12 @@ static void tick_node(struct pool_node *node, uint64_t now_us) {
         } else if (pool->lifetime_us > 0 && is_overdue(server)) {
             server_close(server, "server lifetime over");
         }
+    }
+    LIST_EACH_SAFE (&node->servers[SERVER_LENT], l, following) {
+        struct server *server = LIST_OWNER(l, struct server, link);
+        /* A replication connection may never come back. */
+        if (server->is_own && !is_usable(server))
+            server_close(server, "database configuration changed");
     }
     for (unsigned state = SERVER_CONNECTING; state <= SERVER_LOGIN; state++) {
         LIST_EACH_SAFE (&node->servers[state], l, following) {

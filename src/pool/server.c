@@ -16,6 +16,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "pool/cancel.h"
+#include "pool/own.h"
 #include "pool/pool.h"
 #include "proto/message.h"
 
@@ -28,7 +29,7 @@ static const struct {
     unsigned next; /* set of states */
 } states[SERVER_STATE_COUNT] = {
     [SERVER_CONNECTING] = {"new", 1u << SERVER_LOGIN | 1u << SERVER_CLOSED},
-    [SERVER_LOGIN] = {"new", 1u << SERVER_IDLE | 1u << SERVER_CLOSED},
+    [SERVER_LOGIN] = {"new", 1u << SERVER_IDLE | 1u << SERVER_LENT | 1u << SERVER_CLOSED},
     [SERVER_IDLE] = {"idle", 1u << SERVER_LENT | 1u << SERVER_CLEANING | 1u << SERVER_CLOSED},
     [SERVER_LENT] = {"active", 1u << SERVER_IDLE | 1u << SERVER_CLEANING | 1u << SERVER_CLOSED},
     [SERVER_CLEANING] = {"tested", 1u << SERVER_IDLE | 1u << SERVER_CLOSED},
@@ -293,6 +294,11 @@ struct server *server_open(struct pool *pool, struct pool_node *node) {
 }
 
 void server_login_done(struct server *server, struct bytes greeting) {
+    if (server->is_own) {
+        own_made(server, greeting);
+        server_login_free(&server->login);
+        return;
+    }
     pool_shared_greet(server->node->shared, greeting);
     server_login_free(&server->login);
     server->login_round = freshness_now();
@@ -308,7 +314,11 @@ void server_login_failed(struct server *server, const struct fault_fields *field
     (void)snprintf(text, sizeof text, "server login failed: %.*s %.*s", (int)fields->severity.len,
                    fields->severity.at, (int)fields->message.len, fields->message.at);
     server_log(server, LOG_LEVEL_WARNING, "%s", text);
-    pool_login_failed(server->node, fields, NULL);
+    if (server->is_own) {
+        own_refused(server, fields);
+    } else {
+        pool_login_failed(server->node, fields, NULL);
+    }
     server_close(server, "%.*s", (int)fields->message.len, fields->message.at);
 }
 

@@ -48,11 +48,30 @@ static void send_and_wipe(struct server *server, struct buf *out) {
     buf_release(out);
 }
 
+/* What the borrower of a server of its own asks for; PostgreSQL takes the last of two values. */
+static size_t add_own(const struct server *server, struct startup_parameter *parameters) {
+    const struct pool_set *set = server->pool->set;
+    const struct server_own *own = server->reserved->own;
+    size_t count = 0;
+    bool is_logical = own->replication == STARTUP_REPLICATION_LOGICAL;
+    parameters[count++] = (struct startup_parameter){
+        bytes_of_text("replication"), bytes_of_text(is_logical ? "database" : "true")};
+    if (own->options.len > 0)
+        parameters[count++] = (struct startup_parameter){bytes_of_text("options"), own->options};
+    for (unsigned i = 0; i < set->tracked_count; i++) {
+        const struct text *value = own->parameters[i];
+        if (value == NULL) continue;
+        parameters[count++] = (struct startup_parameter){bytes_of_text(set->tracked[i]),
+                                                         bytes_of(value->at, value->len)};
+    }
+    return count;
+}
+
 struct server_login *server_login_begin(struct server *server) {
     struct server_login *login = memory_new(sizeof *login);
     const struct config_database *entry = entry_of(server);
     struct bytes name = bytes_of_text(server->pool->database->name);
-    struct startup_parameter parameters[8];
+    struct startup_parameter parameters[8 + SERVER_PARAMETERS_MAX];
     size_t count = 0;
     parameters[count++] =
         (struct startup_parameter){bytes_of_text("user"), bytes_of_text(server->pool->user)};
@@ -70,6 +89,8 @@ struct server_login *server_login_begin(struct server *server) {
         parameters[count++] = (struct startup_parameter){bytes_of_text(optional[i].parameter),
                                                          bytes_of_text(optional[i].value)};
     }
+    if (server->is_own) count += add_own(server, parameters + count);
+    CHECK(count <= COUNT(parameters));
     struct buf out = {0};
     message_write_startup(&out, parameters, count);
     send_and_wipe(server, &out);

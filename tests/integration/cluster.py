@@ -50,7 +50,7 @@ cluster_name = '{name}'
 max_connections = 200
 superuser_reserved_connections = 5
 shared_buffers = 64MB
-wal_level = replica
+wal_level = logical
 hot_standby = on
 max_wal_senders = 20
 max_prepared_transactions = 20
@@ -288,10 +288,10 @@ class Node:
         if self.sql("SELECT pg_promote(true, 30)") != "t":
             raise RuntimeError(f"{self.name} was not promoted")
 
-    def wait_for(self, query, wanted, seconds=START_SECONDS):
+    def wait_for(self, query, wanted, seconds=START_SECONDS, database=DATABASE):
         """Waits until `query` answers `wanted`."""
         deadline = time.monotonic() + seconds
-        while (got := self.sql(query)) != wanted:
+        while (got := self.sql(query, database)) != wanted:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.name}: {query} is {got}, not {wanted}")
             time.sleep(0.05)
