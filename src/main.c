@@ -130,7 +130,13 @@ static size_t check_files(const struct config *config) {
     return count;
 }
 
-static int check(const struct config *config, struct config_errors *errors) {
+static int check(struct config *config, struct config_errors *errors) {
+    struct buf error = {0};
+    struct transport *transport = transport_new(config, &error);
+    if (transport == NULL) (void)fprintf(stderr, "%s\n", buf_text(&error));
+    buf_release(&error);
+    if (transport == NULL) return 1;
+    transport_unref(&transport);
     (void)fputs(buf_text(&errors->warnings), stdout);
     size_t count = check_files(config);
     if (count > 0) {

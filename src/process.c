@@ -230,13 +230,26 @@ static void restart_probes(struct process *process, const struct config *from) {
     }
 }
 
-/* Puts a new configuration in force, which it takes over; false if its users are refused. */
-static bool apply(struct process *process, struct config *config, struct config_errors *errors) {
+/* Connections are secured otherwise from now on; takes over the reference, NULL: as before. */
+static void take_transport(struct process *process, struct transport *transport) {
+    if (transport == NULL) return;
+    if (transport_servers_differ(process->transport, transport))
+        databases_recycle(process->databases);
+    transport_unref(&process->transport);
+    process->transport = transport;
+}
+
+/* Puts a new configuration in force, and a transport if there is one, both of which it takes over;
+ * false if its users are refused. */
+static bool apply(struct process *process, struct config *config, struct transport *transport,
+                  struct config_errors *errors) {
     struct users *users = load_users(process, config, errors);
     if (users == NULL) {
         config_unref(&config);
+        transport_unref(&transport);
         return false;
     }
+    take_transport(process, transport);
     struct config *from = config_ref(process->config);
     databases_apply(process->databases, process->config, config);
     config_unref(&process->config);
@@ -259,15 +272,39 @@ bool process_reload(void *owner, struct config_errors *errors) {
     struct process *process = owner;
     struct config *config = config_reload(process->config, errors);
     if (config == NULL) return false;
+    struct buf error = {0};
+    struct transport *transport = transport_new(config, &error);
+    if (transport == NULL) {
+        log_line(LOG_LEVEL_ERROR, "%s", buf_text(&error));
+        log_line(LOG_LEVEL_ERROR, "TLS configuration could not be reloaded, keeping old "
+                                  "configuration");
+        buf_release(&error);
+        config_unref(&config);
+        return false;
+    }
     if (!log_open(config->logfile, false))
         log_line(LOG_LEVEL_ERROR, "logfile %s: %s", config->logfile, strerror(errno));
-    return apply(process, config, errors);
+    return apply(process, config, transport, errors);
+}
+
+/* Settings of TLS come one at a time and need not fit until the last of them. */
+static struct transport *try_transport(struct config *config, struct config_errors *errors) {
+    struct buf error = {0};
+    struct transport *transport = transport_new(config, &error);
+    if (transport == NULL) {
+        log_line(LOG_LEVEL_ERROR, "%s", buf_text(&error));
+        errors->notice = "TLS settings could not be applied, still using old configuration";
+    }
+    buf_release(&error);
+    return transport;
 }
 
 static bool on_set(void *owner, const char *key, const char *value, struct config_errors *errors) {
     struct process *process = owner;
     struct config *config = config_with(process->config, key, value, errors);
-    return config != NULL && apply(process, config, errors);
+    if (config == NULL) return false;
+    struct transport *transport = transport_is_setting(key) ? try_transport(config, errors) : NULL;
+    return apply(process, config, transport, errors);
 }
 
 void process_tick(struct process *process) {
@@ -311,7 +348,8 @@ static bool read_users(struct process *process, const struct config *config) {
     return false;
 }
 
-static void init(struct process *process, struct config *config) {
+static void init(struct process *process, struct config *config, struct transport *transport) {
+    process->transport = transport;
     process->config = config;
     list_init(&process->pauses);
     process->workers_count = (unsigned)config->workers;
@@ -385,6 +423,7 @@ static void release(struct process *process) {
     if (process->has_deriver) CHECK(pthread_join(process->deriver, NULL) == 0);
     if (process->has_pidfile) (void)unlink(process->config->pidfile);
     users_free(&process->users);
+    transport_unref(&process->transport);
     config_unref(&process->config);
     memory_free(process->workers);
     memory_free(process->admin_workers);
@@ -392,12 +431,22 @@ static void release(struct process *process) {
 
 int process_run(struct config *config) {
     struct process process = {0};
+    struct buf error = {0};
+    struct transport *transport = transport_new(config, &error);
+    if (transport == NULL) {
+        log_line(LOG_LEVEL_ERROR, "%s", buf_text(&error));
+        log_flush();
+        buf_release(&error);
+        config_unref(&config);
+        return 1;
+    }
     if (!read_users(&process, config)) {
         config_unref(&config);
+        transport_unref(&transport);
         log_flush();
         return 1;
     }
-    init(&process, config);
+    init(&process, config, transport);
     bool is_up = start(&process);
     if (is_up) worker_run(&process.workers[0]);
     release(&process);

@@ -7,6 +7,7 @@
 
 #include "admin/admin.h"
 #include "cluster/probe.h"
+#include "pool/transport.h"
 #include "worker.h"
 
 #define LISTENERS_MAX 64
@@ -30,6 +31,7 @@ struct process {
     struct config *config;
     struct users_scram scram;
     struct users *users;
+    struct transport *transport;
     struct databases *databases;
     struct permits *permits;
     struct worker *workers;

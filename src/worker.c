@@ -127,6 +127,7 @@ void worker_init(struct worker *worker, struct process *process, unsigned index,
         .databases = process->databases,
         .permits = process->permits,
         .texts = &worker->texts,
+        .transport = transport_ref(process->transport),
         .ops = {.server_forget = server_forget, .wake = wake_other, .owner = worker}};
     pool_set_init(&worker->pools, config, users);
     worker->clients = (struct client_set){.loop = worker->loop,
@@ -242,6 +243,7 @@ struct apply_mail {
     struct loop_mail mail;
     struct config *config;
     struct users *users;
+    struct transport *transport;
 };
 
 static void close_removed(struct worker *worker) {
@@ -257,7 +259,7 @@ static void run_apply(struct loop_mail *mail, void *context) {
     struct apply_mail *apply = (struct apply_mail *)(void *)mail;
     struct worker *worker = context;
     need_traits(worker, apply->config);
-    pool_set_apply(&worker->pools, apply->config, apply->users);
+    pool_set_apply(&worker->pools, apply->config, apply->users, apply->transport);
     close_removed(worker);
     memory_free(apply);
 }
@@ -267,6 +269,7 @@ void worker_apply(struct worker *worker, struct config *config, struct users *us
     apply->mail.run = run_apply;
     apply->config = config;
     apply->users = users;
+    apply->transport = transport_ref(worker->process->transport);
     loop_post(worker->loop, &apply->mail);
 }
 

@@ -32,8 +32,16 @@ struct config {
     uint64_t cancel_wait_timeout_us;
     uint64_t client_idle_timeout_us;
     uint64_t client_login_timeout_us;
-    enum sslmode client_tls_sslmode;
-    char *conffile; /* empty: made from a URL or a text */
+    char *client_tls13_ciphers;
+    char *client_tls_ca_file;
+    char *client_tls_cert_file;
+    char *client_tls_ciphers;
+    char *client_tls_dheparams;
+    char *client_tls_ecdhcurve;
+    char *client_tls_key_file;
+    char *client_tls_protocols;
+    enum sslmode client_tls_sslmode; /* in force is what pool/transport.h holds, of all these */
+    char *conffile;                  /* empty: made from a URL or a text */
     int default_pool_size;
     bool disable_pqexec;
     uint64_t dns_max_ttl_us;
@@ -67,8 +75,14 @@ struct config {
     char *server_reset_query;
     bool server_reset_query_always;
     bool server_round_robin;
-    enum sslmode server_tls_sslmode;
-    int stats_period; /* seconds */
+    char *server_tls13_ciphers;
+    char *server_tls_ca_file;
+    char *server_tls_cert_file;
+    char *server_tls_ciphers;
+    char *server_tls_key_file;
+    char *server_tls_protocols;
+    enum sslmode server_tls_sslmode; /* as for clients */
+    int stats_period;                /* seconds */
     struct setting_list stats_users;
     bool tcp_keepalive;
     int tcp_keepcnt;

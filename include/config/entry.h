@@ -21,7 +21,15 @@ enum auth_type {
     AUTH_TYPE_SCRAM_SHA_256,
     AUTH_TYPE_HBA
 };
-enum sslmode { SSLMODE_DISABLE, SSLMODE_ALLOW, SSLMODE_PREFER };
+enum sslmode {
+    SSLMODE_DISABLE,
+    SSLMODE_ALLOW,
+    SSLMODE_PREFER,
+    SSLMODE_REQUIRE,
+    SSLMODE_VERIFY_CA,
+    SSLMODE_VERIFY_FULL
+};
+enum sslnegotiation { SSLNEGOTIATION_UNSET, SSLNEGOTIATION_POSTGRES, SSLNEGOTIATION_DIRECT };
 enum routing { ROUTING_UNSET, ROUTING_OFF, ROUTING_READ_WRITE, ROUTING_PRIMARY, ROUTING_REPLICA };
 enum read_consistency {
     READ_CONSISTENCY_UNSET,
@@ -77,6 +85,7 @@ struct config_database {
     char *application_name;
     enum routing routing;
     enum read_consistency read_consistency;
+    enum sslnegotiation sslnegotiation;
     int alert_active_servers;
     char *probe_user;
     char *probe_password;

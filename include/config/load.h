@@ -22,6 +22,7 @@ struct config_errors {
     size_t count;
     struct buf warnings;
     size_t warnings_count;
+    const char *notice; /* what whoever did a SET is told beside its success; NULL: nothing */
 };
 
 /* Frees the texts; the collection is empty and may be used again. */

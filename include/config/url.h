@@ -6,7 +6,7 @@
  *
  * Every part may be percent-encoded. User, secret and at least one host are required, since Weir
  * guesses nothing; the database defaults to the user's name and a port to 5432. Parameters:
- * sslmode (disable, allow, prefer), application_name, connect_timeout (whole seconds).
+ * sslmode, sslrootcert (the file of the CA), application_name, connect_timeout (whole seconds).
  * Errors quote nothing but a parameter's name, and not even that where a secret that was not
  * encoded could have strayed into it. See section 34.1.1.2 of PostgreSQL's manual.
  *
@@ -24,6 +24,7 @@ struct url {
     char *secret;
     char *database;
     char *application_name; /* NULL: not given */
+    char *sslrootcert;      /* NULL: not given */
     struct config_host hosts[CONFIG_HOSTS_MAX];
     size_t hosts_count;
     enum sslmode sslmode;

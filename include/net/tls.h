@@ -55,6 +55,9 @@ struct tls *tls_accept(struct tls_context *context, struct bytes ahead);
  * connection, without an SSLRequest, must be answered with ALPN. */
 struct tls *tls_connect(struct tls_context *context, const char *host, bool is_direct);
 
+/* The first byte of a ClientHello. */
+#define TLS_RECORD_HANDSHAKE 0x16
+
 /* Sends the closing alert if it can be sent at once. *tls becomes NULL; NULL is legal. */
 void tls_free(struct tls **tls);
 
@@ -75,7 +78,8 @@ const char *tls_error(const struct tls *tls);
  * was verified against the CA; a name with a NUL in it is none.
  */
 
-/* Appends "TLSv1.3/TLS_AES_256_GCM_SHA384/ECDH=X25519". */
+/* Appends "TLSv1.3/TLS_AES_256_GCM_SHA384", or "TLSv1.2/ECDHE-ECDSA-AES256-GCM-SHA384/ECDH=X25519"
+ * where the cipher says how keys are exchanged. */
 void tls_describe(const struct tls *tls, struct buf *text);
 
 /* True if the peer gave a certificate and it was verified. */

@@ -75,6 +75,9 @@ void databases_apply(struct databases *databases, const struct config *from,
 /* Drops the databases that nobody configures or uses any more; worker 0, at each tick. */
 void databases_sweep(struct databases *databases, uint64_t now_us, uint64_t autodb_idle_us);
 
+/* Servers are reached otherwise from now on: all databases get a new generation. */
+void databases_recycle(struct databases *databases);
+
 /* Makes the clusters of all entries that are routed, so that probing starts before the first
  * client comes. `*` cannot be made in advance. */
 void databases_make_all(struct databases *databases, const struct config *config);

@@ -12,6 +12,7 @@
 #include "pool/permit.h"
 #include "pool/server.h"
 
+struct transport;
 struct users;
 
 /* Places in pool_set->tracked of the parameters that are always tracked; extra ones follow. */
@@ -36,8 +37,9 @@ struct pool_set {
     struct loop *loop;
     unsigned worker;
     unsigned workers;
-    struct config *config; /* one reference */
-    struct users *users;   /* one reference */
+    struct config *config;       /* one reference */
+    struct users *users;         /* one reference */
+    struct transport *transport; /* one reference */
     struct databases *databases;
     struct permits *permits;
     struct texts *texts;
@@ -61,8 +63,8 @@ struct pool_set {
 /* The options of connections that a snapshot asks for. */
 struct endpoint_options pool_socket_options(const struct config *config);
 
-/* Fills in a set whose loop, worker numbers, shared parts and ops the caller has set; takes over
- * one reference each of config and users. */
+/* Fills in a set whose loop, worker numbers, shared parts, transport and ops the caller has set;
+ * takes over one reference each of config and users. */
 void pool_set_init(struct pool_set *set, struct config *config, struct users *users);
 
 /* Closes every server and frees every pool. */
@@ -70,7 +72,8 @@ void pool_set_release(struct pool_set *set);
 
 /* New settings: sizes, modes and times follow; pools of changed databases get new nodes and
  * their old servers are closed as they become idle. Takes over the references. */
-void pool_set_apply(struct pool_set *set, struct config *config, struct users *users);
+void pool_set_apply(struct pool_set *set, struct config *config, struct users *users,
+                    struct transport *transport);
 
 /* Timeouts; about ten times a second. */
 void pool_set_tick(struct pool_set *set);

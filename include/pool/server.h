@@ -17,6 +17,7 @@
 #include "core/map.h"
 #include "core/text.h"
 #include "net/stream.h"
+#include "pool/opening.h"
 #include "proto/startup.h"
 
 struct pool;
@@ -57,7 +58,8 @@ struct server {
     bool is_own;                          /* made for one borrower alone, closed when given back */
     enum startup_replication replication; /* of an own server */
     struct endpoint_dial *dial;
-    struct server_login *login; /* while CONNECTING and LOGIN */
+    struct opening opening;     /* in LOGIN, until there is a login */
+    struct server_login *login; /* in LOGIN */
     const char *doing;          /* for log lines */
     enum server_state state;
     unsigned host;      /* index of its node in the cluster */
@@ -120,6 +122,10 @@ void server_login_done(struct server *server, struct bytes greeting);
 struct fault_fields;
 void server_login_failed(struct server *server, const struct fault_fields *fields);
 void server_connect_failed(struct server *server, const char *error);
+
+/* Begins to secure a stream to the server's node, its own or that of a cancel request. */
+enum opening_result server_begin_opening(const struct server *server, struct opening *opening,
+                                         struct stream *stream);
 
 /* In server_login.c. */
 struct server_login *server_login_begin(struct server *server);

@@ -17,6 +17,7 @@ enum fault_id {
     FAULT_PROTOCOL_UNSUPPORTED, /* argument: the first bytes in hex */
     FAULT_BYTES_AFTER_SSL_REQUEST,
     FAULT_BYTES_AFTER_GSS_REQUEST,
+    FAULT_SSL_AGAIN,
     FAULT_SSL_REQUIRED,
     FAULT_PARAMETER_UNSUPPORTED, /* argument: the name */
     FAULT_OPTION_UNSUPPORTED,    /* argument: the name */

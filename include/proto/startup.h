@@ -111,6 +111,7 @@ void message_write_ready_for_query(struct buf *out, char status); /* 'I', 'T' or
 /* Toward a server. A name or value must not contain a NUL; that is checked as our own bug. */
 void message_write_startup(struct buf *out, const struct startup_parameter *parameters,
                            size_t count);
+void message_write_ssl_request(struct buf *out);
 void message_write_cancel_request(struct buf *out, uint32_t pid, uint32_t secret);
 void message_write_password(struct buf *out, struct bytes password);
 void message_write_sasl_initial_response(struct buf *out, struct bytes data); /* SCRAM-SHA-256 */

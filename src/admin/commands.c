@@ -42,6 +42,7 @@ static void set(struct console *console) {
     struct config_errors errors = {0};
     bool is_set = admin->ops.set(admin->ops.owner, command->argument, command->value, &errors);
     config_errors_log(&errors);
+    if (errors.notice != NULL) fault_notice_write(&console->out, errors.notice, NULL);
     config_errors_release(&errors);
     if (!is_set) {
         console_fault(console, FAULT_CONSOLE_SET, NULL);

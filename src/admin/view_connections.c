@@ -6,6 +6,7 @@
 #include "views.h"
 
 #include "client/relay.h"
+#include "net/tls.h"
 
 static void write_ptr(struct rows *rows, uint32_t id) {
     struct buf text = {0};
@@ -48,6 +49,14 @@ static void write_ends(struct rows *rows, const struct ends *ends, const char *h
     rows_number(rows, ends->peer_port);
     rows_text(rows, ends->local);
     rows_number(rows, ends->local_port);
+}
+
+static void write_tls(struct rows *rows, const struct stream *stream) {
+    const struct tls *tls = stream_tls(stream);
+    struct buf text = {0};
+    if (tls != NULL) tls_describe(tls, &text);
+    rows_text(rows, buf_text(&text));
+    buf_release(&text);
 }
 
 static void write_application_name(struct rows *rows, struct text *const *values, int index) {
@@ -106,7 +115,7 @@ static void write_client_facts(const struct walk_place *place, const struct clie
     write_ptr(rows, client->id);
     write_ptr(rows, server == NULL ? 0 : server->id);
     rows_number(rows, ends.is_unix ? (uint64_t)unix_peer_pid(&client->stream) : 0);
-    rows_text(rows, "");
+    write_tls(rows, &client->stream);
     write_application_name(rows, client->parameters.values, place->name_index);
     rows_number(rows, client->names.map.count);
     rows_number(rows, client->id);
@@ -181,7 +190,7 @@ static void write_server_facts(const struct walk_place *place, const struct serv
     write_ptr(rows, server->id);
     write_ptr(rows, borrower_id(server));
     rows_number(rows, server->backend_pid);
-    rows_text(rows, "");
+    write_tls(rows, &server->stream);
     write_application_name(rows, server->parameters, place->name_index);
     rows_number(rows, memory == NULL ? 0 : memory->lru.count);
     rows_number(rows, server->id);

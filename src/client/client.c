@@ -12,6 +12,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "net/tls.h"
 #include "pool/cancel.h"
 #include "proto/startup.h"
 
@@ -264,10 +265,14 @@ static void on_drained(struct stream *stream) {
 
 static void on_ended(struct stream *stream, int error) {
     struct client *client = LIST_OWNER(stream, struct client, stream);
-    if (client->state == CLIENT_STARTUP && buf_length(&client->kept) == 0) {
+    const struct tls *tls = stream_tls(stream);
+    bool is_silent = client->state == CLIENT_STARTUP && buf_length(&client->kept) == 0;
+    if (is_silent && tls != NULL && tls_error(tls)[0] != '\0')
+        client_log(client, LOG_LEVEL_WARNING, "TLS handshake error: %s", tls_error(tls));
+    if (is_silent) {
         leave(client); /* a port check: it never said a word */
     } else {
-        client_close(client, error == 0 ? "client unexpected eof" : strerror(error));
+        client_close(client, error == 0 ? "client unexpected eof" : stream_trouble(stream, error));
     }
 }
 

@@ -113,6 +113,12 @@ static void database_check(const struct config *config, const struct config_data
                     "database \"%s\" (%s) is routed, but nobody is named to probe its nodes: set "
                     "probe_user, or user in its entry",
                     database->entry.name, database->entry.where);
+    if (database->sslnegotiation == SSLNEGOTIATION_DIRECT &&
+        config->server_tls_sslmode < SSLMODE_REQUIRE)
+        errors_add(errors,
+                   "sslnegotiation = direct in database \"%s\" (%s): expected server_tls_sslmode = "
+                   "require, verify-ca or verify-full",
+                   database->entry.name, database->entry.where);
     enum routing asked = database->routing == ROUTING_UNSET ? config->routing : database->routing;
     if (asked == ROUTING_READ_WRITE &&
         config_pool_mode(config, database, NULL) == POOL_MODE_SESSION)

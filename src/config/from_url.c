@@ -70,6 +70,8 @@ static struct config *config_of(const struct url *url, struct config_errors *err
     for (size_t i = 0; i < COUNT(pooler_values); i++)
         set(SETTING_SCOPE_POOLER, config, pooler_values[i].name, pooler_values[i].text);
     config->server_tls_sslmode = url->sslmode;
+    if (url->sslrootcert != NULL)
+        set(SETTING_SCOPE_POOLER, config, "server_tls_ca_file", url->sslrootcert);
     if (url->connect_timeout_s > 0)
         config->server_connect_timeout_us = (uint64_t)url->connect_timeout_s * US_PER_S;
     add_database(config, url);

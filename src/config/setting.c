@@ -66,18 +66,19 @@ static const struct setting_choice pool_modes[] = {
     {NULL, 0},
 };
 
-static const struct setting_choice client_sslmodes[] = {
-    {"disable", SSLMODE_DISABLE}, {"allow", -1}, {"prefer", -1}, {"require", -1}, {"verify-ca", -1},
-    {"verify-full", -1},          {NULL, 0},
-};
-
-static const struct setting_choice server_sslmodes[] = {
+static const struct setting_choice sslmodes[] = {
     {"disable", SSLMODE_DISABLE},
     {"allow", SSLMODE_ALLOW},
     {"prefer", SSLMODE_PREFER},
-    {"require", -1},
-    {"verify-ca", -1},
-    {"verify-full", -1},
+    {"require", SSLMODE_REQUIRE},
+    {"verify-ca", SSLMODE_VERIFY_CA},
+    {"verify-full", SSLMODE_VERIFY_FULL},
+    {NULL, 0},
+};
+
+static const struct setting_choice sslnegotiations[] = {
+    {"postgres", SSLNEGOTIATION_POSTGRES},
+    {"direct", SSLNEGOTIATION_DIRECT},
     {NULL, 0},
 };
 
@@ -139,8 +140,29 @@ static const struct setting pooler_settings[] = {
      "Closes a client that has no server and has asked nothing for so long; 0 = never."},
     {"client_login_timeout", TIME, POOLER(client_login_timeout_us), LIVE, "60", 0, TIME_MAX, NULL,
      "How long a client may take to log in; 0 = without end."},
-    {"client_tls_sslmode", ENUM, POOLER(client_tls_sslmode), LIVE, "disable", 0, 0, client_sslmodes,
-     "Whether clients may use TLS."},
+    {"client_tls13_ciphers", STRING, POOLER(client_tls13_ciphers), LIVE, "", 0, 0, NULL,
+     "Cipher suites of TLS 1.3 for clients, divided by colons; empty = those of the library."},
+    {"client_tls_ca_file", STRING, POOLER(client_tls_ca_file), LIVE, "", 0, 0, NULL,
+     "File with the CAs that client certificates have to be signed by, where they are verified."},
+    {"client_tls_cert_file", STRING, POOLER(client_tls_cert_file), LIVE, "", 0, 0, NULL,
+     "File with the certificate that is shown to clients, and the chain behind it."},
+    {"client_tls_ciphers", STRING, POOLER(client_tls_ciphers), LIVE, "default", 0, 0, NULL,
+     "Ciphers of TLS 1.2 and older for clients: a list as OpenSSL has it, or default (all strong "
+     "ones), secure (only those with forward secrecy and authenticated encryption), fast (the same "
+     "first), normal (OpenSSL's own default) or all."},
+    {"client_tls_dheparams", STRING, POOLER(client_tls_dheparams), LIVE, "auto", 0, 0, NULL,
+     "auto: Diffie-Hellman groups that fit the certificate; none: no exchange of that kind."},
+    {"client_tls_ecdhcurve", STRING, POOLER(client_tls_ecdhcurve), LIVE, "auto", 0, 0, NULL,
+     "Curve for the exchange of keys with clients: auto (those of the library), none (finite "
+     "fields instead of curves) or a name such as prime256v1."},
+    {"client_tls_key_file", STRING, POOLER(client_tls_key_file), LIVE, "", 0, 0, NULL,
+     "File with the private key of the certificate that is shown to clients, without a password."},
+    {"client_tls_protocols", STRING, POOLER(client_tls_protocols), LIVE, "secure", 0, 0, NULL,
+     "Versions of TLS for clients: secure (tlsv1.2 and tlsv1.3), all, or a list of tlsv1.0, "
+     "tlsv1.1, tlsv1.2 and tlsv1.3, divided by commas."},
+    {"client_tls_sslmode", ENUM, POOLER(client_tls_sslmode), LIVE, "disable", 0, 0, sslmodes,
+     "Whether clients over TCP may use TLS (allow and prefer), must (require), and must show a "
+     "certificate that the CA has signed (verify-ca and verify-full)."},
     {"conffile", STRING, POOLER(conffile), LIVE, "", 0, 0, NULL,
      "The file that the next RELOAD reads; at first the one given at start."},
     {"default_pool_size", INT, POOLER(default_pool_size), LIVE, "20", 0, POOL_SIZE_MAX, NULL,
@@ -211,9 +233,23 @@ static const struct setting pooler_settings[] = {
      "Sends it in every pool mode."},
     {"server_round_robin", BOOL, POOLER(server_round_robin), LIVE, "0", 0, 0, NULL,
      "Lends the server that rested longest instead of the one used last."},
-    {"server_tls_sslmode", ENUM, POOLER(server_tls_sslmode), LIVE, "prefer", 0, 0, server_sslmodes,
-     "Whether servers are reached over TLS. This version always connects without, which "
-     "disable, allow and prefer permit."},
+    {"server_tls13_ciphers", STRING, POOLER(server_tls13_ciphers), LIVE, "", 0, 0, NULL,
+     "Cipher suites of TLS 1.3 towards servers, divided by colons; empty = those of the library."},
+    {"server_tls_ca_file", STRING, POOLER(server_tls_ca_file), LIVE, "", 0, 0, NULL,
+     "File with the CAs that servers' certificates have to be signed by, where they are verified; "
+     "empty = those that the system trusts."},
+    {"server_tls_cert_file", STRING, POOLER(server_tls_cert_file), LIVE, "", 0, 0, NULL,
+     "File with the certificate that is shown to servers which ask for one."},
+    {"server_tls_ciphers", STRING, POOLER(server_tls_ciphers), LIVE, "default", 0, 0, NULL,
+     "Ciphers of TLS 1.2 and older towards servers, as client_tls_ciphers."},
+    {"server_tls_key_file", STRING, POOLER(server_tls_key_file), LIVE, "", 0, 0, NULL,
+     "File with the private key of that certificate, without a password."},
+    {"server_tls_protocols", STRING, POOLER(server_tls_protocols), LIVE, "secure", 0, 0, NULL,
+     "Versions of TLS towards servers, as client_tls_protocols."},
+    {"server_tls_sslmode", ENUM, POOLER(server_tls_sslmode), LIVE, "prefer", 0, 0, sslmodes,
+     "Whether servers are reached over TLS: never over Unix sockets; if they offer it (allow and "
+     "prefer); always (require); always, with a certificate that the CA has signed (verify-ca), "
+     "for the host that is dialled (verify-full)."},
     {"stats_period", INT, POOLER(stats_period), LIVE, "60", 1, INT_MAX, NULL,
      "Seconds over which averages are taken."},
     {"stats_users", LIST, POOLER(stats_users), LIVE, "", 0, 0, NULL,
@@ -334,6 +370,11 @@ static const struct setting database_settings[] = {
      "Instead of the global routing."},
     {"read_consistency", ENUM, DATABASE(read_consistency), LIVE | OWN, NULL, 0, 0,
      read_consistencies, "Instead of the global read_consistency."},
+    {"sslnegotiation", ENUM, DATABASE(sslnegotiation), LIVE | OWN | RECONNECT, NULL, 0, 0,
+     sslnegotiations,
+     "How TLS begins: after a request (postgres), or at once, which saves a round trip and which "
+     "PostgreSQL 17 and newer understand (direct); the latter needs server_tls_sslmode = require "
+     "or stricter."},
     {"alert_active_servers", INT, DATABASE(alert_active_servers), LIVE | OWN, NULL, 0,
      POOL_SIZE_MAX, NULL, "An alert of its own for the servers of this database; 0 = none."},
     {"probe_user", STRING, DATABASE(probe_user), LIVE | OWN, NULL, 0, 0, NULL,
@@ -368,14 +409,6 @@ static const struct setting node_settings[] = {
 
 static const struct setting_unsupported pooler_unsupported[] = {
     {"auth_ldap_options", ""},
-    {"client_tls13_ciphers", ""},
-    {"client_tls_ca_file", ""},
-    {"client_tls_cert_file", ""},
-    {"client_tls_ciphers", "default"},
-    {"client_tls_dheparams", "auto"},
-    {"client_tls_ecdhcurve", "auto"},
-    {"client_tls_key_file", ""},
-    {"client_tls_protocols", "secure"},
     {"dns_nxdomain_ttl", NULL},
     {"dns_zone_check_period", "0"},
     {"max_db_client_connections", "0"},
@@ -391,12 +424,6 @@ static const struct setting_unsupported pooler_unsupported[] = {
     {"server_check_delay", NULL},
     {"server_check_query", ""},
     {"server_fast_close", "0"},
-    {"server_tls13_ciphers", ""},
-    {"server_tls_ca_file", ""},
-    {"server_tls_cert_file", ""},
-    {"server_tls_ciphers", "default"},
-    {"server_tls_key_file", ""},
-    {"server_tls_protocols", "secure"},
     {"so_reuseport", "0"},
     {"suspend_timeout", NULL},
     {"syslog", "0"},

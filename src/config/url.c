@@ -165,16 +165,24 @@ static bool sslmode_read(const char *value, struct url *url, struct buf *why) {
     static const struct {
         const char *name;
         enum sslmode sslmode;
-    } modes[] = {
-        {"disable", SSLMODE_DISABLE}, {"allow", SSLMODE_ALLOW}, {"prefer", SSLMODE_PREFER}};
+    } modes[] = {{"disable", SSLMODE_DISABLE},     {"allow", SSLMODE_ALLOW},
+                 {"prefer", SSLMODE_PREFER},       {"require", SSLMODE_REQUIRE},
+                 {"verify-ca", SSLMODE_VERIFY_CA}, {"verify-full", SSLMODE_VERIFY_FULL}};
     for (size_t i = 0; i < COUNT(modes); i++) {
         if (strcmp(value, modes[i].name) != 0) continue;
         url->sslmode = modes[i].sslmode;
         return true;
     }
-    buf_append_text(why, "this sslmode is not supported by this version of weir: expected "
-                         "disable, allow or prefer");
+    buf_append_text(why, "unknown sslmode: expected disable, allow, prefer, require, verify-ca or "
+                         "verify-full");
     return false;
+}
+
+static bool sslrootcert_read(const char *value, struct url *url, struct buf *why) {
+    (void)why;
+    memory_free(url->sslrootcert);
+    url->sslrootcert = memory_copy_text(value);
+    return true;
 }
 
 static bool application_name_read(const char *value, struct url *url, struct buf *why) {
@@ -196,6 +204,7 @@ static const struct {
     bool (*read)(const char *value, struct url *url, struct buf *why);
 } parameters[] = {
     {"sslmode", sslmode_read},
+    {"sslrootcert", sslrootcert_read},
     {"application_name", application_name_read},
     {"connect_timeout", connect_timeout_read},
 };
@@ -208,7 +217,8 @@ static bool parameter_read(struct bytes text, struct url *url, struct buf *why) 
     if (i == COUNT(parameters)) {
         buf_append_text(why, "unknown parameter ");
         errors_quote(why, name, false);
-        buf_append_text(why, ": expected sslmode, application_name or connect_timeout");
+        buf_append_text(why,
+                        ": expected sslmode, sslrootcert, application_name or connect_timeout");
         return false;
     }
     char *value = NULL;
@@ -257,6 +267,7 @@ void url_release(struct url *url) {
     memory_free_secret(url->secret);
     memory_free_secret(url->database);
     memory_free_secret(url->application_name);
+    memory_free(url->sslrootcert);
     for (size_t i = 0; i < url->hosts_count; i++) memory_free_secret(url->hosts[i].name);
     memory_wipe(url, sizeof *url);
 }

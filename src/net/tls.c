@@ -309,11 +309,12 @@ ssize_t tls_write(struct tls *tls, const struct bytes *parts, size_t count) {
 
 void tls_describe(const struct tls *tls, struct buf *text) {
     buf_append_format(text, "%s/%s", SSL_get_version(tls->ssl), SSL_get_cipher_name(tls->ssl));
+    /* Up to TLS 1.2 the cipher says how keys are exchanged, but not on which curve. */
+    const SSL_CIPHER *cipher = SSL_get_current_cipher(tls->ssl);
+    int exchange = cipher == NULL ? NID_undef : SSL_CIPHER_get_kx_nid(cipher);
     int group = (int)SSL_get_negotiated_group(tls->ssl);
-    const char *name = group == NID_undef ? NULL : SSL_group_to_name(tls->ssl, group);
-    const char *curve = group == NID_undef ? NULL : OBJ_nid2sn(group);
-    if (curve == NULL) curve = name;
-    if (curve != NULL) buf_append_format(text, "/ECDH=%s", curve);
+    if (exchange == NID_kx_ecdhe && group != NID_undef)
+        buf_append_format(text, "/ECDH=%s", OBJ_nid2sn(group));
 }
 
 bool tls_is_verified(const struct tls *tls) {

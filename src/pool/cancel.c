@@ -1,7 +1,7 @@
 /*
  * One cancel request to PostgreSQL; see pool/cancel.h and the manual, section 55.2.8.
  *
- *      dial -> send 16 bytes -> wait until the other side closes -> server_cancel_ended
+ *      dial -> [TLS] -> send 16 bytes -> wait until the other side closes -> server_cancel_ended
  *
  * PostgreSQL closes the connection after it has sent the signal, so the end of the connection is
  * the earliest moment at which no signal can be under way any more. A request that hangs is given
@@ -19,6 +19,8 @@
 
 struct cancel {
     struct stream stream;
+    struct opening opening;
+    bool is_sent;
     struct endpoint_dial *dial;
     struct loop_timer timer;
     struct loop_hook end;
@@ -40,21 +42,43 @@ static void finish(struct cancel *cancel, const char *trouble) {
         server->is_close_needed = true;
     }
     endpoint_dial_close(&cancel->dial);
+    opening_release(&cancel->opening);
     stream_close(&cancel->stream);
     loop_timer_stop(&cancel->timer);
     loop_at_end(server->pool->set->loop, &cancel->end);
     server_cancel_ended(server);
 }
 
+static void send_request(struct cancel *cancel) {
+    const struct server *server = cancel->server;
+    struct buf packet = {0};
+    cancel->is_sent = true;
+    message_write_cancel_request(&packet, server->backend_pid, server->backend_secret);
+    stream_write_bytes(&cancel->stream, buf_content(&packet));
+    memory_wipe(packet.memory, packet.size);
+    buf_release(&packet);
+}
+
+static void judge_opening(struct cancel *cancel, enum opening_result result) {
+    if (result == OPENING_DONE) send_request(cancel);
+    if (result == OPENING_FAILED) finish(cancel, cancel->opening.trouble);
+}
+
+static void on_secured(struct stream *stream) {
+    judge_opening(LIST_OWNER(stream, struct cancel, stream), OPENING_DONE);
+}
+
+/* To the request itself PostgreSQL answers nothing. */
 static void on_bytes(struct stream *stream, const char *at, size_t len) {
-    (void)stream; /* PostgreSQL answers nothing */
-    (void)at;
-    (void)len;
+    struct cancel *cancel = LIST_OWNER(stream, struct cancel, stream);
+    if (!cancel->is_sent)
+        judge_opening(cancel, opening_bytes(&cancel->opening, stream, bytes_of(at, len)));
 }
 
 static void on_ended(struct stream *stream, int error) {
-    (void)error; /* a reset is an end too: PostgreSQL closes without reading further */
-    finish(LIST_OWNER(stream, struct cancel, stream), NULL);
+    struct cancel *cancel = LIST_OWNER(stream, struct cancel, stream);
+    /* A reset is an end too: PostgreSQL closes without reading further. */
+    finish(cancel, cancel->is_sent ? NULL : stream_trouble(stream, error));
 }
 
 static void on_drained(struct stream *stream) {
@@ -62,7 +86,7 @@ static void on_drained(struct stream *stream) {
 }
 
 static const struct stream_ops cancel_ops = {
-    .on_bytes = on_bytes, .on_drained = on_drained, .on_ended = on_ended};
+    .on_bytes = on_bytes, .on_drained = on_drained, .on_ended = on_ended, .on_secured = on_secured};
 
 static void on_dialled(void *owner, int fd, const char *error) {
     struct cancel *cancel = owner;
@@ -73,11 +97,7 @@ static void on_dialled(void *owner, int fd, const char *error) {
     }
     struct server *server = cancel->server;
     stream_open(&cancel->stream, server->pool->set->loop, fd, &cancel_ops);
-    struct buf packet = {0};
-    message_write_cancel_request(&packet, server->backend_pid, server->backend_secret);
-    stream_write_bytes(&cancel->stream, buf_content(&packet));
-    memory_wipe(packet.memory, packet.size);
-    buf_release(&packet);
+    judge_opening(cancel, server_begin_opening(server, &cancel->opening, &cancel->stream));
 }
 
 static void on_timer(struct loop_timer *timer) {

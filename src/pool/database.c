@@ -269,6 +269,14 @@ void databases_sweep(struct databases *databases, uint64_t now_us, uint64_t auto
     CHECK(pthread_mutex_unlock(&databases->lock) == 0);
 }
 
+void databases_recycle(struct databases *databases) {
+    CHECK(pthread_mutex_lock(&databases->lock) == 0);
+    struct map_node *node = map_next(&databases->map, NULL);
+    for (; node != NULL; node = map_next(&databases->map, node))
+        atomic_fetch_add(&MAP_OWNER(node, struct database, node)->generation, 1);
+    CHECK(pthread_mutex_unlock(&databases->lock) == 0);
+}
+
 void databases_make_all(struct databases *databases, const struct config *config) {
     CHECK(pthread_mutex_lock(&databases->lock) == 0);
     const struct config_entries *entries = &config->entries[SETTING_SCOPE_DATABASE];

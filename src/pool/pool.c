@@ -14,6 +14,7 @@
 #include "pool/cancel.h"
 #include "pool/line.h"
 #include "pool/own.h"
+#include "pool/transport.h"
 
 #include <stdio.h>
 
@@ -393,6 +394,7 @@ void pool_set_release(struct pool_set *set) {
         memory_free((void *)(uintptr_t)set->tracked[i]);
     config_unref(&set->config);
     users_free(&set->users);
+    transport_unref(&set->transport);
 }
 
 /* Keys made from a plain secret are made again: it may be another one now. */
@@ -403,9 +405,12 @@ static void review_keys(struct pool *pool) {
     pool->has_proved_keys = false;
 }
 
-void pool_set_apply(struct pool_set *set, struct config *config, struct users *users) {
+void pool_set_apply(struct pool_set *set, struct config *config, struct users *users,
+                    struct transport *transport) {
     config_unref(&set->config);
     users_free(&set->users);
+    transport_unref(&set->transport);
+    set->transport = transport;
     set->config = config;
     set->users = users;
     set->socket_options = pool_socket_options(config);

@@ -15,6 +15,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "net/tls.h"
 #include "pool/cancel.h"
 #include "pool/own.h"
 #include "pool/pool.h"
@@ -221,12 +222,37 @@ static void own_bytes(struct server *server, const char *at, size_t len) {
 
 /* ---- the stream's news */
 
+static void judge_opening(struct server *server, enum opening_result result) {
+    if (result == OPENING_FAILED) server_connect_failed(server, server->opening.trouble);
+    if (result != OPENING_DONE) return;
+    server->doing = "logging in";
+    server->login = server_login_begin(server);
+}
+
+static void on_secured(struct stream *stream) {
+    struct server *server = LIST_OWNER(stream, struct server, stream);
+    struct buf text = {0};
+    tls_describe(stream_tls(stream), &text);
+    if (server->pool->set->config->log_connections)
+        server_log(server, LOG_LEVEL_LOG, "SSL established: %s", buf_text(&text));
+    buf_release(&text);
+    judge_opening(server, OPENING_DONE);
+}
+
+static void handshake_failed(struct server *server, int error) {
+    server_log(server, LOG_LEVEL_WARNING, "TLS handshake error: %s",
+               stream_trouble(&server->stream, error));
+    server_connect_failed(server, "TLS startup failed");
+}
+
 static void on_bytes(struct stream *stream, const char *at, size_t len) {
     struct server *server = LIST_OWNER(stream, struct server, stream);
     if (server->state == SERVER_LENT) {
         server->borrower->ops->bytes(server->borrower, at, len);
-    } else if (server->state == SERVER_LOGIN) {
+    } else if (server->state == SERVER_LOGIN && server->login != NULL) {
         server_login_bytes(server, at, len);
+    } else if (server->state == SERVER_LOGIN) {
+        judge_opening(server, opening_bytes(&server->opening, stream, bytes_of(at, len)));
     } else {
         own_bytes(server, at, len);
     }
@@ -239,6 +265,10 @@ static void on_drained(struct stream *stream) {
 
 static void on_ended(struct stream *stream, int error) {
     struct server *server = LIST_OWNER(stream, struct server, stream);
+    if (server->state == SERVER_LOGIN && server->login == NULL && stream_tls(stream) != NULL) {
+        handshake_failed(server, error);
+        return;
+    }
     if (server->state == SERVER_LOGIN) {
         server_connect_failed(server, "server closed the connection during the login");
         return;
@@ -248,9 +278,19 @@ static void on_ended(struct stream *stream, int error) {
 }
 
 static const struct stream_ops server_stream_ops = {
-    .on_bytes = on_bytes, .on_drained = on_drained, .on_ended = on_ended};
+    .on_bytes = on_bytes, .on_drained = on_drained, .on_ended = on_ended, .on_secured = on_secured};
 
 /* ---- beginning and end */
+
+enum opening_result server_begin_opening(const struct server *server, struct opening *opening,
+                                         struct stream *stream) {
+    const struct pool_set *set = server->pool->set;
+    const struct node *node = cluster_node_const(server->node->cluster, server->host);
+    const struct config_database *entry =
+        config_database(set->config, bytes_of_text(server->pool->database->name));
+    return opening_begin(opening, stream, set->transport, node->host,
+                         entry == NULL ? SSLNEGOTIATION_UNSET : entry->sslnegotiation);
+}
 
 static void on_dialled(void *owner, int fd, const char *error) {
     struct server *server = owner;
@@ -262,9 +302,9 @@ static void on_dialled(void *owner, int fd, const char *error) {
     struct pool_set *set = server->pool->set;
     stream_open(&server->stream, set->loop, fd, &server_stream_ops);
     server_become(server, SERVER_LOGIN);
-    server->doing = "logging in";
+    server->doing = "opening the connection";
     if (set->config->log_connections) server_log(server, LOG_LEVEL_LOG, "new connection to server");
-    server->login = server_login_begin(server);
+    judge_opening(server, server_begin_opening(server, &server->opening, &server->stream));
 }
 
 struct server *server_open(struct pool *pool, struct pool_node *node) {
@@ -347,6 +387,7 @@ void server_close(struct server *server, const char *reason, ...) {
         stream_write_bytes(&server->stream, bytes_of(terminate, sizeof terminate));
     }
     endpoint_dial_close(&server->dial);
+    opening_release(&server->opening);
     stream_close(&server->stream);
     server_login_free(&server->login);
     map_remove(&set->by_id, &server->by_id);

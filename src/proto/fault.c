@@ -43,6 +43,8 @@ static const struct fault faults[FAULT_COUNT] = {
         {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
          "received unencrypted data after GSSAPI encryption request",
          "This may be a bug of the client or somebody between it and this server.", NULL},
+    [FAULT_SSL_AGAIN] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                         "SSL req inside SSL", NULL, NULL},
     [FAULT_SSL_REQUIRED] = {FAULT_COUNTER_STARTUP, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
                             "SSL required", NULL, "Connect with sslmode=require or stricter."},
     [FAULT_PARAMETER_UNSUPPORTED] =

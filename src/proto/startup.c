@@ -335,6 +335,11 @@ void message_write_startup(struct buf *out, const struct startup_parameter *para
     buf_append_u8(out, 0);
 }
 
+void message_write_ssl_request(struct buf *out) {
+    buf_append_u32(out, REQUEST_LENGTH);
+    buf_append_u32(out, CODE_SSL);
+}
+
 void message_write_cancel_request(struct buf *out, uint32_t pid, uint32_t secret) {
     buf_append_u32(out, CANCEL_LENGTH);
     buf_append_u32(out, CODE_CANCEL);

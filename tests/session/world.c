@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "fake_loop.h"
+#include "pool/transport.h"
 #include "proto/startup.h"
 #include "script.h"
 
@@ -28,7 +29,7 @@ static const char fixed_settings[] =
     "[pgbouncer]\nlisten_addr = 127.0.0.1\nunix_socket_dir =\npool_mode = transaction\n"
     "log_connections = 0\nlog_disconnections = 0\nserver_login_retry = 1\n"
     "probe_user = probe\nquery_timeout = 300\nidle_transaction_timeout = 90\n"
-    "client_idle_timeout = 900\n";
+    "client_idle_timeout = 900\nserver_tls_sslmode = disable\n";
 
 /* After each script: whoever logs in now finds every server in order, and no stranger's settings.
  * Both hold a server at once where there are two. */
@@ -58,6 +59,7 @@ static struct {
     struct config *config;
     struct users *users;
     struct users_scram scram;
+    struct transport *transport;
 } shared;
 
 static void load_settings(const struct scenario *scenario) {
@@ -72,6 +74,9 @@ static void load_settings(const struct scenario *scenario) {
     shared.config = config_load_text(scenario->name, buf_content(&text), &errors);
     if (shared.config == NULL) (void)fprintf(stderr, "%s", buf_text(&errors.text));
     CHECK(shared.config != NULL);
+    transport_unref(&shared.transport);
+    shared.transport = transport_new(shared.config, &text);
+    CHECK(shared.transport != NULL);
     shared.scenario = scenario;
     config_errors_release(&errors);
     buf_release(&text);
@@ -87,6 +92,7 @@ static void make_users(void) {
 
 void world_forget(void) {
     config_unref(&shared.config);
+    transport_unref(&shared.transport);
     users_free(&shared.users);
     shared.scenario = NULL;
 }
@@ -358,6 +364,7 @@ static void make_weir(struct world *world) {
                           .databases = world->databases,
                           .permits = world->permits,
                           .texts = &world->texts,
+                          .transport = transport_ref(shared.transport),
                           .ops = {.server_forget = server_forget, .wake = wake, .owner = world}};
     pool_set_init(&world->pools, config_ref(shared.config), users_retain(shared.users));
     world->clients = (struct client_set){.loop = world->loop,
