@@ -1,15 +1,18 @@
 /*
  * The cache of traits.
  *
- *      text -> lexer -> shape --- in the cache ----------------------------> traits
+ *      text -- fits the pattern of a shape in the cache -------------------> traits
+ *           -> lexer -> shape --- in the cache ----------------------------> traits
  *                             `-- not: short -- parse ---------------------> traits, kept
  *                                      longer - job -----------------------> anything, kept until
  *                                                                            the job comes back
  *                                      too many misses, or no room for a job: anything, not kept
  *
- * Shapes are compared in full. The least recently used one goes when there are too many, by
- * number or by bytes. A text that is longer than its shape, such as an IN list of a thousand
- * constants, may be parsed by its shape: that is a text of the same meaning (sql/lex.h).
+ * A hit by its pattern (pattern.h) costs a fraction of the lexer, whose code and tables have left
+ * the processor's caches by the time a worker comes back to them. Shapes are compared in full. The
+ * least recently used one goes when there are too many, by number or by bytes. A text that is
+ * longer than its shape, such as an IN list of a thousand constants, may be parsed by its shape:
+ * that is a text of the same meaning (sql/lex.h).
  *
  * Misses cost microseconds for each token and come from outside, so a cache pays for only so
  * many tokens a second. Hits allocate nothing; the lexer's output lies in a buffer that is kept.
@@ -25,6 +28,8 @@
 #include "sql/lex.h"
 #include "sql/parse.h"
 
+#include "pattern.h"
+
 #include <stdio.h>
 
 /* At about 2.5 us each this is a tenth of a core, and as much at once after a quiet second. */
@@ -38,6 +43,8 @@
 #define INLINE_BYTES_PER_TOKEN 64u
 /* Memory for shapes and names, for each shape that a cache may hold. */
 #define BYTES_PER_SHAPE 1024u
+/* Entries found by their patterns; a power of two. */
+#define PATTERN_SLOTS 1024u
 
 #define ANYTHING (TRAITS_ANYTHING | TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE | TRAITS_RUNS_UNKNOWN)
 
@@ -45,15 +52,19 @@ struct entry {
     struct map_node node; /* its key is the shape */
     struct link used;     /* in the order of last use, latest first */
     struct traits traits;
-    bool is_corrected; /* a replica refused it: no parse takes that back */
+    bool is_corrected;   /* a replica refused it: no parse takes that back */
+    uint32_t lexed_hits; /* hits that cost a lexer's run */
+    uint32_t slot;       /* where `pattern` is found */
     size_t bytes;
     char *shape;
     char *names;
+    struct pattern *pattern; /* NULL: none yet */
 };
 
 struct traits_cache {
     struct map map;
     struct list used;
+    struct entry *slots[PATTERN_SLOTS]; /* by the keys of their patterns */
     size_t shapes_max;
     size_t bytes;
     unsigned inline_tokens;
@@ -96,6 +107,9 @@ static void entry_drop(struct traits_cache *cache, struct entry *entry) {
     map_remove(&cache->map, &entry->node);
     list_remove(&cache->used, &entry->used);
     cache->bytes -= entry->bytes;
+    if (entry->pattern != NULL && cache->slots[entry->slot] == entry)
+        cache->slots[entry->slot] = NULL;
+    memory_free(entry->pattern);
     memory_free(entry->shape);
     memory_free(entry->names);
     memory_free(entry);
@@ -174,20 +188,16 @@ static bool encoding_is_safe(const char *encoding) {
     return false;
 }
 
-/* Lexes; on false `why` says why nothing is known of the text. */
-static bool lex(struct traits_cache *cache, struct bytes text, const struct traits_context *context,
-                struct lex_result *result) {
-    result->refused = NULL;
-    if (!encoding_is_safe(context->client_encoding)) {
-        result->refused = "this client_encoding is not read";
-    } else if (!context->standard_conforming_strings) {
-        result->refused = "standard_conforming_strings is off";
-    } else if (!context->safe_backslash_quote) {
-        result->refused = "backslash_quote is not safe_encoding";
-    } else if (text.len > LEX_TEXT_BYTES_MAX) {
-        result->refused = "too long";
-    }
-    if (result->refused != NULL) return false;
+/* Why a text of that length is not lexed under these settings, or NULL. */
+static const char *why_unread(const struct traits_context *context, size_t len) {
+    if (!encoding_is_safe(context->client_encoding)) return "this client_encoding is not read";
+    if (!context->standard_conforming_strings) return "standard_conforming_strings is off";
+    if (!context->safe_backslash_quote) return "backslash_quote is not safe_encoding";
+    return len > LEX_TEXT_BYTES_MAX ? "too long" : NULL;
+}
+
+/* Lexes a text that may be read; on false result->refused says why nothing is known of it. */
+static bool lex(struct traits_cache *cache, struct bytes text, struct lex_result *result) {
     size_t size = LEX_SHAPE_BYTES(text.len);
     if (size > cache->shape_memory_size) {
         memory_free(cache->shape_memory);
@@ -230,19 +240,51 @@ static void entry_touch(struct traits_cache *cache, struct entry *entry) {
     list_prepend(&cache->used, &entry->used);
 }
 
+static void entry_count_bytes(struct traits_cache *cache, struct entry *entry) {
+    size_t pattern = entry->pattern == NULL ? 0 : sizeof *entry->pattern + entry->pattern->len;
+    size_t bytes = entry->node.key.len + entry->traits.names.len + pattern;
+    cache->bytes += bytes - entry->bytes;
+    entry->bytes = bytes;
+}
+
+static struct entry *entry_of_pattern(const struct traits_cache *cache, struct bytes text) {
+    if (text.len == 0 || text.len > PATTERN_TEXT_MAX) return NULL;
+    struct entry *entry = cache->slots[pattern_key(text) & (PATTERN_SLOTS - 1)];
+    return entry != NULL && pattern_fits(entry->pattern, text) ? entry : NULL;
+}
+
+/* Makes the text the entry's pattern, in place of an older one that has missed so often. The shape
+ * memory is used. */
+static void entry_learn(struct traits_cache *cache, struct entry *entry, struct bytes text) {
+    entry->lexed_hits++;
+    bool is_due = (entry->lexed_hits & (entry->lexed_hits - 1)) == 0; /* 1, 2, 4, 8 ... */
+    if (!is_due || text.len > PATTERN_TEXT_MAX) return;
+    if (entry->pattern != NULL && cache->slots[entry->slot] == entry)
+        cache->slots[entry->slot] = NULL;
+    memory_free(entry->pattern);
+    entry->pattern = pattern_new(text);
+    entry->slot = pattern_key(text) & (PATTERN_SLOTS - 1);
+    char varied[PATTERN_TEXT_MAX];
+    struct lex_result lexed;
+    bool is_same = lex(cache, pattern_vary(entry->pattern, varied), &lexed) &&
+                   bytes_equal(lexed.shape, entry->node.key);
+    if (!is_same) entry->pattern->holes_count = 0; /* only the very same text is known by it */
+    cache->slots[entry->slot] = entry;
+    entry_count_bytes(cache, entry);
+}
+
 /* Fills an entry with what a parse has found. */
 static void entry_fill(struct traits_cache *cache, struct entry *entry,
                        const struct findings *found, uint32_t hints) {
     struct bytes names = buf_content(found->names);
     memory_free(entry->names);
     entry->names = memory_copy(names.at, names.len);
-    cache->bytes += names.len + entry->node.key.len - entry->bytes;
-    entry->bytes = names.len + entry->node.key.len;
     entry->traits = (struct traits){.flags = found->flags | hints,
                                     .names = bytes_of(entry->names, names.len),
                                     .names_complete = !found->names_cut};
     memcpy(entry->traits.why, found->why, sizeof found->why);
     memcpy(entry->traits.parameter, found->parameter, sizeof found->parameter);
+    entry_count_bytes(cache, entry);
     if (entry->is_corrected) entry_correct(entry);
 }
 
@@ -321,9 +363,15 @@ static const struct traits *miss(struct traits_cache *cache, struct bytes text,
 
 const struct traits *traits_of(struct traits_cache *cache, struct bytes text,
                                const struct traits_context *context, uint64_t now_us) {
+    const char *unread = why_unread(context, text.len);
+    if (unread != NULL) return refused(cache, unread);
     struct lex_result lexed;
-    if (!lex(cache, text, context, &lexed)) return refused(cache, lexed.refused);
-    struct entry *entry = entry_find(cache, lexed.shape);
+    struct entry *entry = entry_of_pattern(cache, text);
+    if (entry == NULL) {
+        if (!lex(cache, text, &lexed)) return refused(cache, lexed.refused);
+        entry = entry_find(cache, lexed.shape);
+        if (entry != NULL) entry_learn(cache, entry, text);
+    }
     if (entry != NULL) {
         cache->stats.hits++;
         entry_touch(cache, entry);
@@ -340,7 +388,8 @@ const struct traits *traits_of(struct traits_cache *cache, struct bytes text,
 void traits_correct(struct traits_cache *cache, struct bytes text,
                     const struct traits_context *context) {
     struct lex_result lexed;
-    if (!lex(cache, text, context, &lexed) || lexed.tokens == 0) return;
+    if (why_unread(context, text.len) != NULL) return;
+    if (!lex(cache, text, &lexed) || lexed.tokens == 0) return;
     struct entry *entry = entry_find(cache, lexed.shape);
     if (entry == NULL) {
         entry = entry_add(cache, lexed.shape);
