@@ -17,7 +17,7 @@ TITLES = {
     "transactions": ("Transactions: pgbench -S", "TPS", "CPU s/100k", True),
     "logins": ("Logins: pgbench -C -S, one SELECT each", "logins/s", "CPU s/1000", True),
     "copy": ("COPY TO STDOUT", "MB/s", "CPU s/GB", False),
-    "routing": ("Routing: pgbench -S on primary and standbys", "TPS", "CPU s/100k", True),
+    "routing": ("Routing: pgbench -S on the primary, or on a standby", "TPS", "CPU s/100k", True),
 }
 
 # Where ratios of CPU seconds come from poolers that work at the same moment.
