@@ -24,6 +24,7 @@ struct reply {
     const struct message_row *row;
     const char *at; /* the head, and as much of the body as `len` says */
     size_t len;
+    size_t in_hand;      /* bytes from `at` on, of this message and what follows */
     uint32_t length;     /* of the whole message */
     uint32_t length_max; /* max_packet_size */
 };
@@ -220,12 +221,29 @@ static bool is_deciding(unsigned kind) {
            kind == REPLY_FUNCTION;
 }
 
+/* Whether one that does is in hand already: then nothing need be held back, which is copying. */
+static bool is_decided_ahead(const struct reply *reply) {
+    const char *at = reply->at;
+    size_t left = reply->in_hand;
+    uint32_t length = reply->length;
+    while (length > 0 && left >= (size_t)length + MESSAGE_HEAD_BYTES) {
+        at += length;
+        left -= length;
+        unsigned kind = message_replies[(unsigned char)at[0]].kind;
+        if (is_deciding(kind)) return true;
+        if (kind == REPLY_ERROR || kind == REPLY_READY) return false;
+        length = message_length(at);
+    }
+    return false;
+}
+
 static void plain(const struct reply *reply, const struct pipeline_match *match) {
     struct client *client = reply->client;
     client->reply.is_dropping = match->verdict == PIPELINE_DROP || client->retry.is_discarding;
     if (client->reply.is_dropping) return;
     if (client->retry.is_holding &&
-        (is_deciding(reply->row->kind) || buf_length(&client->retry.held) > HELD_BYTES_MAX))
+        (is_deciding(reply->row->kind) || buf_length(&client->retry.held) > HELD_BYTES_MAX ||
+         is_decided_ahead(reply)))
         release_held(client, reply->out);
     emit(reply);
 }
@@ -292,6 +310,7 @@ static size_t take_message(struct reply *reply, const char *at, size_t len) {
     reply->row = &message_replies[(unsigned char)at[0]];
     reply->length = message_length(at);
     reply->at = at;
+    reply->in_hand = len;
     if (is_read_whole(reply->row, reply->length)) {
         CHECK(len >= reply->length);
         reply->len = reply->length;

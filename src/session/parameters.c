@@ -118,8 +118,9 @@ void parameters_accepted(const struct parameters *parameters, const struct pool_
 
 /* A boolean as PostgreSQL reads it, on the way to a server that has the last word. */
 static bool says_true(const struct text *value) {
-    bool is_on = bytes_equal_nocase(bytes_of(value->at, value->len), "on");
-    return is_on || (value->len > 0 && strchr("tTyY1", value->at[0]) != NULL);
+    struct bytes word = bytes_of(value->at, value->len);
+    if (bytes_equal_text(word, "on") || bytes_equal_nocase(word, "on")) return true;
+    return value->len > 0 && strchr("tTyY1", value->at[0]) != NULL;
 }
 
 struct traits_context parameters_context(const struct parameters *parameters) {

@@ -3,25 +3,68 @@
 
 #include "core/memory.h"
 
+#include <endian.h>
+
 #define HOLE_DIGITS_MAX 9u /* always fits 32 bits */
 
 static inline bool is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
-/* Whether digits beside this byte are a token of their own, or part of a string or comment. */
-static bool stands_apart(char c, const char *more) {
-    return c != '\0' && (strchr(" \t\n=(),<>+-*/%'[]", c) != NULL || strchr(more, c) != NULL);
+/* Bytes behind which digits are a token of their own, or part of a string or comment. */
+static const bool apart[256] = {
+    [' '] = true, ['\t'] = true, ['\n'] = true, ['='] = true, ['('] = true, [')'] = true,
+    [','] = true, ['<'] = true,  ['>'] = true,  ['+'] = true, ['-'] = true, ['*'] = true,
+    ['/'] = true, ['%'] = true,  ['\''] = true, ['['] = true, [']'] = true};
+
+static inline bool stands_apart(char c) {
+    return apart[(unsigned char)c];
 }
 
+/* And before this one. */
+static bool ends_apart(char c) {
+    return stands_apart(c) || c == ':' || c == ';';
+}
+
+#define WORD sizeof(uint64_t)
+
+/* A set high bit in each byte that is a digit. */
+static uint64_t mark_digits(uint64_t word) {
+    const uint64_t ones = 0x0101010101010101u;
+    uint64_t value = word ^ (ones * '0'); /* 0 to 9 where it was a digit */
+    uint64_t sum = (value & (ones * 0x7f)) + ones * (0x80 - 10);
+    return ~(sum | value) & (ones * 0x80);
+}
+
+static uint64_t mix(uint64_t key, uint64_t word) {
+    key = (key ^ word) * 0x9e3779b97f4a7c15u;
+    return key ^ key >> 32;
+}
+
+/* The next eight bytes, the first one lowest; zeros behind the end. */
+static uint64_t load(const char *at, size_t left) {
+    uint64_t word = 0;
+    if (left >= sizeof word) {
+        memcpy(&word, at, sizeof word);
+        return le64toh(word);
+    }
+    while (left-- > 0) word = word << 8 | (unsigned char)at[left];
+    return word;
+}
+
+/* Of all that stands before the first place which may be a hole. */
 uint32_t pattern_key(struct bytes text) {
     uint64_t key = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.at[i];
-        if (c >= '0' && c <= '9') continue;
-        key = (key << 7 | key >> 57) ^ c;
+    for (size_t from = 0; from < text.len; from += sizeof key) {
+        uint64_t word = load(text.at + from, text.len - from);
+        for (uint64_t marks = mark_digits(word); marks != 0; marks &= marks - 1) {
+            unsigned place = (unsigned)__builtin_ctzll(marks) / 8;
+            if (from + place > 0 && !stands_apart(text.at[from + place - 1])) continue;
+            return (uint32_t)mix(key, word & (((uint64_t)1 << 8 * place) - 1));
+        }
+        key = mix(key, word);
     }
-    return (uint32_t)((key * 0x9e3779b97f4a7c15u) >> 32);
+    return (uint32_t)key;
 }
 
 struct pattern *pattern_new(struct bytes text) {
@@ -35,8 +78,8 @@ struct pattern *pattern_new(struct bytes text) {
         }
         size_t from = i;
         while (i < text.len && is_digit(text.at[i])) i++;
-        bool is_apart = from > 0 && stands_apart(text.at[from - 1], "") &&
-                        (i == text.len || stands_apart(text.at[i], ":;"));
+        bool is_apart = from > 0 && stands_apart(text.at[from - 1]) &&
+                        (i == text.len || ends_apart(text.at[i]));
         if (!is_apart || i - from > HOLE_DIGITS_MAX) continue;
         pattern->holes[pattern->holes_count].at = (uint16_t)from;
         pattern->holes[pattern->holes_count].len = (uint16_t)(i - from);
