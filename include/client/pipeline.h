@@ -55,10 +55,16 @@ struct pipeline_entry *pipeline_push(struct pipeline *pipeline, enum message_req
                                      enum pipeline_action action, void *effect);
 
 /* The entry at a place from the head, below `count`. */
-struct pipeline_entry *pipeline_at(struct pipeline *pipeline, uint32_t index);
+static inline struct pipeline_entry *pipeline_at(struct pipeline *pipeline, uint32_t index) {
+    struct pipeline_entry *entries =
+        pipeline->entries == NULL ? pipeline->inline_entries : pipeline->entries;
+    return &entries[(pipeline->first + index) & (pipeline->size - 1)];
+}
 
 /* The entry that the next reply belongs to, or NULL. */
-struct pipeline_entry *pipeline_head(struct pipeline *pipeline);
+static inline struct pipeline_entry *pipeline_head(struct pipeline *pipeline) {
+    return pipeline->count == 0 ? NULL : pipeline_at(pipeline, 0);
+}
 
 /* Takes the head out. */
 struct pipeline_entry pipeline_pop(struct pipeline *pipeline);

@@ -52,12 +52,6 @@ void pipeline_release(struct pipeline *pipeline) {
     pipeline_init(pipeline);
 }
 
-struct pipeline_entry *pipeline_at(struct pipeline *pipeline, uint32_t index) {
-    struct pipeline_entry *entries =
-        pipeline->entries == NULL ? pipeline->inline_entries : pipeline->entries;
-    return &entries[(pipeline->first + index) & (pipeline->size - 1)];
-}
-
 static void grow(struct pipeline *pipeline) {
     uint32_t size = pipeline->size * 2;
     struct pipeline_entry *entries = memory_new(size * sizeof *entries);
@@ -86,10 +80,6 @@ bool pipeline_lacks_sync(const struct pipeline *pipeline) {
         pipeline->entries == NULL ? pipeline->inline_entries : pipeline->entries;
     uint32_t last = (pipeline->first + pipeline->count - 1) & (pipeline->size - 1);
     return !ends_in_ready(entries[last].request);
-}
-
-struct pipeline_entry *pipeline_head(struct pipeline *pipeline) {
-    return pipeline->count == 0 ? NULL : pipeline_at(pipeline, 0);
 }
 
 struct pipeline_entry pipeline_pop(struct pipeline *pipeline) {

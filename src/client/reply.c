@@ -320,9 +320,9 @@ static size_t take_message(struct reply *reply, const char *at, size_t len) {
     /* As much of the body as is there goes with the head. */
     reply->len = len < reply->length ? len : reply->length;
     client->reply.skip = reply->length - (uint32_t)reply->len;
+    const struct pipeline_entry *head = pipeline_head(&client->pipeline);
     if (reply->row->kind == REPLY_DATA && !client->retry.is_holding && !client->reply.is_dropping &&
-        !client->retry.is_discarding && pipeline_head(&client->pipeline) != NULL &&
-        pipeline_head(&client->pipeline)->action == PIPELINE_FORWARD) {
+        !client->retry.is_discarding && head != NULL && head->action == PIPELINE_FORWARD) {
         outgoing_add(reply->out, at, reply->len); /* the commonest case by far */
     } else {
         on_message(reply);

@@ -83,25 +83,26 @@ static bool is_tracking(const struct client *client) {
     return client->set->pools->config->max_prepared_statements > 0 && !client_keeps_server(client);
 }
 
-/* A statement in a transaction that was not judged with its group. */
-static void judge_late(const struct request *request, struct bytes text, bool is_in_hand) {
-    struct client *client = request->client;
-    if (!client->is_routed || client->group_left > 0) return;
-    judge_text(client, is_in_hand ? text : bytes_of(NULL, 0));
+/* Whether it is a statement in a transaction that was not judged with its group. */
+static bool must_judge_late(const struct client *client) {
+    return client->is_routed && client->group_left == 0;
 }
 
 /* ---- simple messages */
 
 static size_t on_query(const struct request *request) {
-    struct bytes text = {0}, rest;
-    bool is_in_hand = request->is_whole && message_text(request->body, &text, &rest);
-    judge_late(request, text, is_in_hand);
+    struct client *client = request->client;
+    if (must_judge_late(client)) {
+        struct bytes text = {0}, rest;
+        bool is_in_hand = request->is_whole && message_text(request->body, &text, &rest);
+        judge_text(client, is_in_hand ? text : bytes_of(NULL, 0));
+    }
     owe(request, REQUEST_QUERY, PIPELINE_FORWARD)->number = request->client->copies;
     return pass(request);
 }
 
 static size_t on_function(const struct request *request) {
-    judge_late(request, bytes_of(NULL, 0), false);
+    if (must_judge_late(request->client)) judge_text(request->client, bytes_of(NULL, 0));
     (void)owe(request, REQUEST_FUNCTION, PIPELINE_FORWARD);
     return pass(request);
 }
@@ -426,7 +427,7 @@ static size_t on_parse(const struct request *request) {
         if (request->length <= PARSE_WHOLE_MAX) return 0;
         if (!message_text(request->body, &name, &body) || name.len > 0) return 0;
         client->unsynced++;
-        judge_late(request, bytes_of(NULL, 0), false);
+        if (must_judge_late(client)) judge_text(client, bytes_of(NULL, 0));
         statement_unref(&client->set->statements, &client->unnamed);
         owe_unnamed(request, PIPELINE_FORWARD);
         return pass(request); /* a huge unnamed text streams */
@@ -437,7 +438,7 @@ static size_t on_parse(const struct request *request) {
     }
     if (is_tracking(client) && must_wait_for_effects(request)) return 0;
     client->unsynced++;
-    judge_late(request, text, true);
+    if (must_judge_late(client)) judge_text(client, text);
     struct prepared_name *gone = NULL;
     if (name.len == 0 && is_tracking(client) && read_deallocate(text, &rest))
         gone = prepared_find(&client->names, rest);
