@@ -27,6 +27,7 @@ static void console_free(struct console *console) {
         console->queue_count--;
     }
     command_release(&console->command);
+    if (console->subject != NULL) database_release(console->subject);
     buf_release(&console->out);
     memory_free(console);
 }
@@ -65,6 +66,8 @@ static void end(struct console *console) {
     stats->transaction_us += took_us;
     console->is_busy = console->is_pausing = console->is_cancelled = console->is_polling = false;
     command_release(&console->command);
+    if (console->subject != NULL) database_release(console->subject);
+    console->subject = NULL;
     if (console->client == NULL) {
         console_free(console);
         return;
@@ -203,7 +206,6 @@ bool admin_console_login(struct admin *admin, struct client *client, bool is_loc
     bool is_stats = admin->config->auth_type == AUTH_TYPE_ANY ||
                     setting_list_has(&admin->config->stats_users, user);
     if (!is_admin && !is_stats) return false;
-    if (is_local_owner) client_log(client, LOG_LEVEL_LOG, "pgbouncer access from unix socket");
     struct console *console = memory_new(sizeof *console);
     console->admin = admin;
     console->client = client;
@@ -220,7 +222,7 @@ void admin_console_cancel(struct admin *admin, struct client *client) {
     struct console *console = client->console;
     if (console == NULL || !console->is_pausing || console->is_cancelled) return;
     console->is_cancelled = true;
-    (void)admin->ops.resume(admin->ops.owner, console->pausing);
+    (void)admin->ops.resume(admin->ops.owner, console->subject);
 }
 
 void admin_console_left(struct admin *admin, struct client *client) {

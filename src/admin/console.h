@@ -17,7 +17,7 @@ struct console {
     bool is_busy;             /* a command is being carried out */
     bool is_pausing;          /* that command is a PAUSE which waits */
     bool is_cancelled;        /* and has been given up */
-    struct database *pausing; /* its database; NULL: all */
+    struct database *subject; /* what the command is about, held; NULL: all */
     bool is_polling;          /* the command is a WAIT_CLOSE whose next look is due */
     uint64_t began_us;        /* when the command under way began */
     struct command command;   /* the one under way */

@@ -24,16 +24,15 @@ static bool refused_console(struct console *console, const char *verb) {
     return true;
 }
 
-/* The database that the argument names, made from `*` if need be; NULL without an argument. False
- * if there is none, with the console answered. */
-static bool named_database(struct console *console, struct database **database) {
+/* Finds the database that the argument names, made from `*` if need be, for console->subject, which
+ * holds it to the command's end. False if there is none, with the console answered. */
+static bool named_database(struct console *console) {
     struct admin *admin = console->admin;
     const char *name = console->command.argument;
-    *database = NULL;
     if (!console->command.has_argument) return true;
-    *database = databases_get(admin->databases, admin->config, bytes_of_text(name));
-    if (*database == NULL) console_fault(console, FAULT_CONSOLE_NO_DATABASE, name);
-    return *database != NULL;
+    console->subject = databases_hold(admin->databases, admin->config, bytes_of_text(name));
+    if (console->subject == NULL) console_fault(console, FAULT_CONSOLE_NO_DATABASE, name);
+    return console->subject != NULL;
 }
 
 /* Whether there is such a database without making one from `*`. It may be one that nobody has
@@ -65,13 +64,11 @@ static void on_paused(void *context) {
 
 void command_pause(struct console *console) {
     struct admin *admin = console->admin;
-    struct database *database;
     if (refused_paused(console)) return;
     command_log(console, "PAUSE");
-    if (refused_console(console, "pause") || !named_database(console, &database)) return;
+    if (refused_console(console, "pause") || !named_database(console)) return;
     console->is_pausing = true;
-    console->pausing = database;
-    admin->ops.pause(admin->ops.owner, database, on_paused, console);
+    admin->ops.pause(admin->ops.owner, console->subject, on_paused, console);
 }
 
 static void resume_database(struct console *console) {
@@ -111,11 +108,10 @@ static bool refused_missing(struct console *console) {
 }
 
 void command_disable(struct console *console) {
-    struct database *database;
     if (refused_missing(console)) return;
     command_log(console, "DISABLE");
-    if (refused_console(console, "disable") || !named_database(console, &database)) return;
-    atomic_store(&database->is_disabled, true);
+    if (refused_console(console, "disable") || !named_database(console)) return;
+    atomic_store(&console->subject->is_disabled, true);
     console_complete(console, "DISABLE");
 }
 
@@ -157,10 +153,9 @@ static void each_server(struct gather_part *part, visit_fn *visit) {
     }
 }
 
-static void start_gather(struct console *console, const struct gather_plan *plan,
-                         struct database *database) {
+static void start_gather(struct console *console, const struct gather_plan *plan) {
     struct gather *gather = gather_new(console->admin, plan, console);
-    gather->subject = database;
+    gather->subject = console->subject;
     gather_send(gather);
 }
 
@@ -181,10 +176,9 @@ static void on_marked(struct gather *gather) {
 
 void command_reconnect(struct console *console) {
     static const struct gather_plan plan = {mark_part, on_marked};
-    struct database *database;
     command_log(console, "RECONNECT");
-    if (refused_console(console, "reconnect") || !named_database(console, &database)) return;
-    start_gather(console, &plan, database);
+    if (refused_console(console, "reconnect") || !named_database(console)) return;
+    start_gather(console, &plan);
 }
 
 static void count_marked(struct gather_part *part, struct server *server) {
@@ -210,8 +204,8 @@ static const struct gather_plan wait_plan = {count_part, on_marked_counted};
 
 void command_wait_close(struct console *console) {
     command_log(console, "WAIT_CLOSE");
-    if (refused_console(console, "wait in") || !named_database(console, &console->pausing)) return;
-    start_gather(console, &wait_plan, console->pausing);
+    if (refused_console(console, "wait in") || !named_database(console)) return;
+    start_gather(console, &wait_plan);
 }
 
 void control_tick(struct admin *admin) {
@@ -219,7 +213,7 @@ void control_tick(struct admin *admin) {
         struct console *console = LIST_OWNER(l, struct console, link);
         if (!console->is_polling) continue;
         console->is_polling = false;
-        start_gather(console, &wait_plan, console->pausing);
+        start_gather(console, &wait_plan);
     }
 }
 
@@ -247,10 +241,9 @@ static void nothing(void *context) {
 void command_kill(struct console *console) {
     static const struct gather_plan plan = {kill_part, on_killed};
     struct admin *admin = console->admin;
-    struct database *database;
     if (refused_paused(console)) return;
     command_log(console, "KILL");
-    if (refused_console(console, "kill") || !named_database(console, &database)) return;
-    admin->ops.pause(admin->ops.owner, database, nothing, NULL);
-    start_gather(console, &plan, database);
+    if (refused_console(console, "kill") || !named_database(console)) return;
+    admin->ops.pause(admin->ops.owner, console->subject, nothing, NULL);
+    start_gather(console, &plan);
 }

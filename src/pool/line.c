@@ -187,10 +187,9 @@ static bool connect_for(struct pool *pool, const struct borrower *borrower) {
 
 /* ---- lending */
 
-static void count_wait(struct pool *pool, struct server *server, uint64_t since_us) {
-    struct stats *stats = &server->node->stats;
-    stats_add(&stats->assignments, 1);
-    if (since_us != 0) stats_add(&stats->wait_us, loop_now_us(pool->set->loop) - since_us);
+static void count_wait(struct stats *stats, const struct borrower *borrower) {
+    if (borrower->since_us == 0) return;
+    stats_add(&stats->wait_us, loop_now_us(borrower->pool->set->loop) - borrower->since_us);
 }
 
 static void lend(struct borrower *borrower, struct server *server) {
@@ -198,7 +197,8 @@ static void lend(struct borrower *borrower, struct server *server) {
     server->borrower = borrower;
     borrower->server = server;
     server_become(server, SERVER_LENT);
-    count_wait(borrower->pool, server, borrower->since_us);
+    stats_add(&server->node->stats.assignments, 1);
+    count_wait(&server->node->stats, borrower);
 }
 
 /* Closes an idle server for the sake of a waiter of another worker. */
@@ -242,7 +242,11 @@ void pool_leave(struct borrower *borrower) {
 
 static void meet(struct borrower *borrower, struct server *server) {
     quit(borrower);
-    if (server != NULL) lend(borrower, server);
+    if (server != NULL) {
+        lend(borrower, server);
+    } else {
+        count_wait(&borrower->pool->stats, borrower);
+    }
     borrower->ops->lent(borrower, server);
 }
 

@@ -250,3 +250,45 @@ def test_lines_of_the_log(both):
         found.append([line for line in lines if "command" in line and "pooler error" not in line])
     assert found[0] == found[1]
     assert len(found[0]) == 11
+
+
+def test_databases_are_shown_alike(start_both, cluster):
+    port = cluster.primary.port
+    databases = {
+        "app": f"host=127.0.0.1 port={port}",
+        "empty": "",
+        "named": "dbname=app",
+        "listed": f"host=127.0.0.1,127.0.0.1 port={port} pool_mode=session",
+        "forced": f"host={cluster.folder} port={port} dbname=app user=app_trust pool_size=3",
+    }
+    weir, pgbouncer = start_both(databases=databases)
+    theirs = {row["name"]: row for row in pgbouncer.admin("SHOW DATABASES")}
+    for row in weir.admin("SHOW DATABASES"):
+        expected = {**theirs.pop(row["name"])}
+        expected["reserve_pool_size"] = expected.pop("reserve_pool")
+        if row["name"] == "pgbouncer":
+            expected["port"] = weir.port
+        assert expected.items() <= row.items()
+    assert theirs == {}
+
+
+def test_work_is_counted_alike(both):
+    """Queries and transactions, whatever they are and whatever becomes of them."""
+    found, sizes = [], []
+    for pooler in both:
+        with pooler.client() as client:
+            for sql in ["SELECT 1", "", "SELECT 1; SELECT 2", "SELEC", "BEGIN", "SELECT 3", "COMMIT"]:
+                client.query(sql)
+            client.ask(wire.parse("SELECT 2"), wire.bind(), wire.execute(), wire.SYNC)
+            client.ask(wire.parse("SELECT 2", "one"), wire.SYNC)
+            client.ask(wire.SYNC)
+            client.ask(wire.parse("SELEC"), wire.SYNC, wire.query("SELECT 4"))
+            client.answer()
+            client.query("SELECT repeat('x', 1000000)")
+        (row,) = [row for row in pooler.admin("SHOW STATS_TOTALS") if row["database"] == "app"]
+        assert row["wait_time"] > 0  # of the first client, for the first server
+        found.append((row["query_count"], row["xact_count"]))
+        sizes.append((row["bytes_received"], row["bytes_sent"]))
+    assert found[0] == found[1] == (13, 11)
+    # One of the two counts the farewell, or a ParseComplete that came from no server.
+    assert all(abs(ours - theirs) <= 10 for ours, theirs in zip(*sizes)), sizes

@@ -103,6 +103,7 @@ def test_descriptors_are_for_admins_and_hold_no_secrets(start_pooler):
         assert answer.error["M"] == "admin access needed" and answer.kinds == "EZ"
 
 
+@pytest.mark.one_worker  # a console that moves to the first worker gets another number
 def test_numbers_count_connections(pooler):
     """Each accepted client and each server connection takes one number, and nothing else does."""
     first = pooler.admin("SHOW CLIENTS")[0]["id"]
