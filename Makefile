@@ -14,7 +14,7 @@ VERSION  := 0.1.0
 PREFIX   ?= /usr/local
 JOBS     ?= $(shell nproc)
 OUT      := build/$(PROFILE)$(if $(filter clang%,$(CC)),-clang)
-PACKAGES := libuv libssl libcrypto libpq inih libmicrohttpd libxxhash libidn
+PACKAGES := libuv libssl libcrypto libpq inih libmicrohttpd libxxhash libidn ldap lber pam
 
 # Seconds for each fuzz target in `make fuzz`.
 FUZZ_SECONDS ?= 20

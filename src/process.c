@@ -8,6 +8,7 @@
 #include "process.h"
 
 #include "auth/access.h"
+#include "auth/blocking.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -360,6 +361,7 @@ static void init(struct process *process, struct config *config, struct transpor
     process->databases = databases_new(&ops);
     process->permits = permits_new(process->workers_count);
     process->parser = parser_new();
+    process->blocking = blocking_new();
     for (unsigned i = 0; i < process->workers_count; i++) {
         struct worker *worker = &process->workers[i];
         worker_init(worker, process, i, config_ref(config), users_retain(process->users));
@@ -406,6 +408,7 @@ static void release(struct process *process) {
     for (unsigned i = 1; i < process->workers_count; i++) worker_join(&process->workers[i]);
     process_stop_listening(process);
     parser_free(&process->parser);
+    blocking_free(&process->blocking);
     /* Messages own what they carry; some post another one. */
     for (unsigned pass = 0; pass < 3; pass++) {
         for (unsigned i = 0; i < process->workers_count; i++)

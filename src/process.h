@@ -13,6 +13,7 @@
 #define LISTENERS_MAX 64
 #define PROBES_MAX    256
 
+struct blocking;
 struct parser;
 
 /* A PAUSE that waits until no server is lent. */
@@ -38,6 +39,7 @@ struct process {
     unsigned workers_count;
     _Atomic int clients_total;
     struct parser *parser;
+    struct blocking *blocking;
     struct admin *admin;
     struct admin_worker *admin_workers;
     struct endpoint_listener *listeners[LISTENERS_MAX];

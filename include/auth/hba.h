@@ -48,6 +48,8 @@ struct hba_source {
     const struct ident *ident; /* NULL: there are no maps */
     /* Reads another file whole; false if it cannot be. */
     bool (*read)(const char *path, struct buf *text);
+    /* Whether LDAP options make sense; a sentence in `why` where they do not. */
+    bool (*judge_ldap)(const char *options, struct buf *why);
 };
 
 /* Reads the text of a file. Freed by hba_free; NULL is legal there. */

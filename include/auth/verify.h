@@ -7,10 +7,12 @@
  *      verify_begin --MORE--> verify_message --MORE--> verify_message --> OK or FAILED
  *          |                       |
  *          +-> OK or FAILED        +-> OK or FAILED
+ *                                  +-> LATER --verify_finish--> OK or FAILED
  */
 #ifndef WEIR_AUTH_VERIFY_H
 #define WEIR_AUTH_VERIFY_H
 
+#include "auth/blocking.h"
 #include "auth/scram.h"
 #include "auth/users.h"
 #include "proto/fault_id.h"
@@ -23,12 +25,15 @@ enum verify_method {
     VERIFY_SCRAM,
     VERIFY_PEER, /* the owner of the other end of a Unix socket is that user, or maps to it */
     VERIFY_CERT, /* so is the name in the client's certificate */
+    VERIFY_PAM,  /* the password in clear text; others judge it, see auth/blocking.h */
+    VERIFY_LDAP,
     VERIFY_REJECT,
     VERIFY_NOTHING /* no rule says how */
 };
 
 enum verify_result {
     VERIFY_MORE,  /* a challenge was appended; the client's next 'p' message is awaited */
+    VERIFY_LATER, /* verify->password has to be judged; verify_finish tells how it went */
     VERIFY_OK,    /* the client is who it says */
     VERIFY_FAILED /* see `fault` and `reason` */
 };
@@ -44,6 +49,7 @@ struct verify_request {
     struct bytes system_name;
     const struct ident *ident;
     const char *map;
+    const char *ldap; /* for VERIFY_LDAP: the options; copied */
 };
 
 /* The `reason` where the user is unknown. */
@@ -58,6 +64,9 @@ struct verify {
     struct user *user;   /* NULL: unknown */
     char salt[MD5_SALT_BYTES];
     struct scram_server *scram; /* NULL: not by SCRAM */
+    char *ldap;                 /* options of VERIFY_LDAP */
+    char *password;             /* of VERIFY_PAM and VERIFY_LDAP: what the client said */
+    struct blocking_job *job;   /* who judges it now; abandoned by verify_release */
 };
 
 /* Starts the conversation and appends the first challenge, if there is one. */
@@ -67,6 +76,10 @@ enum verify_result verify_begin(struct verify *verify, const struct verify_reque
 /* Takes the body of a 'p' message (behind type and length) and appends the answer, if there is
  * one. Called only while the last result was VERIFY_MORE. */
 enum verify_result verify_message(struct verify *verify, struct bytes body, struct buf *out);
+
+/* After VERIFY_LATER: what was found out. `reason` is why not, and is copied to nowhere: it must
+ * live until the release. */
+enum verify_result verify_finish(struct verify *verify, bool is_good, const char *reason);
 
 /* After VERIFY_OK by SCRAM with a SCRAM secret, before the release: the proved keys, for logging in
  * to servers that hold the same secret. False where there are none; a plain secret needs none. */

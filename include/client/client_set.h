@@ -14,6 +14,7 @@
 #include "session/prepared.h"
 #include "sql/traits.h"
 
+struct blocking;
 struct client;
 
 enum client_state {
@@ -54,6 +55,7 @@ struct client_set {
     struct statements statements;
     uint64_t unnamed_last; /* numbers the Parses of unnamed statements */
     struct texts *texts;
+    struct blocking *blocking; /* judges passwords for PAM and LDAP */
     struct map keys;
     struct map lookups; /* questions after users that are under way (client/lookup.h) */
     struct list clients[CLIENT_STATE_COUNT];

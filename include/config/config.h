@@ -25,6 +25,7 @@ struct config {
     char *auth_file;
     char *auth_hba_file;
     char *auth_ident_file;
+    char *auth_ldap_options;
     char *auth_query;
     enum auth_type auth_type;
     uint64_t autodb_idle_timeout_us;

@@ -19,7 +19,9 @@ enum auth_type {
     AUTH_TYPE_PLAIN,
     AUTH_TYPE_MD5,
     AUTH_TYPE_SCRAM_SHA_256,
-    AUTH_TYPE_HBA
+    AUTH_TYPE_HBA,
+    AUTH_TYPE_PAM,
+    AUTH_TYPE_LDAP
 };
 enum sslmode {
     SSLMODE_DISABLE,

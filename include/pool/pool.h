@@ -49,6 +49,7 @@ struct pool {
     size_t nodes_count;
     struct list old_nodes; /* that still have servers */
     struct scram_client_cache scram;
+    char *password;       /* that a client gave in clear text, judged by PAM or LDAP; or NULL */
     bool has_proved_keys; /* a client proved them: they are not made from a secret at hand */
     struct users *met;    /* its user as auth_query told last, or NULL; a reference */
     struct list lines[POOL_LINE_COUNT];
@@ -71,6 +72,10 @@ struct pool *pool_get(struct pool_set *set, struct database *database, struct by
 /* Keys that a client of this pool has proved, to log in to its servers with. They are kept until
  * another client proves others, or a reload brings a plain secret. */
 void pool_take_keys(struct pool *pool, const struct scram_client_cache *keys);
+
+/* The password that a client of this pool has been let in with, to log in to its servers. Copied.
+ */
+void pool_take_password(struct pool *pool, const char *password);
 
 /* What is known of the pool's user: from the auth_file, else from auth_query; NULL if nothing. */
 struct user *pool_login(const struct pool *pool);

@@ -3,6 +3,7 @@
 
 #include "auth/hba.h"
 #include "auth/ident.h"
+#include "auth/ldap_options.h"
 #include "config/effective.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -25,6 +26,13 @@ static bool read_names(const char *path, struct buf *text) {
     return users_read_file(path, RULES_FILE_BYTES_MAX, text);
 }
 
+static bool judge_ldap(const char *text, struct buf *why) {
+    struct ldap_options options;
+    bool is_good = ldap_options_parse(&options, text, why);
+    ldap_options_release(&options);
+    return is_good;
+}
+
 static void load_rules(struct users *users, const struct config *config,
                        struct rules_report *report) {
     struct buf text = {0};
@@ -34,8 +42,10 @@ static void load_rules(struct users *users, const struct config *config,
         ident = ident_new(buf_content(&text), config->auth_ident_file, report);
     buf_clear(&text);
     if (read_rules("hba", config->auth_hba_file, &text, report)) {
-        struct hba_source source = {
-            .file = config->auth_hba_file, .ident = ident, .read = read_names};
+        struct hba_source source = {.file = config->auth_hba_file,
+                                    .ident = ident,
+                                    .read = read_names,
+                                    .judge_ldap = judge_ldap};
         hba = hba_new(buf_content(&text), &source, report);
     }
     buf_release(&text);
@@ -73,11 +83,24 @@ static void load_users(struct users *users, const struct config *config,
     buf_release(&error);
 }
 
+static void judge_ldap_setting(const struct config *config, struct rules_report *report) {
+    struct buf why = {0};
+    struct buf error = {0};
+    if (!judge_ldap(config->auth_ldap_options, &why)) {
+        buf_append_format(&error, "invalid value for parameter auth_ldap_options: %s",
+                          buf_text(&why));
+        add_error(report, &error);
+    }
+    buf_release(&error);
+    buf_release(&why);
+}
+
 struct users *access_load(const struct config *config, const struct users_scram *scram,
                           struct rules_report *report) {
     struct users *users = users_new(scram);
     load_users(users, config, report);
     if (config->auth_type == AUTH_TYPE_HBA) load_rules(users, config, report);
+    if (config->auth_type == AUTH_TYPE_LDAP) judge_ldap_setting(config, report);
     return users;
 }
 

@@ -297,7 +297,11 @@ static bool read_options(struct reader *reader, struct rule *rule) {
     bool takes_map = rule->verdict.method == HBA_PEER || rule->verdict.method == HBA_CERT;
     if (rule->verdict.method == HBA_LDAP) {
         rule->verdict.ldap = memory_copy(reader->line.at, reader->line.len);
-        return true;
+        struct buf why = {0};
+        bool is_good = reader->source->judge_ldap(rule->verdict.ldap, &why);
+        if (!is_good) rules_error(&reader->place, "%s", buf_text(&why));
+        buf_release(&why);
+        return is_good;
     }
     enum rules_token token;
     while ((token = rules_next(&reader->line, &reader->word)) != RULES_END) {

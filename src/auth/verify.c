@@ -162,6 +162,27 @@ static enum verify_result answer_md5(struct verify *verify, struct bytes body, s
     return VERIFY_OK;
 }
 
+static enum verify_result begin_outside(struct verify *verify, const struct verify_request *request,
+                                        struct buf *out) {
+    verify->ldap = memory_copy_text(request->ldap);
+    message_write_authentication_cleartext(out);
+    return VERIFY_MORE;
+}
+
+static enum verify_result answer_outside(struct verify *verify, struct bytes body,
+                                         struct buf *out) {
+    (void)out;
+    if (!read_password(verify, &body)) return VERIFY_FAILED;
+    verify->password = memory_copy(body.at, body.len);
+    return VERIFY_LATER;
+}
+
+enum verify_result verify_finish(struct verify *verify, bool is_good, const char *reason) {
+    CHECK(verify->password != NULL && verify->fault == FAULT_NONE);
+    if (is_good) return VERIFY_OK;
+    return fail(verify, verify->method == VERIFY_PAM ? FAULT_AUTH_PAM : FAULT_AUTH_LDAP, reason);
+}
+
 static const struct {
     enum verify_result (*begin)(struct verify *verify, const struct verify_request *request,
                                 struct buf *out);
@@ -174,6 +195,8 @@ static const struct {
     [VERIFY_SCRAM] = {begin_scram, answer_scram},
     [VERIFY_PEER] = {begin_vouched, NULL},
     [VERIFY_CERT] = {begin_vouched, NULL},
+    [VERIFY_PAM] = {begin_outside, answer_outside},
+    [VERIFY_LDAP] = {begin_outside, answer_outside},
     [VERIFY_REJECT] = {begin_reject, NULL},
     [VERIFY_NOTHING] = {begin_nothing, NULL},
 };
@@ -203,6 +226,9 @@ bool verify_keys(const struct verify *verify, struct scram_client_cache *keys) {
 void verify_release(struct verify *verify) {
     if (verify->scram != NULL) scram_server_release(verify->scram);
     memory_free(verify->scram);
+    memory_free_secret(verify->ldap);
+    memory_free_secret(verify->password);
+    if (verify->job != NULL) verify->job->is_abandoned = true;
     users_free(&verify->users);
     *verify = (struct verify){.fault = FAULT_NONE};
 }

@@ -8,6 +8,8 @@
  * An unknown database is told only after the authentication, so that nobody can try out names.
  * The first client of a pool waits here until a server has told what ParameterStatus to give.
  */
+#include "auth/ldap.h"
+#include "auth/pam.h"
 #include "client/lookup.h"
 #include "client/parts.h"
 #include "core/log.h"
@@ -120,14 +122,21 @@ static struct pool *pool_of(struct client *client) {
     return pool;
 }
 
-static void find_pool(struct client *client, const struct scram_client_cache *keys) {
+/* What the client has proved, and what auth_query told of it, serves to log in to servers too. */
+static void give_proof(struct client *client) {
+    struct scram_client_cache keys;
+    if (client->met != NULL) pool_take_met(client->pool, &client->met);
+    if (verify_keys(client->verify, &keys)) pool_take_keys(client->pool, &keys);
+    memory_wipe(&keys, sizeof keys);
+    if (client->verify->password != NULL)
+        pool_take_password(client->pool, client->verify->password);
+}
+
+static void find_pool(struct client *client) {
     struct pool *pool = pool_of(client);
     if (pool == NULL) return;
     client->pool = pool;
-    /* What the client has proved serves to log in to servers that hold the same secret. */
-    bool is_own_login = strcmp(pool->user, client->user->at) == 0;
-    if (client->met != NULL && is_own_login) pool_take_met(client->pool, &client->met);
-    if (keys->iterations > 0 && is_own_login) pool_take_keys(client->pool, keys);
+    if (strcmp(pool->user, client->user->at) == 0) give_proof(client);
     client_become(client, CLIENT_WELCOME);
     if (client->replication != STARTUP_REPLICATION_NONE) {
         want_own(client);
@@ -149,25 +158,62 @@ static bool is_console(const struct client *client) {
 
 static void authenticated(struct client *client, bool is_local_owner) {
     struct client_set *set = client->set;
-    struct scram_client_cache keys = {0};
-    if (client->verify != NULL) {
-        (void)verify_keys(client->verify, &keys);
-        verify_release(client->verify);
-        memory_free(client->verify);
-        client->verify = NULL;
-    }
     if (buf_length(&client->kept) == 0) buf_release(&client->kept);
     if (!is_console(client)) {
-        find_pool(client, &keys);
-        memory_wipe(&keys, sizeof keys);
-        return;
+        find_pool(client);
+    } else {
+        client_become(client, CLIENT_CONSOLE);
+        if (!set->ops.console_login(set->ops.owner, client, is_local_owner))
+            client_fail(client, FAULT_NOT_ALLOWED, NULL);
     }
-    client_become(client, CLIENT_CONSOLE);
-    if (!set->ops.console_login(set->ops.owner, client, is_local_owner))
-        client_fail(client, FAULT_NOT_ALLOWED, NULL);
+    if (client->verify == NULL) return;
+    verify_release(client->verify);
+    memory_free(client->verify);
+    client->verify = NULL;
 }
 
 /* ---- authentication */
+
+static void judge_verify(struct client *client, enum verify_result result, struct buf *out);
+
+/* PAM or LDAP has judged. */
+static void on_judged(struct blocking_job *job) {
+    struct client *client = job->owner;
+    struct buf out = {0};
+    client->verify->job = NULL;
+    if (client->state == CLIENT_LOGIN) {
+        stream_start(&client->stream);
+        judge_verify(client, verify_finish(client->verify, job->is_good, job->reason), &out);
+    }
+    blocking_job_free(&job);
+}
+
+/* Has PAM or LDAP judge the password; meanwhile the client is not read. */
+static void ask_others(struct client *client) {
+    struct verify *verify = client->verify;
+    char address[ENDPOINT_TEXT_SIZE];
+    unsigned port;
+    endpoint_describe(stream_descriptor(&client->stream), true, address, &port);
+    struct blocking_job *job = memory_new(sizeof *job);
+    job->loop = client->set->loop;
+    job->check = verify->method == VERIFY_PAM ? pam_check : ldap_check;
+    job->done = on_judged;
+    job->owner = client;
+    job->user = memory_copy_text(client->user->at);
+    job->password = memory_copy_text(verify->password);
+    job->address = memory_copy_text(address);
+    job->options = memory_copy_text(verify->ldap);
+    client->doing = "waiting for its password to be judged";
+    if (blocking_post(client->set->blocking, job)) {
+        verify->job = job;
+        stream_stop(&client->stream);
+        return;
+    }
+    struct buf out = {0};
+    blocking_job_free(&job);
+    judge_verify(client, verify_finish(verify, false, "too many passwords wait to be judged"),
+                 &out);
+}
 
 static void judge_verify(struct client *client, enum verify_result result, struct buf *out) {
     if (result == VERIFY_FAILED) {
@@ -182,6 +228,7 @@ static void judge_verify(struct client *client, enum verify_result result, struc
     }
     write_and_release(client, out);
     if (result == VERIFY_OK) authenticated(client, false);
+    if (result == VERIFY_LATER) ask_others(client);
 }
 
 static bool is_local_owner(const struct client *client) {
@@ -197,6 +244,14 @@ static bool has_forced_user(const struct client *client) {
     const struct config_database *database = config_database(
         client->set->pools->config, bytes_of(client->database->at, client->database->len));
     return database != NULL && database->user != NULL;
+}
+
+/* Whether PostgreSQL would be asked for the users of the client's database. */
+static bool has_auth_user(const struct client *client) {
+    const struct config *config = client->set->pools->config;
+    const struct config_database *database =
+        config_database(config, bytes_of(client->database->at, client->database->len));
+    return config_auth_lookup(config, database).user != NULL;
 }
 
 static void verify_against(struct client *client, struct users *users) {
@@ -219,13 +274,28 @@ static void begin_verify(struct client *client) {
         authenticated(client, true);
         return;
     }
-    bool is_any = client->set->pools->config->auth_type == AUTH_TYPE_ANY;
-    if (is_any && !has_forced_user(client)) {
-        client_log(client, LOG_LEVEL_ERROR, "auth_type=any requires forced user");
-        client_fail(client, FAULT_AUTH_CONFIG, NULL);
-        return;
+    bool is_looked_up = true;
+    const char *wrong = NULL;
+    switch (client->set->pools->config->auth_type) {
+    case AUTH_TYPE_ANY:
+        is_looked_up = false;
+        if (!has_forced_user(client)) wrong = "auth_type=any requires forced user";
+        break;
+    case AUTH_TYPE_PAM:
+    case AUTH_TYPE_LDAP:
+        is_looked_up = false;
+        if (has_auth_user(client))
+            wrong = "PAM and LDAP can't be used together with database authentication";
+        break;
+    default:
+        break;
     }
-    if (is_any || !lookup_begin(client)) verify_against(client, client->set->pools->users);
+    if (wrong != NULL) {
+        client_log(client, LOG_LEVEL_ERROR, "%s", wrong);
+        client_fail(client, FAULT_AUTH_CONFIG, NULL);
+    } else if (!is_looked_up || !lookup_begin(client)) {
+        verify_against(client, client->set->pools->users);
+    }
 }
 
 /* ---- the startup packet */
@@ -453,7 +523,8 @@ static void read_startup(struct client *client) {
 }
 
 static void read_password(struct client *client) {
-    while (client->state == CLIENT_LOGIN && client->lookup == NULL) {
+    while (client->state == CLIENT_LOGIN && client->lookup == NULL &&
+           (client->verify == NULL || client->verify->job == NULL)) {
         struct bytes kept = buf_content(&client->kept);
         if (kept.len < MESSAGE_HEAD_BYTES) return;
         uint32_t length = message_length(kept.at);

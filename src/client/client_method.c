@@ -20,12 +20,14 @@ static const enum verify_method by_type[] = {
     [AUTH_TYPE_PLAIN] = VERIFY_PLAIN,
     [AUTH_TYPE_MD5] = VERIFY_MD5,
     [AUTH_TYPE_SCRAM_SHA_256] = VERIFY_SCRAM,
+    [AUTH_TYPE_PAM] = VERIFY_PAM,
+    [AUTH_TYPE_LDAP] = VERIFY_LDAP,
 };
 
 static const enum verify_method by_rule[] = {
     [HBA_NONE] = VERIFY_NOTHING, [HBA_TRUST] = VERIFY_TRUST,    [HBA_REJECT] = VERIFY_REJECT,
     [HBA_MD5] = VERIFY_MD5,      [HBA_PASSWORD] = VERIFY_PLAIN, [HBA_SCRAM] = VERIFY_SCRAM,
-    [HBA_PEER] = VERIFY_PEER,    [HBA_CERT] = VERIFY_CERT,
+    [HBA_PEER] = VERIFY_PEER,    [HBA_CERT] = VERIFY_CERT,      [HBA_LDAP] = VERIFY_LDAP,
 };
 
 static struct bytes text_bytes(const struct text *text) {
@@ -73,8 +75,10 @@ void client_method(struct client *client, struct verify_request *request, struct
         struct hba_verdict verdict = ask_rules(client);
         request->method = by_rule[verdict.method];
         request->map = verdict.map;
+        request->ldap = verdict.ldap;
     } else {
         request->method = by_type[config->auth_type];
+        request->ldap = config->auth_ldap_options;
     }
     if (request->method == VERIFY_PEER) {
         add_peer_name(client, system_name);

@@ -53,9 +53,9 @@ static const struct setting_choice auth_types[] = {
     {"md5", AUTH_TYPE_MD5},
     {"scram-sha-256", AUTH_TYPE_SCRAM_SHA_256},
     {"hba", AUTH_TYPE_HBA},
+    {"pam", AUTH_TYPE_PAM},
+    {"ldap", AUTH_TYPE_LDAP},
     {"cert", -1},
-    {"pam", -1},
-    {"ldap", -1},
     {NULL, 0},
 };
 
@@ -120,6 +120,10 @@ static const struct setting pooler_settings[] = {
     {"auth_ident_file", STRING, POOLER(auth_ident_file), LIVE, "", 0, 0, NULL,
      "File with the maps that rules with the methods peer and cert may name, one MAP SYSTEM-NAME "
      "DATABASE-USER on each line."},
+    {"auth_ldap_options", STRING, POOLER(auth_ldap_options), LIVE | SECRET, "", 0, 0, NULL,
+     "Where auth_type = ldap finds its directory: ldapserver, ldapport, ldapscheme, ldaptls, "
+     "ldapprefix, ldapsuffix, ldapbasedn, ldapbinddn, ldapbindpasswd, ldapsearchattribute, "
+     "ldapsearchfilter and ldapurl with PostgreSQL's meaning."},
     {"auth_query", STRING, POOLER(auth_query), LIVE, AUTH_QUERY_DEFAULT, 0, 0, NULL,
      "Asks PostgreSQL for the secret of a user who is not in auth_file: $1 is the user's name, "
      "the answer is one row with the name and the secret, which is NULL for one who must not log "
@@ -128,7 +132,10 @@ static const struct setting pooler_settings[] = {
      "How clients log in. any lets everybody in, for databases whose entry has a user; trust lets "
      "known users in; plain asks for the password in clear text; md5 sends an MD5 challenge, or "
      "SCRAM to users whose secret is a SCRAM secret; scram-sha-256 serves plain and SCRAM "
-     "secrets; hba chooses for each connection by the rules in auth_hba_file."},
+     "secrets; pam and ldap have the password, in clear text, judged by the PAM service pgbouncer "
+     "or by the directory of auth_ldap_options, and log in to servers with it; hba chooses for "
+     "each "
+     "connection by the rules in auth_hba_file."},
     {"auth_user", STRING, POOLER(auth_user), LIVE, "", 0, 0, NULL,
      "Runs auth_query, on a pool of its own; empty = only the users in auth_file can log in."},
     {"autodb_idle_timeout", TIME, POOLER(autodb_idle_timeout_us), LIVE, "3600", 0, TIME_MAX, NULL,
@@ -408,7 +415,6 @@ static const struct setting node_settings[] = {
 };
 
 static const struct setting_unsupported pooler_unsupported[] = {
-    {"auth_ldap_options", ""},
     {"dns_nxdomain_ttl", NULL},
     {"dns_zone_check_period", "0"},
     {"max_db_client_connections", "0"},

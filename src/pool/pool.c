@@ -151,6 +151,7 @@ static void pool_free(struct pool *pool) {
     if (link_is_listed(&pool->service)) list_remove(&pool->set->service, &pool->service);
     memory_wipe(&pool->scram, sizeof pool->scram);
     users_free(&pool->met);
+    memory_free_secret(pool->password);
     database_release(pool->database);
     memory_free(pool->nodes);
     memory_free(pool->key);
@@ -192,6 +193,14 @@ size_t pool_count(const struct pool *pool, enum server_state state) {
         count += LIST_OWNER(l, struct pool_node, old)->servers[state].count;
     }
     return count;
+}
+
+void pool_take_password(struct pool *pool, const char *password) {
+    if (pool->password != NULL && strcmp(pool->password, password) == 0) return;
+    memory_free_secret(pool->password);
+    pool->password = memory_copy_text(password);
+    memory_wipe(&pool->scram, sizeof pool->scram);
+    pool->has_proved_keys = false;
 }
 
 void pool_take_keys(struct pool *pool, const struct scram_client_cache *keys) {

@@ -6,8 +6,9 @@
  *
  * One row for each authentication request says what to answer. The messages of a login are small,
  * so each is read whole, up to LOGIN_MESSAGE_BYTES. The secret is looked up when it is asked for:
- * the database entry's password, else the user's own. A plain one serves every method, an MD5 hash
- * the MD5 challenge, and for SCRAM there may be keys that a client of the pool has proved.
+ * the database entry's password, else one that PAM or LDAP has let a client in with, else the
+ * user's own. A plain one serves every method, an MD5 hash the MD5 challenge, and for SCRAM there
+ * may be keys that a client of the pool has proved.
  */
 #include "auth/scram.h"
 #include "auth/users.h"
@@ -118,6 +119,7 @@ static void fail(struct server *server, const char *message) {
 static struct bytes secret_of(const struct server *server) {
     const struct config_database *entry = entry_of(server);
     if (entry->user != NULL && entry->password != NULL) return bytes_of_text(entry->password);
+    if (server->pool->password != NULL) return bytes_of_text(server->pool->password);
     const struct user *user = pool_login(server->pool);
     return user == NULL ? bytes_of("", 0) : user->secret;
 }

@@ -93,6 +93,10 @@ static const struct fault faults[FAULT_COUNT] = {
                          "certificate authentication failed", NULL,
                          "The name in a valid client certificate must be that user, or a map of "
                          "auth_ident_file must allow it."},
+    [FAULT_AUTH_PAM] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                        "PAM authentication failed", NULL, NULL},
+    [FAULT_AUTH_LDAP] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                         "LDAP authentication failed", NULL, NULL},
     [FAULT_AUTH_REJECT] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
                            "login rejected", NULL, NULL},
     [FAULT_AUTH_NO_METHOD] = {FAULT_COUNTER_LOGIN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,

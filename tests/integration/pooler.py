@@ -60,11 +60,13 @@ def section(name, rows):
 class Pooler:
     """A running pooler. What is given as `settings` comes before the defaults; a setting given as
     None is left out. `databases` maps names to connection strings; without it there is `app`, the
-    cluster's primary. `text` is a whole ini file to use instead of all that."""
+    cluster's primary. `text` is a whole ini file to use instead of all that; `variables`
+    go into the environment."""
 
     kind = KIND
 
     def __init__(self, cluster, folder, settings=None, text=None, secrets=None, wait=True, **more):
+        self.variables = more.pop("variables", {})
         self.cluster = cluster
         self.folder = folder
         self.host = "127.0.0.1"
@@ -136,7 +138,10 @@ class Pooler:
             os.rename(binary + ".new", binary)
         with open(self.log, "ab") as log:
             self.process = self.cluster.guarded(
-                [binary, self.ini], variables=SANITIZER_VARIABLES, stdout=log, stderr=log
+                [binary, self.ini],
+                variables={**SANITIZER_VARIABLES, **self.variables},
+                stdout=log,
+                stderr=log,
             )
 
     def wait_ready(self, seconds=10 * PATIENCE):

@@ -28,11 +28,18 @@ static bool read_file(const char *path, struct buf *text) {
     return true;
 }
 
+static bool judge_ldap(const char *options, struct buf *why) {
+    if (strstr(options, "ldapserver=") != NULL) return true;
+    buf_append_text(why, "no server");
+    return false;
+}
+
 static struct hba *rules_of(const char *text, struct rules_report *report) {
     struct rules_report of_maps = {.errors_count = 0};
     struct ident *ident = ident_new(bytes_of_text(MAPS), "/etc/ident", &of_maps);
     assert_int_equal(of_maps.errors_count, 0);
-    struct hba_source source = {.file = "/etc/hba", .ident = ident, .read = read_file};
+    struct hba_source source = {
+        .file = "/etc/hba", .ident = ident, .read = read_file, .judge_ldap = judge_ldap};
     struct hba *hba = hba_new(bytes_of_text(text), &source, report);
     ident_free(&ident);
     rules_report_release(&of_maps);
@@ -209,6 +216,7 @@ static void test_errors(void **state) {
         {"host @bad all all trust", "(/etc/bad:2): \"+group\": +group is not supported"},
         {"host \"all all all trust", "a database is missing or broken"},
         {"include other.conf", "connection type \"include\""},
+        {"host all all all ldap ldapport=1", "no server"},
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct rules_report report = {.errors_count = 0};

@@ -47,9 +47,10 @@ static const struct {
     {"min_pool_size", "1", NULL,
      "setting min_pool_size is not supported by this version of weir in configuration (SET): only "
      "the value \"0\" is accepted\n"},
-    {"auth_type", "pam", NULL,
-     "invalid value \"pam\" for parameter auth_type in configuration (SET): pam is not supported "
-     "by this version of weir, expected one of any, trust, plain, md5, scram-sha-256, hba\n"},
+    {"auth_type", "cert", NULL,
+     "invalid value \"cert\" for parameter auth_type in configuration (SET): cert is not supported "
+     "by this version of weir, expected one of any, trust, plain, md5, scram-sha-256, hba, pam, "
+     "ldap\n"},
     {"routing", "primary", NULL, "host h port 5432 occurs twice in database \"twice\" (f.ini:5)\n"},
 };
 

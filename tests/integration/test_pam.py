@@ -1,0 +1,146 @@
+"""auth_type = pam, judged by a module that reads users from a file (pam_wrapper, pam_matrix)."""
+
+import glob
+import os
+import time
+
+import pytest
+
+import cluster as clusters
+from pooler import ADMIN, MONITOR, PATIENCE, SANITIZED
+from test_auth import OK, entry, outcome
+from test_login import assert_refused, refusal
+from tools import in_threads
+from wire import message, startup
+
+pytestmark = pytest.mark.weir_only
+
+SECRET = clusters.PASSWORDS["app"]
+ADMINS = dict([ADMIN, MONITOR])
+MODULE = "/usr/lib/*/pam_wrapper/pam_matrix.so"
+
+
+@pytest.fixture
+def pam(cluster, tmp_path):
+    """Variables which make the service pgbouncer read users and passwords from a file."""
+    folder = os.path.join(cluster.folder, "pam")
+    os.makedirs(folder, exist_ok=True)
+    users = os.path.join(folder, "users")
+    (module,) = glob.glob(MODULE)
+    with open(users, "w", encoding="utf-8") as file:
+        for user, secret in {"app": SECRET, "guest": "of guest", **ADMINS}.items():
+            file.write(f"{user}:{secret}:pgbouncer\n")
+        file.write("stale:old:other-service\n")
+    with open(os.path.join(folder, "pgbouncer"), "w", encoding="utf-8") as file:
+        for kind in ("auth", "account"):
+            file.write(f"{kind} required {module} passdb={users}\n")
+    clusters.give_away(folder)
+    (wrapper,) = glob.glob("/usr/lib/*/libpam_wrapper.so")
+    return {
+        "LD_PRELOAD": wrapper,
+        "PAM_WRAPPER": "1",
+        "PAM_WRAPPER_SERVICE_DIR": folder,
+        "ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=0",
+    }
+
+
+@pytest.fixture
+def start_pam(start_pooler, pam, cluster):
+    def start(settings=None, **more):
+        more.setdefault("databases", {"app": entry(cluster, user="app_trust"),
+                                      "own": entry(cluster)})  # fmt: skip
+        return start_pooler(
+            {"auth_type": "pam", "auth_file": None, **(settings or {})}, variables=pam, **more
+        )
+
+    return start
+
+
+def test_right_and_wrong(start_pam):
+    pooler = start_pam()
+    assert outcome(pooler, "app", SECRET) == (3, 0, OK)
+    assert outcome(pooler, "guest", "of guest") == (3, 0, OK)
+    assert_refused(refusal(pooler, "app", "x"), "PAM authentication failed")
+    assert_refused(refusal(pooler, "stranger", "x"), "PAM authentication failed")
+    assert_refused(refusal(pooler, "app", ""), "empty password returned by client")
+    pooler.wait_log(r"C-0x\w+: app/app@.* login refused: pam_authenticate\(\) failed: ")
+
+
+def test_account_of_another_service(start_pam):
+    assert_refused(refusal(start_pam(), "stale", "old"), "PAM authentication failed")
+
+
+def test_unknown_database_is_told_after_the_password(start_pam):
+    pooler = start_pam()
+    assert_refused(refusal(pooler, "app", "x", "nowhere"), "PAM authentication failed")
+    assert_refused(refusal(pooler, "app", SECRET, "nowhere"), "no such database: nowhere")
+
+
+def test_console(start_pam):
+    pooler = start_pam()
+    assert pooler.admin("SHOW VERSION")
+    assert_refused(refusal(pooler, "guest", "of guest", "pgbouncer"), "not allowed")
+
+
+def test_the_password_serves_for_the_server(start_pam):
+    """Nothing else is at hand; it is kept for later connections too, and over a RELOAD."""
+    pooler = start_pam()
+    with pooler.client("app", SECRET, "own") as client:
+        assert client.query("SELECT current_user").value == "app"
+        pooler.admin("RELOAD")
+        pooler.admin("RECONNECT")
+        deadline = time.monotonic() + 5 * PATIENCE
+        while any(row["database"] == "own" for row in pooler.admin("SHOW SERVERS")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert client.query("SELECT current_user").value == "app"
+    fields = refusal(pooler, "guest", "of guest", "own")
+    assert fields["M"] == 'password authentication failed for user "guest"'
+
+
+@pytest.mark.parametrize("place", ["global", "database"])
+def test_not_together_with_auth_user(start_pam, cluster, place):
+    if place == "global":
+        pooler = start_pam({"auth_user": "postgres"})
+    else:
+        pooler = start_pam(databases={"app": entry(cluster, auth_user="postgres")})
+    assert_refused(refusal(pooler, "app", SECRET), "bouncer config error")
+    pooler.wait_log("can't be used together with database authentication")
+
+
+def test_many_at_once(start_pam):
+    """More than there are threads; each gets its own answer."""
+    pooler = start_pam()
+
+    def log_in(number):
+        user, secret = [("app", SECRET), ("guest", "of guest"), ("app", "x")][number % 3]
+        expected = "PAM authentication failed" if secret == "x" else OK
+        assert outcome(pooler, user, secret)[-1] == expected
+
+    in_threads(40, log_in)
+
+
+def test_clients_that_leave_meanwhile(start_pam):
+    """They take nobody along, whenever they go."""
+    pooler = start_pam()
+    for number in range(60):
+        client = pooler.connect()
+        client.send(startup({"user": "app", "database": "app"}))
+        client.read()
+        client.send(message("p", SECRET.encode() + b"\0"))
+        if number % 2:
+            client.reset()
+        else:
+            client.drop()
+    assert outcome(pooler, "app", SECRET) == (3, 0, OK)
+
+
+def test_password_and_query_in_one_write(start_pam):
+    """What comes behind the password waits until it is judged."""
+    pooler = start_pam()
+    client = pooler.connect()
+    client.send(startup({"user": "app", "database": "app"}))
+    client.read()
+    client.send(message("p", SECRET.encode() + b"\0"), message("Q", b"SELECT 'early'\0"))
+    client.answer()
+    assert client.answer().value == "early"
