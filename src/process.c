@@ -106,6 +106,7 @@ static struct probe *open_probe(struct process *process, struct database *databa
         .user = login.user,
         .password = probe_secret(process, &login, &room),
         .database = name,
+        .security = transport_security(process->transport),
         .interval_ms = (unsigned)(config->probe_interval_us / US_PER_MS),
         .connect_timeout_ms = (unsigned)(config->probe_timeout_us / US_PER_MS),
         .query_timeout_ms = (unsigned)(config->probe_timeout_us / US_PER_MS),
@@ -220,10 +221,10 @@ static bool probing_differs(const struct database *database, const struct config
 }
 
 /* Starts the probers anew that are to work otherwise; what they know stays with the nodes. */
-static void restart_probes(struct process *process, const struct config *from) {
+static void restart_probes(struct process *process, const struct config *from, bool is_needed) {
     for (unsigned i = 0; i < process->probes_count; i++) {
         struct database *database = process->probes[i].database;
-        if (!probing_differs(database, from, process->config)) continue;
+        if (!is_needed && !probing_differs(database, from, process->config)) continue;
         struct cluster *cluster = database_cluster(process->databases, database);
         probe_close(&process->probes[i].probe);
         process->probes[i].probe = open_probe(process, database, cluster);
@@ -231,13 +232,15 @@ static void restart_probes(struct process *process, const struct config *from) {
     }
 }
 
-/* Connections are secured otherwise from now on; takes over the reference, NULL: as before. */
-static void take_transport(struct process *process, struct transport *transport) {
-    if (transport == NULL) return;
-    if (transport_servers_differ(process->transport, transport))
-        databases_recycle(process->databases);
+/* Connections are secured otherwise from now on; takes over the reference, NULL: as before. True
+ * if servers are reached otherwise. */
+static bool take_transport(struct process *process, struct transport *transport) {
+    if (transport == NULL) return false;
+    bool do_servers_differ = transport_servers_differ(process->transport, transport);
+    if (do_servers_differ) databases_recycle(process->databases);
     transport_unref(&process->transport);
     process->transport = transport;
+    return do_servers_differ;
 }
 
 /* Puts a new configuration in force, and a transport if there is one, both of which it takes over;
@@ -250,7 +253,7 @@ static bool apply(struct process *process, struct config *config, struct transpo
         transport_unref(&transport);
         return false;
     }
-    take_transport(process, transport);
+    bool do_servers_differ = take_transport(process, transport);
     struct config *from = config_ref(process->config);
     databases_apply(process->databases, process->config, config);
     config_unref(&process->config);
@@ -261,7 +264,7 @@ static bool apply(struct process *process, struct config *config, struct transpo
     log_set_verbose(config->verbose);
     process_set_listeners(process);
     databases_make_all(process->databases, config);
-    restart_probes(process, from);
+    restart_probes(process, from, do_servers_differ);
     config_unref(&from);
     for (unsigned i = 0; i < process->workers_count; i++)
         worker_apply(&process->workers[i], config_ref(config), users_retain(users));

@@ -2,7 +2,7 @@
  * What the files of client/ offer to each other; nobody else includes this.
  *
  *      client.c        life, lists, time         client_login.c  startup packet to welcome
- *                                                client_method.c how it has to log in
+ *      client_tls.c    TLS before it         client_method.c how it has to log in
  *      relay.c         lending and its end       request.c       what the client sends
  *      judge.c         where a group may run     reply.c         what the server answers
  */
@@ -99,5 +99,11 @@ void relay_resume_later(struct client *client);
 
 /* Sends an error of our own and ReadyForQuery for what is owed, and keeps the connection. */
 void relay_answer_error(struct client *client, enum fault_id fault, const char *argument);
+
+/* In client_tls.c: an SSLRequest came; the first bytes may be a ClientHello (true: they were, and
+ * are taken); a login came in clear text where TLS is demanded. */
+void client_tls_request(struct client *client, bool is_more_behind);
+bool client_tls_take_hello(struct client *client);
+bool client_tls_is_missing(const struct client *client);
 
 #endif

@@ -13,6 +13,7 @@
 #define WEIR_CLUSTER_PROBE_H
 
 #include "cluster/node.h"
+#include "net/pqconn.h"
 
 struct loop;
 struct probe;
@@ -22,7 +23,7 @@ struct probe_settings {
     const char *user;
     const char *password;
     const char *database;
-    const char *sslmode;         /* disable, require, verify-ca or verify-full; NULL is disable */
+    struct pqconn_security security;
     unsigned interval_ms;        /* 0 is 1000 */
     unsigned connect_timeout_ms; /* 0 is 5000 */
     unsigned query_timeout_ms;   /* 0 is 5000 */

@@ -17,6 +17,19 @@
 struct loop;
 struct pqconn;
 
+/* How to secure the connection; what is NULL or empty is not set. Nothing is taken from the home
+ * directory of the process. */
+struct pqconn_security {
+    /* disable (also NULL), prefer, require, verify-ca or verify-full. With prefer a connection
+     * whose TLS cannot be made is tried again without. */
+    const char *sslmode;
+    const char *ca_file; /* needed by the last two */
+    const char *cert_file;
+    const char *key_file; /* libpq wants it to be readable by its owner alone */
+};
+void pqconn_security_copy(struct pqconn_security *to, const struct pqconn_security *from);
+void pqconn_security_release(struct pqconn_security *security);
+
 /* Whom to connect to, as whom; all texts are copied. */
 struct pqconn_target {
     const char *host; /* a name, an address, or a socket's directory ("/run/x", "@x") */
@@ -24,7 +37,7 @@ struct pqconn_target {
     const char *user;
     const char *password; /* NULL: none */
     const char *database;
-    const char *sslmode; /* disable, require, verify-ca or verify-full; NULL is disable */
+    struct pqconn_security security;
     const char *application_name;
     unsigned timeout_ms; /* for the lookup and the login together */
 };

@@ -12,6 +12,7 @@
 #define WEIR_POOL_TRANSPORT_H
 
 #include "config/config.h"
+#include "net/pqconn.h"
 
 #include <stdatomic.h>
 
@@ -33,6 +34,9 @@ void transport_unref(struct transport **transport);
 
 /* Whether servers that were reached by one would be reached otherwise by the other. */
 bool transport_servers_differ(const struct transport *from, const struct transport *to);
+
+/* The same for libpq, which asks the nodes; the texts live as long as the transport. */
+struct pqconn_security transport_security(const struct transport *transport);
 
 /* Whether a setting of [pgbouncer] is one of TLS. */
 bool transport_is_setting(const char *name);

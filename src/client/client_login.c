@@ -15,7 +15,6 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "net/tls.h"
-#include "pool/transport.h"
 #include "proto/startup.h"
 
 #include <stdio.h>
@@ -383,49 +382,6 @@ static const char *const replications[] = {[STARTUP_REPLICATION_NONE] = "no",
                                            [STARTUP_REPLICATION_PHYSICAL] = "yes",
                                            [STARTUP_REPLICATION_LOGICAL] = "database"};
 
-/* ---- TLS */
-
-static bool is_tls_offered(const struct client *client) {
-    unsigned uid;
-    int pid;
-    return client->set->pools->transport->clients != NULL &&
-           !endpoint_is_unix(stream_descriptor(&client->stream), &uid, &pid);
-}
-
-static bool is_tls_missing(const struct client *client) {
-    const struct transport *transport = client->set->pools->transport;
-    return transport->config->client_tls_sslmode >= SSLMODE_REQUIRE &&
-           stream_tls(&client->stream) == NULL && is_tls_offered(client);
-}
-
-/* `ahead` is what came of the handshake already. */
-static void secure(struct client *client, struct bytes ahead) {
-    client->doing = "making TLS";
-    stream_secure(&client->stream, tls_accept(client->set->pools->transport->clients, ahead));
-}
-
-/* A first packet that is TLS's: a direct connection. */
-static bool is_tls_hello(const struct client *client, struct bytes kept) {
-    return kept.len > 0 && kept.at[0] == TLS_RECORD_HANDSHAKE &&
-           stream_tls(&client->stream) == NULL && is_tls_offered(client);
-}
-
-static void on_ssl_request(struct client *client, bool is_more_behind) {
-    if (is_more_behind) {
-        client_fail(client, FAULT_BYTES_AFTER_SSL_REQUEST, NULL);
-    } else if (stream_tls(&client->stream) != NULL) {
-        client_fail(client, FAULT_SSL_AGAIN, NULL);
-    } else if (!is_tls_offered(client)) {
-        stream_write_bytes(&client->stream, bytes_of("N", 1));
-    } else {
-        stream_write_bytes(&client->stream, bytes_of("S", 1));
-        if (stream_queued(&client->stream) == 0)
-            secure(client, bytes_of(NULL, 0));
-        else
-            client_close(client, "client does not take a byte");
-    }
-}
-
 /* ---- first packets */
 
 static void log_attempt(const struct client *client) {
@@ -443,7 +399,7 @@ static void on_login(struct client *client, const struct startup *startup, struc
     client->user = text_get(set->texts, startup->user);
     client->database = text_get(set->texts, startup->database);
     if (moved(client, packet)) return;
-    if (is_tls_missing(client)) {
+    if (client_tls_is_missing(client)) {
         client_fail(client, FAULT_SSL_REQUIRED, NULL);
         return;
     }
@@ -474,7 +430,7 @@ static void on_packet(struct client *client, struct bytes packet, bool is_more_b
     enum startup_kind kind = startup_parse(packet, &startup);
     switch (kind) {
     case STARTUP_SSL_REQUEST:
-        on_ssl_request(client, is_more_behind);
+        client_tls_request(client, is_more_behind);
         return;
     case STARTUP_GSS_REQUEST:
         if (is_more_behind) {
@@ -500,11 +456,7 @@ static void on_packet(struct client *client, struct bytes packet, bool is_more_b
 static void read_startup(struct client *client) {
     while (client->state == CLIENT_STARTUP) {
         struct bytes kept = buf_content(&client->kept);
-        if (is_tls_hello(client, kept)) {
-            secure(client, kept);
-            buf_release(&client->kept);
-            return;
-        }
+        if (client_tls_take_hello(client)) return;
         uint32_t length;
         enum fault_id fault = startup_length(kept, &length);
         if (fault != FAULT_NONE) {

@@ -237,7 +237,7 @@ static void start_connecting(struct inquiry *inquiry) {
         .user = settings->user,
         .password = settings->password,
         .database = settings->database,
-        .sslmode = settings->sslmode,
+        .security = settings->security,
         .application_name = "weir probe",
         .timeout_ms = settings->connect_timeout_ms,
     };

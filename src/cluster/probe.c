@@ -65,7 +65,6 @@ struct probe {
     char *user;
     char *password;
     char *database;
-    char *sslmode;
     struct verdict_past past;
     struct verdict verdict;
     struct freshness_history history;
@@ -525,18 +524,17 @@ static void copy_settings(struct probe *probe, const struct probe_settings *give
     probe->user = memory_copy_text(given->user);
     probe->password = memory_copy_text(given->password);
     probe->database = memory_copy_text(given->database);
-    probe->sslmode = memory_copy_text(given->sslmode);
     probe->settings = (struct probe_settings){
         .user = probe->user,
         .password = probe->password,
         .database = probe->database,
-        .sslmode = probe->sslmode,
         .interval_ms = or_default(given->interval_ms, 1000),
         .connect_timeout_ms = or_default(given->connect_timeout_ms, 5000),
         .query_timeout_ms = or_default(given->query_timeout_ms, 5000),
         .rise = or_default(given->rise, 1),
         .fall = or_default(given->fall, 2),
     };
+    pqconn_security_copy(&probe->settings.security, &given->security);
 }
 
 struct probe *probe_open(struct loop *loop, struct cluster *cluster,
@@ -580,7 +578,7 @@ void probe_close(struct probe **probe_at) {
     memory_free(probe->user);
     memory_free_secret(probe->password);
     memory_free(probe->database);
-    memory_free(probe->sslmode);
+    pqconn_security_release(&probe->settings.security);
     cluster_free(&probe->cluster);
     memory_free(probe);
 }

@@ -41,7 +41,8 @@ struct pqconn {
     char *user;
     char *password;
     char *database;
-    char *sslmode;
+    struct pqconn_security security;
+    bool may_try_plain; /* sslmode prefer, and TLS was not tried in vain yet */
     char *application_name;
     unsigned port;
     char address[ENDPOINT_TEXT_SIZE];
@@ -52,9 +53,37 @@ struct pqconn_rows {
     const PGresult *result;
 };
 
-/* A path that cannot exist: libpq then has no password file. An empty text would mean its
- * default, and /dev/null makes it complain. */
+/* A path that cannot exist: libpq then has no password file, no certificate and no CA. An empty
+ * text would mean its default, and /dev/null makes it complain. */
 static const char no_file[] = "/dev/null/none";
+
+/* ---- security */
+
+void pqconn_security_copy(struct pqconn_security *to, const struct pqconn_security *from) {
+    *to = (struct pqconn_security){.sslmode = memory_copy_text(from->sslmode),
+                                   .ca_file = memory_copy_text(from->ca_file),
+                                   .cert_file = memory_copy_text(from->cert_file),
+                                   .key_file = memory_copy_text(from->key_file)};
+}
+
+void pqconn_security_release(struct pqconn_security *security) {
+    const char *texts[] = {security->sslmode, security->ca_file, security->cert_file,
+                           security->key_file};
+    for (size_t i = 0; i < COUNT(texts); i++) memory_free((void *)(uintptr_t)texts[i]);
+    *security = (struct pqconn_security){0};
+}
+
+static const char *or_no_file(const char *file) {
+    return file == NULL || file[0] == '\0' ? no_file : file;
+}
+
+/* libpq's own `prefer` would try twice as well, and log in twice with a wrong password. */
+static const char *sslmode_of(const struct pqconn *conn) {
+    const char *mode = conn->security.sslmode;
+    if (mode == NULL) return "disable";
+    if (strcmp(mode, "prefer") == 0) return conn->may_try_plain ? "require" : "disable";
+    return mode;
+}
 
 /* ---- rows */
 
@@ -169,7 +198,21 @@ static void fail(struct pqconn *conn, const char *why) {
     conn->ops->failed(conn->owner, error);
 }
 
+static void begin_connecting(struct pqconn *conn);
+
+/* Tries again without TLS where that is what failed. */
+static bool tried_plain(struct pqconn *conn) {
+    if (conn->state != PQCONN_CONNECTING || !conn->may_try_plain || PQsslInUse(conn->pg) == 1)
+        return false;
+    conn->may_try_plain = false;
+    drop_poll(conn);
+    PQfinish(conn->pg);
+    begin_connecting(conn);
+    return true;
+}
+
 static void fail_as_libpq_says(struct pqconn *conn) {
+    if (tried_plain(conn)) return;
     char error[PQCONN_ERROR_SIZE];
     pqconn_tidy(PQerrorMessage(conn->pg), error);
     fail(conn, conn->notice[0] != '\0' ? conn->notice : error);
@@ -238,7 +281,10 @@ static PGconn *start_libpq(const struct pqconn *conn) {
         {"password", conn->password},
         {"dbname", conn->database},
         {"application_name", conn->application_name},
-        {"sslmode", conn->sslmode},
+        {"sslmode", sslmode_of(conn)},
+        {"sslrootcert", or_no_file(conn->security.ca_file)},
+        {"sslcert", or_no_file(conn->security.cert_file)},
+        {"sslkey", or_no_file(conn->security.key_file)},
         {"gssencmode", "disable"},
         {"passfile", no_file},
         {"client_encoding", "UTF8"},
@@ -259,6 +305,17 @@ static PGconn *start_libpq(const struct pqconn *conn) {
     return pg;
 }
 
+static void begin_connecting(struct pqconn *conn) {
+    conn->state = PQCONN_CONNECTING;
+    conn->pg = start_libpq(conn);
+    (void)PQsetNoticeProcessor(conn->pg, on_notice, conn);
+    if (PQstatus(conn->pg) == CONNECTION_BAD) {
+        fail_as_libpq_says(conn);
+        return;
+    }
+    if (!want(conn, UV_WRITABLE)) fail(conn, "connect failed: the socket cannot be polled");
+}
+
 static void on_lookup(void *owner, const char *address, const char *error) {
     struct pqconn *conn = owner;
     conn->lookup = NULL;
@@ -268,14 +325,7 @@ static void on_lookup(void *owner, const char *address, const char *error) {
     }
     bool is_unix = conn->host[0] == '/' || conn->host[0] == '@';
     (void)snprintf(conn->address, sizeof conn->address, "%s", is_unix ? "" : address);
-    conn->state = PQCONN_CONNECTING;
-    conn->pg = start_libpq(conn);
-    (void)PQsetNoticeProcessor(conn->pg, on_notice, conn);
-    if (PQstatus(conn->pg) == CONNECTION_BAD) {
-        fail_as_libpq_says(conn);
-        return;
-    }
-    if (!want(conn, UV_WRITABLE)) fail(conn, "connect failed: the socket cannot be polled");
+    begin_connecting(conn);
 }
 
 /* ---- asking */
@@ -378,7 +428,9 @@ struct pqconn *pqconn_open(struct loop *loop, const struct pqconn_target *target
     conn->user = memory_copy_text(target->user);
     conn->password = memory_copy_text(target->password);
     conn->database = memory_copy_text(target->database);
-    conn->sslmode = memory_copy_text(target->sslmode == NULL ? "disable" : target->sslmode);
+    pqconn_security_copy(&conn->security, &target->security);
+    conn->may_try_plain =
+        target->security.sslmode != NULL && strcmp(target->security.sslmode, "prefer") == 0;
     conn->application_name = memory_copy_text(target->application_name);
     conn->state = PQCONN_LOOKUP;
     conn->deadline.run = on_deadline;
@@ -396,7 +448,7 @@ void pqconn_close(struct pqconn **conn_at) {
     memory_free(conn->user);
     memory_free_secret(conn->password);
     memory_free(conn->database);
-    memory_free(conn->sslmode);
+    pqconn_security_release(&conn->security);
     memory_free(conn->application_name);
     memory_free(conn);
 }

@@ -71,6 +71,24 @@ void transport_unref(struct transport **transport_at) {
     memory_free(transport);
 }
 
+struct pqconn_security transport_security(const struct transport *transport) {
+    static const char *const modes[] = {
+        [SSLMODE_DISABLE] = "disable",     [SSLMODE_ALLOW] = "prefer",
+        [SSLMODE_PREFER] = "prefer",       [SSLMODE_REQUIRE] = "require",
+        [SSLMODE_VERIFY_CA] = "verify-ca", [SSLMODE_VERIFY_FULL] = "verify-full",
+    };
+    const struct config *config = transport->config;
+    enum sslmode mode = config->server_tls_sslmode;
+    bool is_verified = mode >= SSLMODE_VERIFY_CA;
+    const char *ca_file = config->server_tls_ca_file;
+    return (struct pqconn_security){.sslmode = modes[mode],
+                                    .ca_file = !is_verified         ? NULL
+                                               : ca_file[0] != '\0' ? ca_file
+                                                                    : TLS_SYSTEM_CA_FILE,
+                                    .cert_file = config->server_tls_cert_file,
+                                    .key_file = config->server_tls_key_file};
+}
+
 static bool begins_with(const char *text, const char *prefix) {
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
