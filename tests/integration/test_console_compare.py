@@ -282,8 +282,8 @@ def test_work_is_counted_alike(both):
             client.ask(wire.parse("SELECT 2"), wire.bind(), wire.execute(), wire.SYNC)
             client.ask(wire.parse("SELECT 2", "one"), wire.SYNC)
             client.ask(wire.SYNC)
-            client.ask(wire.parse("SELEC"), wire.SYNC, wire.query("SELECT 4"))
-            client.answer()
+            client.ask(wire.parse("SELEC"), wire.SYNC)
+            client.query("SELECT 4")
             client.query("SELECT repeat('x', 1000000)")
         (row,) = [row for row in pooler.admin("SHOW STATS_TOTALS") if row["database"] == "app"]
         assert row["wait_time"] > 0  # of the first client, for the first server
