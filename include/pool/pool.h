@@ -104,6 +104,10 @@ size_t pool_waiters(const struct pool *pool);
 /* Arrival of the oldest waiter, 0 if nobody waits. */
 uint64_t pool_oldest_us(const struct pool *pool);
 
+/* Whether the server may go on when it is returned: it is neither marked nor from before its
+ * database changed. */
+bool pool_server_stays(const struct server *server);
+
 /* For server.c. */
 void pool_server_ready(struct server *server); /* logged in, or cleaned: idle now */
 void pool_server_closed(struct server *server);

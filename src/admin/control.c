@@ -182,7 +182,7 @@ void command_reconnect(struct console *console) {
 }
 
 static void count_marked(struct gather_part *part, struct server *server) {
-    if (server->is_close_needed) part->found++;
+    if (!pool_server_stays(server)) part->found++;
 }
 
 static void count_part(struct gather_part *part) {

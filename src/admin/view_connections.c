@@ -186,7 +186,7 @@ static void write_server_facts(const struct walk_place *place, const struct serv
     rows_time(rows,
               server->request_wall_us != 0 ? server->request_wall_us : server->connected_wall_us);
     rows_wait(rows, 0);
-    rows_number(rows, server->is_close_needed);
+    rows_number(rows, !pool_server_stays(server));
     write_ptr(rows, server->id);
     write_ptr(rows, borrower_id(server));
     rows_number(rows, server->backend_pid);

@@ -177,7 +177,7 @@ static const struct setting pooler_settings[] = {
      "0 = no limit."},
     {"disable_pqexec", BOOL, POOLER(disable_pqexec), NONE, "0", 0, 0, NULL,
      "Refuses simple queries, so that nobody can append a second statement to a first."},
-    {"dns_max_ttl", TIME, POOLER(dns_max_ttl_us), COMPAT, "15", 0, TIME_MAX, NULL,
+    {"dns_max_ttl", TIME, POOLER(dns_max_ttl_us), LIVE | COMPAT, "15", 0, TIME_MAX, NULL,
      "Accepted for old files, without effect: a host name is looked up for each connection."},
     {"idle_transaction_timeout", TIME, POOLER(idle_transaction_timeout_us), LIVE, "0", 0, TIME_MAX,
      NULL, "Closes a client that rests in a transaction for so long; 0 = never."},

@@ -210,7 +210,7 @@ void pool_take_keys(struct pool *pool, const struct scram_client_cache *keys) {
 
 /* ---- borrowing and returning */
 
-static bool is_usable(const struct server *server) {
+bool pool_server_stays(const struct server *server) {
     const struct pool *pool = server->pool;
     if (server->is_close_needed || server->node->is_old) return false;
     return server->generation == atomic_load(&pool->database->generation);
@@ -226,7 +226,7 @@ void pool_server_ready(struct server *server) {
     struct pool *pool = server->pool;
     bool was_used = server->state != SERVER_LOGIN;
     if (server->state != SERVER_IDLE) server_become(server, SERVER_IDLE);
-    if (!is_usable(server)) {
+    if (!pool_server_stays(server)) {
         server_close(server, "database configuration changed");
     } else if (was_used && is_overdue(server)) {
         server_close(server, "server lifetime over");
@@ -247,7 +247,7 @@ void pool_return(struct server *server) {
     }
     server->doing = "idle";
     server_become(server, SERVER_IDLE);
-    if (!is_usable(server)) {
+    if (!pool_server_stays(server)) {
         server_close(server, "database configuration changed");
     } else if (is_overdue(server)) {
         server_close(server, "server lifetime over");
@@ -259,7 +259,7 @@ void pool_return(struct server *server) {
 void pool_abandon(struct server *server, unsigned owed_ready, bool is_cancel_wanted) {
     CHECK(server->state == SERVER_LENT);
     server->borrower->server = NULL;
-    if (is_usable(server)) {
+    if (pool_server_stays(server)) {
         server_clean(server, owed_ready, is_cancel_wanted);
     } else {
         server->borrower = NULL;
@@ -498,7 +498,7 @@ static void tick_node(struct pool_node *node, uint64_t now_us) {
     LIST_EACH_SAFE (&node->servers[SERVER_IDLE], l, following) {
         struct server *server = LIST_OWNER(l, struct server, link);
         uint64_t idle_us = config->server_idle_timeout_us;
-        if (!is_usable(server)) {
+        if (!pool_server_stays(server)) {
             server_close(server, "database configuration changed");
         } else if (idle_us > 0 && now_us - server->state_us >= idle_us) {
             server_close(server, "server idle timeout");
@@ -509,7 +509,7 @@ static void tick_node(struct pool_node *node, uint64_t now_us) {
     LIST_EACH_SAFE (&node->servers[SERVER_LENT], l, following) {
         struct server *server = LIST_OWNER(l, struct server, link);
         /* A replication connection may never come back. */
-        if (server->is_own && !is_usable(server))
+        if (server->is_own && !pool_server_stays(server))
             server_close(server, "database configuration changed");
     }
     for (unsigned state = SERVER_CONNECTING; state <= SERVER_LOGIN; state++) {

@@ -114,6 +114,20 @@ def test_wait_close_waits_for_marked_servers(two, argument):
         assert others == (["other"] if argument else [])
 
 
+def test_wait_close_waits_for_servers_of_before_a_reload(two):
+    with admin(two) as console, two.client() as busy:
+        busy.query("BEGIN")
+        node = f"host=127.0.0.1 port={two.cluster.primary.port}"
+        two.write_ini({}, databases={"app": f"{node} dbname=postgres", "other": node})
+        assert console.query("RELOAD").tags == ["RELOAD"]
+        assert row_of(two.admin("SHOW SERVERS"))["close_needed"] == 1
+        console.send(wire.query("WAIT_CLOSE"))
+        assert console.is_silent(0.3)
+        busy.query("COMMIT")
+        assert console.answer().tags == ["WAIT_CLOSE"]
+        assert busy.query("SELECT current_database()").value == "postgres"
+
+
 def test_a_console_may_leave_while_it_waits_for_servers(pooler, console):
     with pooler.client() as busy:
         busy.query("BEGIN")
