@@ -7,13 +7,16 @@
  *      client-final   c=biws,r=NONCE...,p=PROOF   ->
  *                     <-  v=SIGNATURE                      server-final
  *
- * There is no channel binding and no authorization identity. The user name inside the messages is
- * not looked at, as in PostgreSQL: the startup packet's counts. Messages are untrusted and bounded;
+ * Over TLS both roles speak SCRAM-SHA-256-PLUS too: the messages then hold a hash of the TLS
+ * server's certificate (channel binding tls-server-end-point, RFC 5929), so that nobody can sit
+ * between the two. There is no authorization identity. The user name inside the messages is not
+ * looked at, as in PostgreSQL: the startup packet's counts. Messages are untrusted and bounded;
  * comparisons take constant time; what was secret is wiped by the _release functions.
  */
 #ifndef WEIR_AUTH_SCRAM_H
 #define WEIR_AUTH_SCRAM_H
 
+#include "auth/scram_channel.h"
 #include "core/buf.h"
 
 #define SCRAM_KEY_BYTES         32u
@@ -87,17 +90,20 @@ struct scram_server {
     const char *reason;
     struct scram_verifier verifier;
     char nonce[SCRAM_NONCE_SIZE];
-    char gs2_flag;           /* 'n' or 'y', as the client said */
+    char gs2_flag; /* 'n', 'y' or 'p', as the client said */
+    struct scram_binding binding;
     struct buf auth_message; /* client-first-bare "," server-first; client-final is added last */
     uint32_t nonces_at;      /* the client's nonce and ours stand here in auth_message */
     uint32_t nonces_bytes;
     unsigned char client_key[SCRAM_KEY_BYTES]; /* after SCRAM_DONE */
 };
 
-/* Copies the verifier. `nonce` is for tests, a text of up to SCRAM_NONCE_SIZE - 1 characters; NULL
- * makes a random one. */
+/* Copies the verifier. Where the channel has an end_point, SCRAM_NAME_PLUS was offered too. */
 void scram_server_begin(struct scram_server *server, const struct scram_verifier *verifier,
-                        const char *nonce);
+                        const struct scram_channel *channel);
+
+/* The client has chosen SCRAM_NAME_PLUS; before its first message. */
+void scram_server_choose_plus(struct scram_server *server);
 
 /* Takes the client's next message and appends the answer to `out`. */
 enum scram_result scram_server_message(struct scram_server *server, struct bytes message,
@@ -116,17 +122,20 @@ struct scram_client {
     struct scram_client_cache own; /* stands in where the caller has no cache */
     char nonce[SCRAM_NONCE_SIZE];
     struct buf auth_message;
+    bool is_tls;
+    struct scram_binding binding;
 };
 
 /* Whether the list in AuthenticationSASL (behind its code: names that end in a NUL, then an empty
- * one) holds SCRAM-SHA-256. */
-bool scram_is_offered(struct bytes mechanisms);
+ * one) holds a mechanism. */
+bool scram_is_offered(struct bytes mechanisms, const char *name);
 
 /* Appends client-first. `password` and `cache` are borrowed until the release. An empty password
  * means that the cache holds keys from scram_server_keys, which must then fit. `cache` may be
- * NULL. `nonce` as in scram_server_begin. */
+ * NULL. */
 void scram_client_begin(struct scram_client *client, struct bytes password,
-                        struct scram_client_cache *cache, const char *nonce, struct buf *out);
+                        struct scram_client_cache *cache, const struct scram_channel *channel,
+                        struct buf *out);
 
 /* Takes the server's next message: server-first gives SCRAM_MORE with client-final appended,
  * server-final gives SCRAM_DONE once the server too has proved that it knows the password. */

@@ -49,7 +49,8 @@ struct verify_request {
     struct bytes system_name;
     const struct ident *ident;
     const char *map;
-    const char *ldap; /* for VERIFY_LDAP: the options; copied */
+    const char *ldap;       /* for VERIFY_LDAP: the options; copied */
+    struct bytes end_point; /* for SCRAM: see struct scram_channel; empty: no channel binding */
 };
 
 /* The `reason` where the user is unknown. */

@@ -33,8 +33,8 @@ void outgoing_copy(struct outgoing *out, const char *at, size_t len);
 void outgoing_flush(struct outgoing *out);
 
 /* Fills in how the client has to log in; what `request` points to lives in the client, in its
- * set's users and in `system_name`, an empty buffer. */
-void client_method(struct client *client, struct verify_request *request, struct buf *system_name);
+ * set's users and in `room`, an empty buffer. */
+void client_method(struct client *client, struct verify_request *request, struct buf *room);
 
 /* Whether the client keeps its server when a transaction ends. */
 static inline bool client_keeps_server(const struct client *client) {

@@ -20,6 +20,7 @@ enum auth_type {
     AUTH_TYPE_MD5,
     AUTH_TYPE_SCRAM_SHA_256,
     AUTH_TYPE_HBA,
+    AUTH_TYPE_CERT,
     AUTH_TYPE_PAM,
     AUTH_TYPE_LDAP
 };

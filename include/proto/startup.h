@@ -101,7 +101,7 @@ void message_write_negotiate(struct buf *out, const struct startup *startup);
 void message_write_authentication_ok(struct buf *out);
 void message_write_authentication_cleartext(struct buf *out);
 void message_write_authentication_md5(struct buf *out, const char salt[4]);
-void message_write_authentication_sasl(struct buf *out); /* offers SCRAM-SHA-256 alone */
+void message_write_authentication_sasl(struct buf *out, bool has_plus); /* SCRAM-SHA-256[-PLUS] */
 void message_write_sasl_continue(struct buf *out, struct bytes data);
 void message_write_sasl_final(struct buf *out, struct bytes data);
 void message_write_parameter_status(struct buf *out, struct bytes name, struct bytes value);
@@ -114,7 +114,7 @@ void message_write_startup(struct buf *out, const struct startup_parameter *para
 void message_write_ssl_request(struct buf *out);
 void message_write_cancel_request(struct buf *out, uint32_t pid, uint32_t secret);
 void message_write_password(struct buf *out, struct bytes password);
-void message_write_sasl_initial_response(struct buf *out, struct bytes data); /* SCRAM-SHA-256 */
+void message_write_sasl_initial_response(struct buf *out, const char *mechanism, struct bytes data);
 void message_write_sasl_response(struct buf *out, struct bytes data);
 
 #endif

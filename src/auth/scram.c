@@ -30,11 +30,10 @@
 #define SASLPREP_BYTES_MAX 1024u
 
 /* Base64 of n bytes has 4 characters for each started 3. */
-#define BASE64_SIZE(n) (((n) + 2) / 3 * 4 + 1)
+#define BASE64_SIZE(n)   (((n) + 2) / 3 * 4 + 1)
+#define BASE64_BYTES_MAX 128u /* a salt, or a hash behind its header */
 
-/* Channel binding data of the final message: base64 of the header "n,," and of "y,,". */
-#define BINDING_NONE          "biws"
-#define BINDING_NOT_SUPPORTED "eSws"
+#define BINDING_TYPE "p=tls-server-end-point"
 
 static void random_bytes(unsigned char *at, size_t len) {
     ERR_clear_error();
@@ -66,8 +65,8 @@ static bool equal_keys(const unsigned char a[SCRAM_KEY_BYTES],
 }
 
 static void append_base64(struct buf *out, const unsigned char *at, size_t len) {
-    char text[BASE64_SIZE(SCRAM_SALT_BYTES_MAX)];
-    CHECK(len <= SCRAM_SALT_BYTES_MAX);
+    char text[BASE64_SIZE(BASE64_BYTES_MAX)];
+    CHECK(len <= BASE64_BYTES_MAX);
     buf_append(out, text, (size_t)EVP_EncodeBlock((unsigned char *)text, at, (int)len));
 }
 
@@ -260,10 +259,68 @@ static enum scram_result server_fail(struct scram_server *server, const char *re
     return SCRAM_FAILED;
 }
 
+/* ---- channel binding */
+
+static void set_binding(struct scram_binding *binding, const struct scram_channel *channel) {
+    if (channel == NULL) return;
+    CHECK(channel->end_point.len <= sizeof binding->data);
+    CHECK(!channel->is_plus || channel->end_point.len > 0);
+    binding->is_plus = channel->is_plus;
+    binding->len = channel->end_point.len;
+    if (binding->len > 0) memcpy(binding->data, channel->end_point.at, binding->len);
+}
+
+/* Appends what the final message says of the channel: the first message's header again, and the
+ * hash where that promised one. */
+static void append_binding(struct buf *out, const struct scram_binding *binding, char flag) {
+    struct buf data = {0};
+    if (flag == 'p') {
+        buf_append_text(&data, BINDING_TYPE ",,");
+        buf_append(&data, (const char *)binding->data, binding->len);
+    } else {
+        buf_append_format(&data, "%c,,", flag);
+    }
+    struct bytes content = buf_content(&data);
+    append_base64(out, (const unsigned char *)content.at, content.len);
+    buf_release(&data);
+}
+
+/* What a client says of the channel in its first message. */
+static char flag_of(const struct scram_client *client) {
+    if (client->binding.is_plus) return 'p';
+    return client->is_tls ? 'y' : 'n';
+}
+
+/* ---- the server's role */
+
 void scram_server_begin(struct scram_server *server, const struct scram_verifier *verifier,
-                        const char *nonce) {
+                        const struct scram_channel *channel) {
     *server = (struct scram_server){.state = SCRAM_STATE_FIRST, .verifier = *verifier};
-    set_nonce(server->nonce, nonce);
+    set_nonce(server->nonce, channel == NULL ? NULL : channel->nonce);
+    set_binding(&server->binding, channel);
+}
+
+void scram_server_choose_plus(struct scram_server *server) {
+    CHECK(server->state == SCRAM_STATE_FIRST && server->binding.len > 0);
+    server->binding.is_plus = true;
+}
+
+/* What is wrong with the flag that the first message begins with, or NULL. */
+static const char *judge_flag(const struct scram_binding *binding, struct bytes flag) {
+    bool is_known = flag.len == 1 && (flag.at[0] == 'n' || flag.at[0] == 'y');
+    if (flag.at[0] == 'p') {
+        if (binding->len == 0)
+            return "client requires SCRAM channel binding, but it is not supported";
+        if (!binding->is_plus)
+            return "malformed SCRAM message (channel binding with the wrong mechanism)";
+        if (bytes_equal_text(flag, BINDING_TYPE)) return NULL;
+        return "client asks for another kind of SCRAM channel binding";
+    }
+    if (!is_known || binding->is_plus) return "malformed SCRAM message (channel binding flag)";
+    /* It can bind and was not told that we can: somebody between us has changed the offer. */
+    if (flag.at[0] == 'y' && binding->len > 0)
+        return "client supports SCRAM channel binding but thinks that it was not offered";
+    return NULL;
 }
 
 /* Reads the header that comes before client-first-bare. NULL, or what is wrong with it. */
@@ -271,9 +328,8 @@ static const char *read_gs2_header(struct scram_server *server, struct bytes *me
     struct bytes flag;
     struct bytes authorization;
     if (!take_until(message, ',', &flag) || flag.len == 0) return "malformed SCRAM message";
-    if (flag.at[0] == 'p') return "client requires SCRAM channel binding, but it is not supported";
-    if (flag.len != 1 || (flag.at[0] != 'n' && flag.at[0] != 'y'))
-        return "malformed SCRAM message (channel binding flag)";
+    const char *reason = judge_flag(&server->binding, flag);
+    if (reason != NULL) return reason;
     if (!take_until(message, ',', &authorization)) return "malformed SCRAM message";
     if (authorization.len > 0)
         return "client uses an authorization identity, but it is not supported";
@@ -337,8 +393,15 @@ static enum scram_result server_final(struct scram_server *server, struct bytes 
     if (!take_attribute(&rest, 'c', &binding) || !take_attribute(&rest, 'r', &nonces) ||
         !take_attribute(&tail, 'p', &proof_text) || !read_key(proof_text, proof))
         return server_fail(server, "malformed SCRAM message (final message)");
-    if (!bytes_equal_text(binding, server->gs2_flag == 'n' ? BINDING_NONE : BINDING_NOT_SUPPORTED))
-        return server_fail(server, "SCRAM channel binding data differ from the first message");
+    struct buf expected = {0};
+    append_binding(&expected, &server->binding, server->gs2_flag);
+    bool is_bound = bytes_equal(binding, buf_content(&expected));
+    buf_release(&expected);
+    if (!is_bound)
+        return server_fail(server,
+                           server->gs2_flag == 'p'
+                               ? "SCRAM channel binding is for another connection"
+                               : "SCRAM channel binding data differ from the first message");
     struct bytes ours =
         bytes_of(buf_content(&server->auth_message).at + server->nonces_at, server->nonces_bytes);
     if (!bytes_equal(nonces, ours)) return server_fail(server, "SCRAM nonce does not match");
@@ -383,20 +446,24 @@ static enum scram_result client_fail(struct scram_client *client, const char *re
     return SCRAM_FAILED;
 }
 
-bool scram_is_offered(struct bytes mechanisms) {
-    struct bytes name;
-    while (take_until(&mechanisms, '\0', &name) && name.len > 0) {
-        if (bytes_equal_text(name, "SCRAM-SHA-256")) return true;
+bool scram_is_offered(struct bytes mechanisms, const char *name) {
+    struct bytes found;
+    while (take_until(&mechanisms, '\0', &found) && found.len > 0) {
+        if (bytes_equal_text(found, name)) return true;
     }
     return false;
 }
 
 void scram_client_begin(struct scram_client *client, struct bytes password,
-                        struct scram_client_cache *cache, const char *nonce, struct buf *out) {
+                        struct scram_client_cache *cache, const struct scram_channel *channel,
+                        struct buf *out) {
     *client = (struct scram_client){.password = password, .cache = cache};
-    set_nonce(client->nonce, nonce);
+    client->is_tls = channel != NULL && channel->is_tls;
+    set_nonce(client->nonce, channel == NULL ? NULL : channel->nonce);
+    set_binding(&client->binding, channel);
     buf_append_format(&client->auth_message, "n=,r=%s", client->nonce);
-    buf_append_text(out, "n,,");
+    if (client->binding.is_plus) buf_append_text(out, BINDING_TYPE ",,");
+    if (!client->binding.is_plus) buf_append_format(out, "%c,,", flag_of(client));
     buf_append_bytes(out, buf_content(&client->auth_message));
 }
 
@@ -447,7 +514,9 @@ static enum scram_result client_first(struct scram_client *client, struct bytes 
     buf_append_bytes(text, message);
     buf_append_text(text, ",");
     size_t final_at = buf_length(text);
-    buf_append_text(text, "c=" BINDING_NONE ",r=");
+    buf_append_text(text, "c=");
+    append_binding(text, &client->binding, flag_of(client));
+    buf_append_text(text, ",r=");
     buf_append_bytes(text, nonces);
     unsigned char stored_key[SCRAM_KEY_BYTES];
     unsigned char proof[SCRAM_KEY_BYTES];

@@ -85,9 +85,10 @@ static enum verify_result begin_scram(struct verify *verify, const struct verify
     struct scram_verifier verifier;
     (void)users_verifier(verify->users, verify->user, request->user, &verifier);
     verify->scram = memory_new(sizeof *verify->scram);
-    scram_server_begin(verify->scram, &verifier, NULL);
+    const struct scram_channel channel = {.end_point = request->end_point};
+    scram_server_begin(verify->scram, &verifier, &channel);
     memory_wipe(&verifier, sizeof verifier);
-    message_write_authentication_sasl(out);
+    message_write_authentication_sasl(out, request->end_point.len > 0);
     return VERIFY_MORE;
 }
 
@@ -123,10 +124,14 @@ static enum verify_result answer_plain(struct verify *verify, struct bytes body,
 
 /* SASLInitialResponse: String mechanism, Int32 length (-1: no data), data. Leaves the data in
  * `body`; FAULT_NONE, or what is wrong. */
-static enum fault_id read_initial_response(struct bytes *body) {
+static enum fault_id read_initial_response(struct scram_server *scram, struct bytes *body) {
     const char *end = body->len == 0 ? NULL : memchr(body->at, '\0', body->len);
     if (end == NULL) return FAULT_MESSAGE_MALFORMED;
-    if (strcmp(body->at, "SCRAM-SHA-256") != 0) return FAULT_AUTH_MECHANISM;
+    if (scram->binding.len > 0 && strcmp(body->at, SCRAM_NAME_PLUS) == 0) {
+        scram_server_choose_plus(scram);
+    } else if (strcmp(body->at, SCRAM_NAME) != 0) {
+        return FAULT_AUTH_MECHANISM;
+    }
     size_t head = (size_t)(end - body->at) + 1 + 4;
     if (body->len < head) return FAULT_MESSAGE_MALFORMED;
     uint32_t length = bytes_get_u32(end + 1);
@@ -137,7 +142,7 @@ static enum fault_id read_initial_response(struct bytes *body) {
 static enum verify_result answer_scram(struct verify *verify, struct bytes body, struct buf *out) {
     struct buf answer = {0};
     if (verify->scram->state == SCRAM_STATE_FIRST) {
-        enum fault_id fault = read_initial_response(&body);
+        enum fault_id fault = read_initial_response(verify->scram, &body);
         if (fault != FAULT_NONE) return fail(verify, fault, fault_of(fault)->text);
     }
     enum verify_result result = VERIFY_MORE;

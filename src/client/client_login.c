@@ -255,14 +255,14 @@ static bool has_auth_user(const struct client *client) {
 
 static void verify_against(struct client *client, struct users *users) {
     struct verify_request request;
-    struct buf system_name = {0};
+    struct buf room = {0};
     struct buf out = {0};
-    client_method(client, &request, &system_name);
+    client_method(client, &request, &room);
     request.users = users;
     client->doing = "authenticating";
     client->verify = memory_new(sizeof *client->verify);
     judge_verify(client, verify_begin(client->verify, &request, &out), &out);
-    buf_release(&system_name);
+    buf_release(&room);
 }
 
 static void begin_verify(struct client *client) {

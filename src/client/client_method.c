@@ -6,6 +6,7 @@
 #include "client/parts.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "net/tls.h"
 
 #include <errno.h>
 #include <pwd.h>
@@ -20,6 +21,7 @@ static const enum verify_method by_type[] = {
     [AUTH_TYPE_PLAIN] = VERIFY_PLAIN,
     [AUTH_TYPE_MD5] = VERIFY_MD5,
     [AUTH_TYPE_SCRAM_SHA_256] = VERIFY_SCRAM,
+    [AUTH_TYPE_CERT] = VERIFY_CERT,
     [AUTH_TYPE_PAM] = VERIFY_PAM,
     [AUTH_TYPE_LDAP] = VERIFY_LDAP,
 };
@@ -52,10 +54,27 @@ static void add_peer_name(const struct client *client, struct buf *name) {
     memory_free(room);
 }
 
+/* The common name in the client's certificate, if that was verified; otherwise why there is none.
+ */
+static void add_certificate_name(const struct client *client, struct buf *name) {
+    const struct tls *tls = stream_tls(&client->stream);
+    const char *missing = NULL;
+    if (tls == NULL) {
+        missing = "TLS connection required for certificate authentication";
+    } else if (!tls_is_verified(tls)) {
+        missing = "the client gave no certificate that could be verified";
+    } else if (!tls_peer_common_name(tls, name)) {
+        missing = "the client's certificate has no common name";
+    }
+    if (missing != NULL) client_log(client, LOG_LEVEL_WARNING, "%s", missing);
+}
+
 static struct hba_verdict ask_rules(const struct client *client) {
     int fd = stream_descriptor(&client->stream);
     struct hba_connection connection = {.database = text_bytes(client->database),
                                         .user = text_bytes(client->user)};
+    connection.is_tls = stream_tls(&client->stream) != NULL;
+    connection.is_physical = client->replication == STARTUP_REPLICATION_PHYSICAL;
     unsigned uid;
     int pid;
     connection.is_unix = endpoint_is_unix(fd, &uid, &pid);
@@ -64,7 +83,8 @@ static struct hba_verdict ask_rules(const struct client *client) {
     return hba_judge(users_hba(client->set->pools->users), &connection);
 }
 
-void client_method(struct client *client, struct verify_request *request, struct buf *system_name) {
+void client_method(struct client *client, struct verify_request *request, struct buf *room) {
+    const struct tls *tls = stream_tls(&client->stream);
     const struct pool_set *pools = client->set->pools;
     const struct config *config = pools->config;
     *request = (struct verify_request){.users = pools->users,
@@ -80,8 +100,13 @@ void client_method(struct client *client, struct verify_request *request, struct
         request->method = by_type[config->auth_type];
         request->ldap = config->auth_ldap_options;
     }
-    if (request->method == VERIFY_PEER) {
-        add_peer_name(client, system_name);
-        request->system_name = buf_content(system_name);
+    if (request->method == VERIFY_PEER || request->method == VERIFY_CERT) {
+        if (request->method == VERIFY_PEER) add_peer_name(client, room);
+        if (request->method == VERIFY_CERT) add_certificate_name(client, room);
+        request->system_name = buf_content(room);
+    } else if (tls != NULL) {
+        char *hash = buf_room(room, TLS_END_POINT_BYTES_MAX);
+        buf_grown(room, tls_server_end_point(tls, (unsigned char *)hash));
+        request->end_point = buf_content(room);
     }
 }

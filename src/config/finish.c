@@ -165,6 +165,13 @@ static void logins_check(const struct config *config, struct config_errors *erro
     errors_warn(errors, "auth_file is not set, so that nobody can log in with a password");
 }
 
+static void cert_check(const struct config *config, struct config_errors *errors) {
+    if (config->auth_type != AUTH_TYPE_CERT) return;
+    if (config->client_tls_sslmode != SSLMODE_VERIFY_FULL || config->client_tls_ca_file[0] == '\0')
+        errors_add(errors, "auth_type = cert: expected client_tls_sslmode = verify-full and a "
+                           "client_tls_ca_file");
+}
+
 bool snapshot_finish(struct config *config, struct config_errors *errors) {
     const struct config_entries *databases = &config->entries[SETTING_SCOPE_DATABASE];
     const struct config_entries *nodes = &config->entries[SETTING_SCOPE_NODE];
@@ -182,5 +189,6 @@ bool snapshot_finish(struct config *config, struct config_errors *errors) {
     for (size_t i = 0; i < nodes->count && errors->count == 0; i++)
         node_check(config, nodes->at[i], errors);
     logins_check(config, errors);
+    cert_check(config, errors);
     return errors->count == before;
 }

@@ -52,10 +52,10 @@ static const struct setting_choice auth_types[] = {
     {"plain", AUTH_TYPE_PLAIN},
     {"md5", AUTH_TYPE_MD5},
     {"scram-sha-256", AUTH_TYPE_SCRAM_SHA_256},
+    {"cert", AUTH_TYPE_CERT},
     {"hba", AUTH_TYPE_HBA},
     {"pam", AUTH_TYPE_PAM},
     {"ldap", AUTH_TYPE_LDAP},
-    {"cert", -1},
     {NULL, 0},
 };
 
@@ -132,7 +132,10 @@ static const struct setting pooler_settings[] = {
      "How clients log in. any lets everybody in, for databases whose entry has a user; trust lets "
      "known users in; plain asks for the password in clear text; md5 sends an MD5 challenge, or "
      "SCRAM to users whose secret is a SCRAM secret; scram-sha-256 serves plain and SCRAM "
-     "secrets; pam and ldap have the password, in clear text, judged by the PAM service pgbouncer "
+     "secrets; cert takes the name in the client's certificate, which has to be the user's and "
+     "needs "
+     "client_tls_sslmode = verify-full; pam and ldap have the password, in clear text, judged by "
+     "the PAM service pgbouncer "
      "or by the directory of auth_ldap_options, and log in to servers with it; hba chooses for "
      "each "
      "connection by the rules in auth_hba_file."},

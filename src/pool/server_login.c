@@ -15,6 +15,7 @@
 #include "config/effective.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "net/tls.h"
 #include "pool/pool.h"
 #include "proto/message.h"
 #include "proto/startup.h"
@@ -160,19 +161,34 @@ static bool answer_md5(struct server *server, struct bytes body) {
     return true;
 }
 
+/* Over TLS the exchange is bound to the server's certificate wherever the server can do it: `hash`
+ * takes that of the certificate. */
+static struct scram_channel channel_of(const struct server *server, struct bytes mechanisms,
+                                       unsigned char hash[TLS_END_POINT_BYTES_MAX]) {
+    const struct tls *tls = stream_tls(&server->stream);
+    struct scram_channel channel = {.is_tls = tls != NULL};
+    if (tls == NULL || !scram_is_offered(mechanisms, SCRAM_NAME_PLUS)) return channel;
+    channel.end_point = bytes_of((const char *)hash, tls_server_end_point(tls, hash));
+    channel.is_plus = channel.end_point.len > 0;
+    return channel;
+}
+
 static bool answer_sasl(struct server *server, struct bytes body) {
     struct server_login *login = server->login;
     struct bytes secret = password_of(server);
     bool has_keys = secret.len > 0 || server->pool->scram.iterations > 0;
-    if (login->is_scram || !scram_is_offered(body) || !has_keys) {
+    unsigned char hash[TLS_END_POINT_BYTES_MAX];
+    const struct scram_channel channel = channel_of(server, body, hash);
+    const char *mechanism = channel.is_plus ? SCRAM_NAME_PLUS : SCRAM_NAME;
+    if (login->is_scram || !scram_is_offered(body, mechanism) || !has_keys) {
         fail(server, "server login failed: wrong password type");
         return false;
     }
     struct buf data = {0};
     struct buf out = {0};
     login->is_scram = true;
-    scram_client_begin(&login->scram, secret, &server->pool->scram, NULL, &data);
-    message_write_sasl_initial_response(&out, buf_content(&data));
+    scram_client_begin(&login->scram, secret, &server->pool->scram, &channel, &data);
+    message_write_sasl_initial_response(&out, mechanism, buf_content(&data));
     buf_release(&data);
     send_and_wipe(server, &out);
     return true;

@@ -289,10 +289,15 @@ void message_write_authentication_md5(struct buf *out, const char salt[4]) {
     write_authentication(out, AUTHENTICATION_MD5, bytes_of(salt, 4));
 }
 
-void message_write_authentication_sasl(struct buf *out) {
+void message_write_authentication_sasl(struct buf *out, bool has_plus) {
     /* The list of names ends in an empty one: the NUL of the array behind the one in the text. */
-    static const char mechanisms[] = SCRAM_NAME "\0";
-    write_authentication(out, AUTHENTICATION_SASL, bytes_of(mechanisms, sizeof mechanisms));
+    static const char plus[] = SCRAM_NAME "-PLUS";
+    static const char names[] = SCRAM_NAME "\0";
+    struct buf list = {0};
+    if (has_plus) buf_append(&list, plus, sizeof plus);
+    buf_append(&list, names, sizeof names);
+    write_authentication(out, AUTHENTICATION_SASL, buf_content(&list));
+    buf_release(&list);
 }
 
 void message_write_sasl_continue(struct buf *out, struct bytes data) {
@@ -352,9 +357,10 @@ void message_write_password(struct buf *out, struct bytes password) {
     write_text(out, password);
 }
 
-void message_write_sasl_initial_response(struct buf *out, struct bytes data) {
-    write_head(out, 'p', sizeof SCRAM_NAME + 4 + data.len);
-    buf_append_text0(out, SCRAM_NAME);
+void message_write_sasl_initial_response(struct buf *out, const char *mechanism,
+                                         struct bytes data) {
+    write_head(out, 'p', strlen(mechanism) + 1 + 4 + data.len);
+    buf_append_text0(out, mechanism);
     buf_append_u32(out, (uint32_t)data.len);
     buf_append_bytes(out, data);
 }

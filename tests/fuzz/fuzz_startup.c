@@ -32,7 +32,8 @@ static void set_up(void) {
     struct scram_client client;
     struct buf out = {0};
     CHECK(scram_verifier_parse(&verifier, bytes_of_text(VERIFIER)));
-    scram_client_begin(&client, bytes_of_text("pencil"), &keys, CLIENT_NONCE, &out);
+    scram_client_begin(&client, bytes_of_text("pencil"), &keys,
+                       &(struct scram_channel){.nonce = CLIENT_NONCE}, &out);
     struct bytes first =
         bytes_of_text("r=" CLIENT_NONCE SERVER_NONCE ",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
     CHECK(scram_client_message(&client, first, &out) == SCRAM_MORE);
@@ -99,7 +100,7 @@ static void fuzz_fault(struct bytes input) {
 static void fuzz_scram_server(struct bytes input) {
     struct scram_server server;
     struct buf out = {0};
-    scram_server_begin(&server, &verifier, SERVER_NONCE);
+    scram_server_begin(&server, &verifier, &(struct scram_channel){.nonce = SERVER_NONCE});
     enum scram_result result = scram_server_message(&server, take_part(&input), &out);
     CHECK(result == SCRAM_MORE || (result == SCRAM_FAILED && buf_length(&out) == 0));
     buf_clear(&out);
@@ -114,7 +115,8 @@ static void fuzz_scram_client(struct bytes input) {
     struct scram_client client;
     struct scram_client_cache keys = cache;
     struct buf out = {0};
-    scram_client_begin(&client, bytes_of(NULL, 0), &keys, CLIENT_NONCE, &out);
+    scram_client_begin(&client, bytes_of(NULL, 0), &keys,
+                       &(struct scram_channel){.nonce = CLIENT_NONCE}, &out);
     enum scram_result result = SCRAM_MORE;
     while (result == SCRAM_MORE) result = scram_client_message(&client, take_part(&input), &out);
     CHECK((result == SCRAM_FAILED) == (client.reason != NULL));

@@ -100,7 +100,7 @@ static void answer_sasl(struct application *application, uint32_t code, struct b
     }
     if (code == 10) {
         scram_client_begin(&application->scram, password, NULL, NULL, &answer);
-        message_write_sasl_initial_response(&message, buf_content(&answer));
+        message_write_sasl_initial_response(&message, SCRAM_NAME, buf_content(&answer));
     } else if (scram_client_message(&application->scram, data, &answer) == SCRAM_MORE) {
         message_write_sasl_response(&message, buf_content(&answer));
     }

@@ -161,7 +161,7 @@ static void begin_login(struct postgres *postgres) {
         struct scram_verifier verifier;
         scram_verifier_derive(&verifier, bytes_of_text(rules->password), 1, salt);
         scram_server_begin(&postgres->scram, &verifier, NULL);
-        message_write_authentication_sasl(&postgres->out);
+        message_write_authentication_sasl(&postgres->out, false);
         postgres->state = POSTGRES_PASSWORD;
     }
 }

@@ -44,7 +44,7 @@ static void test_rfc_7677_server(void **state) {
     struct scram_verifier verifier = pencil_verifier();
     struct scram_server server;
     struct buf out = {0};
-    scram_server_begin(&server, &verifier, SERVER_NONCE);
+    scram_server_begin(&server, &verifier, &(struct scram_channel){.nonce = SERVER_NONCE});
     assert_int_equal(
         scram_server_message(&server, bytes_of_text("n,,n=user,r=" CLIENT_NONCE), &out),
         SCRAM_MORE);
@@ -61,7 +61,8 @@ static void test_client_vector(void **state) {
     (void)state;
     struct scram_client client;
     struct buf out = {0};
-    scram_client_begin(&client, bytes_of_text("pencil"), NULL, CLIENT_NONCE, &out);
+    scram_client_begin(&client, bytes_of_text("pencil"), NULL,
+                       &(struct scram_channel){.nonce = CLIENT_NONCE}, &out);
     assert_string_equal(buf_text(&out), "n,,n=,r=" CLIENT_NONCE);
     buf_clear(&out);
     assert_int_equal(scram_client_message(&client, bytes_of_text(SERVER_FIRST), &out), SCRAM_MORE);
@@ -380,7 +381,7 @@ static void test_malformed_client_final(void **state) {
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct scram_server server;
         struct buf out = {0};
-        scram_server_begin(&server, &verifier, SERVER_NONCE);
+        scram_server_begin(&server, &verifier, &(struct scram_channel){.nonce = SERVER_NONCE});
         assert_int_equal(scram_server_message(&server, bytes_of_text(rows[i].first), &out),
                          SCRAM_MORE);
         buf_clear(&out);
@@ -434,7 +435,8 @@ static void test_malformed_server(void **state) {
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct scram_client client;
         struct buf out = {0};
-        scram_client_begin(&client, bytes_of_text("pencil"), NULL, CLIENT_NONCE, &out);
+        scram_client_begin(&client, bytes_of_text("pencil"), NULL,
+                           &(struct scram_channel){.nonce = CLIENT_NONCE}, &out);
         buf_clear(&out);
         enum scram_result result =
             scram_client_message(&client, bytes_of_text(rows[i].first), &out);
@@ -469,7 +471,8 @@ static void test_long_server_nonce(void **state) {
         memset(buf_room(&message, len), 'x', len);
         buf_grown(&message, len);
         buf_append_text(&message, ",s=" SALT ",i=1");
-        scram_client_begin(&client, bytes_of_text("pencil"), NULL, CLIENT_NONCE, &out);
+        scram_client_begin(&client, bytes_of_text("pencil"), NULL,
+                           &(struct scram_channel){.nonce = CLIENT_NONCE}, &out);
         assert_int_equal(scram_client_message(&client, buf_content(&message), &out),
                          rows[i].result);
         scram_client_release(&client);
@@ -554,6 +557,54 @@ static void test_release_wipes(void **state) {
     assert_memory_equal(&server, &nothing, sizeof server);
 }
 
+/* Both sides over a channel: what each knows of it, and whether they agree. */
+static void test_channel_binding(void **state) {
+    (void)state;
+    static const struct {
+        const char *server_end; /* NULL: plain */
+        const char *client_end;
+        bool is_tls; /* at the client */
+        bool is_plus;
+        const char *reason; /* NULL: they agree */
+    } rows[] = {
+        {"hash", "hash", true, true, NULL},
+        {"hash", "other", true, true, "for another connection"},
+        {"hash", "hash ", true, true, "for another connection"},
+        {"hash", NULL, false, false, NULL},
+        {NULL, NULL, true, false, NULL}, /* the server's certificate has no hash */
+        {"hash", NULL, true, false, "thinks that it was not offered"},
+    };
+    struct scram_verifier verifier = pencil_verifier();
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct scram_server server;
+        struct scram_client client;
+        struct buf to_server = {0};
+        struct buf to_client = {0};
+        const struct scram_channel at_server = {.end_point = bytes_of_text(rows[i].server_end)};
+        const struct scram_channel at_client = {.is_tls = rows[i].is_tls,
+                                                .is_plus = rows[i].is_plus,
+                                                .end_point = bytes_of_text(rows[i].client_end)};
+        scram_server_begin(&server, &verifier, &at_server);
+        scram_client_begin(&client, bytes_of_text("pencil"), NULL, &at_client, &to_server);
+        if (rows[i].is_plus) scram_server_choose_plus(&server);
+        enum scram_result result =
+            scram_server_message(&server, buf_content(&to_server), &to_client);
+        if (result == SCRAM_MORE) {
+            buf_clear(&to_server);
+            assert_int_equal(scram_client_message(&client, buf_content(&to_client), &to_server),
+                             SCRAM_MORE);
+            buf_clear(&to_client);
+            result = scram_server_message(&server, buf_content(&to_server), &to_client);
+        }
+        assert_int_equal(result, rows[i].reason == NULL ? SCRAM_DONE : SCRAM_FAILED);
+        if (rows[i].reason != NULL) assert_non_null(strstr(server.reason, rows[i].reason));
+        scram_server_release(&server);
+        scram_client_release(&client);
+        buf_release(&to_server);
+        buf_release(&to_client);
+    }
+}
+
 static void test_offers(void **state) {
     (void)state;
     static const struct {
@@ -569,7 +620,8 @@ static void test_offers(void **state) {
         {"", 0, false},
     };
     for (size_t i = 0; i < COUNT(rows); i++)
-        assert_int_equal(scram_is_offered(bytes_of(rows[i].list, rows[i].len)), rows[i].is_offered);
+        assert_int_equal(scram_is_offered(bytes_of(rows[i].list, rows[i].len), SCRAM_NAME),
+                         rows[i].is_offered);
 }
 
 int main(void) {
@@ -592,6 +644,7 @@ int main(void) {
         cmocka_unit_test(test_mock),
         cmocka_unit_test(test_nonces_differ),
         cmocka_unit_test(test_release_wipes),
+        cmocka_unit_test(test_channel_binding),
         cmocka_unit_test(test_offers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -170,9 +170,9 @@ static enum verify_result log_in(struct verify *verify, enum verify_method metho
     struct buf data = {0};
     struct buf message = {0};
     assert_int_equal(begin(verify, method, name, &out), VERIFY_MORE);
-    assert_true(scram_is_offered(data_of(&out, 10)));
+    assert_true(scram_is_offered(data_of(&out, 10), SCRAM_NAME));
     scram_client_begin(&client, bytes_of_text(password), seen, NULL, &data);
-    message_write_sasl_initial_response(&message, buf_content(&data));
+    message_write_sasl_initial_response(&message, SCRAM_NAME, buf_content(&data));
     struct bytes all = buf_content(&message);
     buf_clear(&out);
     buf_clear(&data);
@@ -279,7 +279,7 @@ static void test_md5_of_unknown_users(void **state) {
     struct verify verify;
     struct buf out = {0};
     assert_int_equal(verify_begin(&verify, &request, &out), VERIFY_MORE);
-    assert_true(scram_is_offered(data_of(&out, 10)));
+    assert_true(scram_is_offered(data_of(&out, 10), SCRAM_NAME));
     verify_release(&verify);
     users_free(&other);
     buf_release(&out);

@@ -47,10 +47,11 @@ static const struct {
     {"min_pool_size", "1", NULL,
      "setting min_pool_size is not supported by this version of weir in configuration (SET): only "
      "the value \"0\" is accepted\n"},
+    {"auth_type", "ident", NULL,
+     "invalid value \"ident\" for parameter auth_type in configuration (SET): expected one of any, "
+     "trust, plain, md5, scram-sha-256, cert, hba, pam, ldap\n"},
     {"auth_type", "cert", NULL,
-     "invalid value \"cert\" for parameter auth_type in configuration (SET): cert is not supported "
-     "by this version of weir, expected one of any, trust, plain, md5, scram-sha-256, hba, pam, "
-     "ldap\n"},
+     "auth_type = cert: expected client_tls_sslmode = verify-full and a client_tls_ca_file\n"},
     {"routing", "primary", NULL, "host h port 5432 occurs twice in database \"twice\" (f.ini:5)\n"},
 };
 

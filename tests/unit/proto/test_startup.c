@@ -369,10 +369,17 @@ static void test_messages(void **state) {
     struct buf out = {0};
     message_write_authentication_ok(&out);
     message_write_authentication_cleartext(&out);
-    message_write_authentication_sasl(&out);
+    message_write_authentication_sasl(&out, false);
     message_write_sasl_continue(&out, data);
     message_write_sasl_final(&out, data);
     assert_true(bytes_equal(buf_content(&out), bytes_of(TEXT(challenges))));
+    buf_clear(&out);
+
+    static const char bound[] = "R\0\0\0\x2A\0\0\0\x0ASCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"
+                                "R\0\0\0\x0C\0\0\0\x05salt";
+    message_write_authentication_sasl(&out, true);
+    message_write_authentication_md5(&out, "salt");
+    assert_true(bytes_equal(buf_content(&out), bytes_of(TEXT(bound))));
     buf_clear(&out);
 
     message_write_parameter_status(&out, bytes_of_text("TimeZone"), bytes_of_text("UTC"));
@@ -386,7 +393,7 @@ static void test_messages(void **state) {
 
     message_write_startup(&out, parameters, COUNT(parameters));
     message_write_password(&out, bytes_of_text("secret"));
-    message_write_sasl_initial_response(&out, data);
+    message_write_sasl_initial_response(&out, "SCRAM-SHA-256", data);
     message_write_sasl_response(&out, data);
     static const char toward_server[] = "\0\0\0\x1C\0\x03\0\0user\0ann\0database\0\0\0"
                                         "p\0\0\0\x0Bsecret\0"
