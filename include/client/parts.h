@@ -2,7 +2,7 @@
  * What the files of client/ offer to each other; nobody else includes this.
  *
  *      client.c        life, lists, time         client_login.c  startup packet to welcome
- *      client_tls.c    TLS before it         client_method.c how it has to log in
+ *      client_tls.c    TLS ahead of that         client_method.c how it has to log in
  *      relay.c         lending and its end       request.c       what the client sends
  *      judge.c         where a group may run     reply.c         what the server answers
  */

@@ -131,6 +131,7 @@ struct tls *tls_connect(struct tls_context *context, const char *host, bool is_d
     tls->is_direct = is_direct;
     tls->host = memory_copy_text(host);
     SSL_set_connect_state(tls->ssl);
+    tls_session_offer(context, tls->ssl, tls->host);
     /* RFC 6066, section 3: names only. One that is too long to be sent cannot be verified. */
     if (!is_address(host) && SSL_set_tlsext_host_name(tls->ssl, host) != 1) ERR_clear_error();
     if (is_direct)

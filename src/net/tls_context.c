@@ -280,6 +280,7 @@ struct tls_context *tls_context_new(const struct tls_settings *settings, struct 
     context->side = settings->side;
     context->verify = settings->verify;
     context->ssl = ssl;
+    tls_sessions_init(context);
     return context;
 }
 
@@ -293,5 +294,6 @@ void tls_context_unref(struct tls_context **context_at) {
     *context_at = NULL;
     if (context == NULL || atomic_fetch_sub(&context->references, 1) > 1) return;
     SSL_CTX_free(context->ssl);
+    tls_sessions_release(context);
     memory_free(context);
 }

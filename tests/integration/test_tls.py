@@ -61,6 +61,12 @@ def tls_client(pooler, context, **login):
     return client
 
 
+def console_login():
+    """The arguments of a console's login."""
+    user, secret = poolers.ADMIN
+    return {"user": user, "secret": secret, "database": "pgbouncer"}
+
+
 def shown_tls(pooler, user="app_trust"):
     """The column tls of that user's clients."""
     with pooler.psycopg(*poolers.ADMIN, database="pgbouncer", sslmode="prefer") as connection:
@@ -485,6 +491,25 @@ def test_dheparams(start_tls_pooler, certificates, cluster):
     pooler.admin("SET client_tls_dheparams = 'none'")
     with pytest.raises(ssl.SSLError):
         tls_client(pooler, context)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tickets(start_tls_pooler, certificates, version):
+    """A client that comes again has a shorter handshake, unless its certificate counts."""
+    pooler = start_tls_pooler()
+    context = certificates.client_context("app_trust")
+    context.maximum_version = version
+    for mode, is_reused in (("prefer", True), ("verify-full", False)):
+        with connect(pooler, certificates, "require", "app_trust", **console_login()) as console:
+            console.execute(f"SET client_tls_sslmode = '{mode}'")
+        first = tls_client(pooler, context)
+        assert first.query("SELECT 1").value == "1"
+        second = pooler.connect()
+        second.send(wire.SSL_REQUEST)
+        assert second.read_bytes(1) == b"S"
+        tls.wrap(second, context, session=first.socket.session)
+        assert second.login("app_trust").status == "I"
+        assert second.socket.session_reused is is_reused
 
 
 # Wrong files, and files that change

@@ -358,34 +358,55 @@ def test_direct_needs_a_mode_that_demands_tls(start_pooler, certificates):
     assert "expected server_tls_sslmode = require, verify-ca or verify-full" in pooler.log_text()
 
 
+def test_sessions_are_used_again(start_pooler, certificates):
+    """By the next connection to the same host; a RELOAD verifies everything anew."""
+    context = certificates.server_context()
+    seen = []
+
+    def serve(connection):
+        tls.read_startup(connection)
+        connection.sendall(b"S")
+        with context.wrap_socket(connection, server_side=True) as secured:
+            seen.append(secured.session_reused)
+            tls.speak(secured)
+
+    with tls.Listener(serve) as listener:
+        pooler = start_against(start_pooler, certificates, listener, "verify-full")
+        for reused in (False, True, True):
+            assert pooler.client().query("SELECT 1").tags == ["SELECT 0"]
+            assert seen[-1] is reused
+            pooler.admin("RECONNECT")
+        pooler.admin("RELOAD")
+        assert pooler.client().query("SELECT 1").tags == ["SELECT 0"]
+        assert seen[-1] is False
+
+
 # Reload
 
 
-def server_ids(pooler):
-    return {row["id"] for row in pooler.admin("SHOW SERVERS") if row["database"] == "app"}
-
-
 def test_reload_recycles_what_changed(cluster, start_pooler, certificates, secure):
+    """Each server once; where nothing of TLS changed, none."""
     secure(cluster.primary)
     settings = settings_for(certificates, "prefer")
     pooler = start_pooler(settings)
-    assert ssl_of(pooler)[0] is True
-    first = server_ids(pooler)
-    assert len(first) == 1
-    pooler.admin("RELOAD")
-    pooler.write_ini({**settings, "client_tls_ciphers": "normal", "max_client_conn": 400})
-    pooler.admin("RELOAD")
-    assert ssl_of(pooler)[0] is True
-    assert server_ids(pooler) == first
-    pooler.write_ini({**settings, "server_tls_sslmode": "verify-full"})
-    pooler.admin("RELOAD")
-    pooler.wait_log(r"closing because: database configuration changed \(age=")
-    assert ssl_of(pooler)[0] is True
-    second = server_ids(pooler)
-    assert len(second) == 1 and second != first
-    pooler.admin("RELOAD")
-    assert ssl_of(pooler)[0] is True
-    assert server_ids(pooler) == second
+    with pooler.psycopg() as connection:
+        def backend():
+            return connection.execute("SELECT pg_backend_pid()").fetchone()
+
+        first = backend()
+        pooler.admin("RELOAD")
+        pooler.write_ini({**settings, "client_tls_ciphers": "normal", "max_client_conn": 400})
+        pooler.admin("RELOAD")
+        assert backend() == first
+        pooler.write_ini({**settings, "server_tls_sslmode": "verify-full"})
+        pooler.admin("RELOAD")
+        pooler.wait_log(r"closing because: database configuration changed \(age=")
+        second = backend()
+        assert second != first
+        assert connection.execute(MINE).fetchone()[0] is True
+        pooler.admin("RELOAD")
+        assert backend() == second
+    assert pooler.log_text().count("database configuration changed") == 1
 
 
 def test_a_busy_server_is_recycled_when_it_is_released(cluster, start_pooler, certificates, secure):
