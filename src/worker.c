@@ -261,6 +261,7 @@ static void run_apply(struct loop_mail *mail, void *context) {
     struct worker *worker = context;
     need_traits(worker, apply->config);
     pool_set_apply(&worker->pools, apply->config, apply->users, apply->transport);
+    client_set_apply(&worker->clients);
     close_removed(worker);
     memory_free(apply);
 }

@@ -37,6 +37,8 @@ struct client_retry {
     bool is_second;     /* the group is being sent again: not a third time */
 };
 
+#define CLIENT_QUOTAS 2u
+
 struct client {
     struct stream stream;
     struct borrower borrower;
@@ -99,9 +101,10 @@ struct client {
     struct text *own_options; /* which own.options points to */
     struct text *database;
     struct text *user;
-    uint64_t state_us;       /* since when in this state */
-    uint64_t query_us;       /* when the query at hand was sent, 0 none */
-    uint64_t transaction_us; /* when the transaction at hand began, 0 none */
+    struct limit *quotas[CLIENT_QUOTAS]; /* that it counts in (client/quota.h) */
+    uint64_t state_us;                   /* since when in this state */
+    uint64_t query_us;                   /* when the query at hand was sent, 0 none */
+    uint64_t transaction_us;             /* when the transaction at hand began, 0 none */
     uint64_t connected_us;
     int64_t connected_wall_us;
     int64_t request_wall_us;

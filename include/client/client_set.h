@@ -68,6 +68,7 @@ struct client_set {
     size_t random_left;
     _Atomic int *total; /* clients of the whole process, for max_client_conn */
     _Atomic int *load;  /* clients of this worker, those handed over to it included */
+    bool has_quotas;    /* clients of a database or user are counted */
     bool is_refusing;   /* shutting down: no new logins */
     uint64_t faults[FAULT_COUNTER_COUNT];
 };
@@ -75,6 +76,9 @@ struct client_set {
 void client_set_init(struct client_set *set);
 void client_set_release(struct client_set *set);
 void client_set_tick(struct client_set *set);
+
+/* The pools have new settings. */
+void client_set_apply(struct client_set *set);
 
 /* Closes all clients of a database; NULL: of all databases, but not the console's. */
 void client_set_close_database(struct client_set *set, const struct database *database,

@@ -59,17 +59,28 @@ struct config {
     char *logfile;
     char *login_notify_message;
     int max_client_conn;
+    int max_db_client_connections;
+    int max_db_connections;
     int max_packet_size;
     int max_prepared_statements;
+    int max_user_client_connections;
+    int max_user_connections;
+    int min_pool_size;
     char *pidfile;
     int pkt_buf;
+    uint64_t pool_idle_timeout_us;
     enum pool_mode pool_mode;
     uint64_t query_timeout_us;
     int query_wait_notify; /* seconds */
     uint64_t query_wait_timeout_us;
+    int reserve_pool_size;
+    uint64_t reserve_pool_timeout_us;
     int sbuf_loopcnt;
     int scram_iterations;
+    uint64_t server_check_delay_us;
+    char *server_check_query; /* "<empty>": without text; empty: none */
     uint64_t server_connect_timeout_us;
+    bool server_fast_close;
     uint64_t server_idle_timeout_us;
     uint64_t server_lifetime_us;
     uint64_t server_login_retry_us;

@@ -54,6 +54,18 @@ struct config_auth_lookup config_auth_lookup(const struct config *config,
 int config_pool_size(const struct config *config, const struct config_database *database,
                      const struct config_user *user);
 
+/* Per node. */
+int config_min_pool_size(const struct config *config, const struct config_database *database);
+int config_reserve_pool_size(const struct config *config, const struct config_database *database,
+                             const struct config_user *user);
+
+/* 0 = no limit. The entry's own counts if it is above 0; `database` NULL: the console's. */
+int config_max_db_connections(const struct config *config, const struct config_database *database);
+int config_max_db_client_connections(const struct config *config,
+                                     const struct config_database *database);
+int config_max_user_connections(const struct config *config, const struct config_user *user);
+int config_max_user_client_connections(const struct config *config, const struct config_user *user);
+
 /* Never POOL_MODE_UNSET. */
 enum pool_mode config_pool_mode(const struct config *config, const struct config_database *database,
                                 const struct config_user *user);

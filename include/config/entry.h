@@ -78,10 +78,15 @@ struct config_database {
     char *auth_query;
     char *auth_dbname;
     int pool_size;
+    int min_pool_size;
+    int reserve_pool_size;
+    int max_db_connections;
+    int max_db_client_connections;
     enum pool_mode pool_mode;
     uint64_t query_wait_timeout_us;
     uint64_t server_lifetime_us;
     enum load_balance_hosts load_balance_hosts;
+    char *connect_query; /* NULL: none */
     char *client_encoding;
     char *datestyle;
     char *timezone;
@@ -101,6 +106,9 @@ struct config_user {
     struct config_entry entry;
     char *secret; /* what this user logs in with; only the user of a URL has one, else NULL */
     int pool_size;
+    int reserve_pool_size;
+    int max_user_connections;
+    int max_user_client_connections;
     enum pool_mode pool_mode;
     uint64_t query_wait_timeout_us;
     uint64_t query_timeout_us;

@@ -26,6 +26,8 @@ struct borrower_ops {
     /* Nobody can serve this waiter; it has left the line. With `fields`, in a server's words. */
     void (*refused)(struct borrower *borrower, enum fault_id fault, const char *argument,
                     const struct fault_fields *fields);
+    /* Something about this waiter is to be told in the log. May be NULL. */
+    void (*warn)(struct borrower *borrower, const char *text);
     /* What the waiter waited for has become impossible: judge its route anew. */
     void (*rejudge)(struct borrower *borrower);
 };

@@ -17,6 +17,9 @@ bool line_has_waiters(const struct pool *pool, const struct pool_node *node);
 /* A permit of the node was freed: wakes the worker whose waiter is first. */
 void line_permit_freed(struct pool *pool, const struct pool_node *node);
 
+/* Starts a connection on each node that has fewer servers than min_pool_size. */
+void line_fill(struct pool *pool);
+
 /* Has every waiter judge its route anew, and moves those whose target changed. */
 void line_rejudge(struct pool *pool);
 

@@ -44,21 +44,28 @@ struct pool_shared {
     _Atomic unsigned references;
     char *key;
     struct permit permits[CLUSTER_NODES_MAX];
+    _Atomic bool is_trimming; /* a worker is closing what is too much of it */
     _Atomic(struct greeting *) greeting;
+    _Atomic uint64_t ended_us; /* when a server was closed for its age last */
     _Atomic uint64_t heads[WORKERS_MAX][POOL_LINE_COUNT]; /* arrival in us; 0: nobody waits */
     _Atomic int idle[WORKERS_MAX];                        /* idle servers of each worker */
 };
 
 struct permits;
+struct limits;
 struct permits *permits_new(unsigned workers);
 void permits_free(struct permits **permits);
+
+/* The limits that several pools share (pool/limit.h); they live as long as the permits. */
+struct limits *permits_limits(struct permits *permits);
 
 /* The shared part for a key (database, generation of its cluster, user), with a reference. */
 struct pool_shared *permits_get(struct permits *permits, struct bytes key);
 void permits_put(struct permits *permits, struct pool_shared **shared);
 
-/* All or nothing. */
+/* All or nothing. The second one takes no notice of the limit, but of another one (0: none). */
 bool permit_take(struct permit *permit);
+bool permit_take_within(struct permit *permit, int limit);
 void permit_release(struct permit *permit);
 
 /* Publishes the arrival of the first waiter of a line; 0 if there is none. */
@@ -69,6 +76,10 @@ void pool_shared_publish(struct pool_shared *shared, unsigned worker, enum pool_
  * nothing, that is any head counts) and the oldest of all; -1 if there is none. */
 int pool_shared_older(const struct pool_shared *shared, const struct permits *permits,
                       unsigned worker, enum pool_line line, uint64_t since_us);
+
+/* Whether a server may be closed for its age now: the last one was at least `gap_us` ago. If so,
+ * this one is the last from now on. */
+bool pool_shared_may_end(struct pool_shared *shared, uint64_t now_us, uint64_t gap_us);
 
 /* A worker other than `worker` with an idle server, or -1. */
 int pool_shared_idle_holder(const struct pool_shared *shared, const struct permits *permits,

@@ -15,6 +15,7 @@
 #include "core/stats.h"
 #include "pool/borrower.h"
 #include "pool/database.h"
+#include "pool/limit.h"
 #include "pool/permit.h"
 #include "pool/pool_set.h"
 #include "pool/server.h"
@@ -56,6 +57,14 @@ struct pool {
     enum pool_mode mode;
     enum routing routing;
     enum read_consistency consistency;
+    struct limit *limits[LIMIT_SERVER_KINDS]; /* of its database and its user */
+    struct limit_want wants[LIMIT_SERVER_KINDS];
+    unsigned lacking;  /* set of kinds that the first waiter lacks, while it is served */
+    bool has_limits;   /* one of them is set */
+    bool is_kept;      /* has servers without clients, too; only on worker 0 */
+    int min_size;      /* servers on each node that stay */
+    int reserve_size;  /* servers on each node beyond its limit */
+    uint64_t empty_us; /* since when it has neither clients nor servers; 0: it has */
     uint64_t query_wait_us;
     uint64_t lifetime_us;
     uint32_t generation;
@@ -107,6 +116,9 @@ uint64_t pool_oldest_us(const struct pool *pool);
 /* Whether the server may go on when it is returned: it is neither marked nor from before its
  * database changed. */
 bool pool_server_stays(const struct server *server);
+
+/* Has a server replaced: closed at once if nobody uses it, else when it comes back. */
+void pool_replace(struct server *server);
 
 /* For server.c. */
 void pool_server_ready(struct server *server); /* logged in, or cleaned: idle now */

@@ -28,7 +28,7 @@ enum pool_tracked {
 /* What the pool layer needs from above. */
 struct pool_ops {
     void (*server_forget)(void *owner, struct server *server); /* free server->memory */
-    /* Has another worker call pool_set_wake with that key. */
+    /* Has another worker call pool_set_wake with that key; it may begin with NUL. */
     void (*wake)(void *owner, unsigned worker, struct bytes key);
     void *owner;
 };
@@ -55,6 +55,8 @@ struct pool_set {
     /* Names of the tracked parameters, in the order of server->parameters. */
     const char *tracked[SERVER_PARAMETERS_MAX];
     unsigned tracked_count;
+    enum server_state rest; /* of a server that comes back: IDLE, or USED where each is checked */
+    bool is_keeping_due;    /* pools with servers but no clients are to be made */
     bool is_paused;
     bool is_shutting_down; /* no waiter is served any more */
     bool is_draining;      /* whoever needs a server is told that the pooler ends */
@@ -78,7 +80,8 @@ void pool_set_apply(struct pool_set *set, struct config *config, struct users *u
 /* Timeouts; about ten times a second. */
 void pool_set_tick(struct pool_set *set);
 
-/* Another worker has left something to the pool with that key: serves it. */
+/* Another worker has left something to the pool with that key, or lacks a permit of the limit with
+ * that key (pool/limit.h): serves it. */
 void pool_set_wake(struct pool_set *set, struct bytes key);
 
 /* Another worker or the prober has news for all pools of this worker. */

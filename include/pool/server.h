@@ -2,8 +2,9 @@
  * A server: one connection to PostgreSQL, from dialling to its end.
  *
  *      CONNECTING -> LOGIN -> IDLE <-> LENT
- *                              ^        |  client left
- *                              +-- CLEANING
+ *                             | ^        |  client left
+ *                        USED-' +-- CLEANING
+ *                          `-- check ---^
  *      any state -> CLOSED, freed at the end of the turn
  *
  * A server belongs to one worker. While it is lent, its bytes go to the borrower; in CONNECTING
@@ -30,11 +31,15 @@ enum server_state {
     SERVER_CONNECTING,
     SERVER_LOGIN,
     SERVER_IDLE,
+    SERVER_USED, /* idle, and to be checked before it is lent */
     SERVER_LENT,
     SERVER_CLEANING,
     SERVER_CLOSED,
     SERVER_STATE_COUNT
 };
+
+/* Queries that a server runs for nobody's sake but its own. */
+enum server_errand { ERRAND_NONE, ERRAND_ROLLBACK, ERRAND_RESET, ERRAND_CHECK };
 
 #define SERVER_PARAMETERS_MAX 16
 #define SERVER_REASON_BYTES   512
@@ -62,9 +67,11 @@ struct server {
     struct server_login *login; /* in LOGIN */
     const char *doing;          /* for log lines */
     enum server_state state;
-    unsigned host;      /* index of its node in the cluster */
-    char transaction;   /* 'I', 'T' or 'E': the last ReadyForQuery */
-    bool is_reset_owed; /* while CLEANING: the reset query is still to be run */
+    unsigned host;             /* index of its node in the cluster */
+    char transaction;          /* 'I', 'T' or 'E': the last ReadyForQuery */
+    enum server_errand errand; /* while CLEANING: what of its own it is running */
+    bool is_reset_owed;        /* while CLEANING: the reset query is still to be run */
+    bool is_checked;           /* while CLEANING: the check query was sent */
     bool is_close_needed;
     bool may_have_written;   /* since the last floor was raised */
     uint32_t id;             /* as in SHOW SERVERS */
@@ -103,6 +110,9 @@ void server_close(struct server *server, const char *reason, ...)
  * ReadyForQuery that will still come; of a message under way the borrower has put the state into
  * `skip` and `gather`. With `is_cancel_wanted` the running query is cancelled. */
 void server_clean(struct server *server, unsigned owed_ready, bool is_cancel_wanted);
+
+/* From USED: server_check_query is run, then the server is idle. */
+void server_check(struct server *server);
 
 /* A cancel request for this server has ended (the other side has closed it). */
 void server_cancel_ended(struct server *server);

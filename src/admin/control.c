@@ -161,9 +161,7 @@ static void start_gather(struct console *console, const struct gather_plan *plan
 
 static void mark_server(struct gather_part *part, struct server *server) {
     (void)part;
-    server->is_close_needed = true;
-    if (server->state != SERVER_LENT && server->state != SERVER_CLEANING)
-        server_close(server, "database configuration changed");
+    pool_replace(server);
 }
 
 static void mark_part(struct gather_part *part) {

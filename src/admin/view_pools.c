@@ -166,14 +166,14 @@ static void write_database(struct rows *rows, const struct config *config,
     rows_text(rows, config_dbname(entry, bytes_of_text(row->name)).at);
     rows_text(rows, entry->user);
     rows_number(rows, (uint64_t)config_pool_size(config, entry, NULL));
-    rows_number(rows, 0);
-    rows_number(rows, 0);
+    rows_number(rows, (uint64_t)config_min_pool_size(config, entry));
+    rows_number(rows, (uint64_t)config_reserve_pool_size(config, entry, NULL));
     rows_number(rows, config_server_lifetime_us(config, entry) / US_PER_S);
     rows_text(rows, pool_mode_text(entry->pool_mode));
     rows_text(rows, load_balance_text(entry));
-    rows_number(rows, 0);
+    rows_number(rows, (uint64_t)config_max_db_connections(config, entry));
     rows_number(rows, counts.servers);
-    rows_number(rows, 0);
+    rows_number(rows, (uint64_t)config_max_db_client_connections(config, entry));
     rows_number(rows, counts.clients);
     rows_number(rows, row->database != NULL && atomic_load(&row->database->is_paused));
     rows_number(rows, row->database != NULL && atomic_load(&row->database->is_disabled));
@@ -252,16 +252,17 @@ static void write_size(struct rows *rows, int size) {
 }
 
 static void write_user(const struct view_context *context, const struct user_row *row) {
-    const struct config_user *user = config_user(context->admin->config, row->node.key);
+    const struct config *config = context->admin->config;
+    const struct config_user *user = config_user(config, row->node.key);
     const char *mode = user == NULL ? NULL : pool_mode_text(user->pool_mode);
     rows_begin(context->rows);
     rows_text(context->rows, row->name);
     write_size(context->rows, user == NULL ? SETTING_UNSET : user->pool_size);
-    rows_text(context->rows, "");
+    write_size(context->rows, user == NULL ? SETTING_UNSET : user->reserve_pool_size);
     rows_text(context->rows, mode);
-    rows_number(context->rows, 0);
+    rows_number(context->rows, (uint64_t)config_max_user_connections(config, user));
     rows_number(context->rows, row->servers);
-    rows_number(context->rows, 0);
+    rows_number(context->rows, (uint64_t)config_max_user_client_connections(config, user));
     rows_number(context->rows, row->clients);
     rows_end(context->rows);
 }

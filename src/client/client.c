@@ -9,6 +9,7 @@
 
 #include "client/lookup.h"
 #include "client/parts.h"
+#include "client/quota.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -147,6 +148,7 @@ static void client_free(struct client *client) {
     (void)atomic_fetch_sub(set->total, 1);
     (void)atomic_fetch_sub(set->load, 1);
     list_remove(&set->clients[CLIENT_CLOSED], &client->link);
+    quota_release(client);
     pipeline_release(&client->pipeline);
     buf_release(&client->kept);
     buf_release(&client->last_words);
@@ -367,6 +369,11 @@ void client_set_init(struct client_set *set) {
     for (unsigned i = 0; i < CLIENT_STATE_COUNT; i++) list_init(&set->clients[i]);
     list_init(&set->released);
     set->hook.run = on_end_of_turn;
+    quota_apply(set);
+}
+
+void client_set_apply(struct client_set *set) {
+    quota_apply(set);
 }
 
 static void close_all(struct client_set *set, const struct database *database,
@@ -478,6 +485,16 @@ static void tick_waiters(struct client_set *set, uint64_t now_us) {
     }
 }
 
+/* server_fast_close: a server that has to be replaced does not wait for the end of the session. Its
+ * client is told at the end of the turn. */
+static void close_obsolete(const struct client *client) {
+    struct server *server = client->borrower.server;
+    bool is_resting = client->state == CLIENT_ACTIVE && server->state == SERVER_LENT &&
+                      client->transaction == 'I' && pipeline_is_empty(&client->pipeline);
+    if (is_resting && client->pool->mode == POOL_MODE_SESSION && !pool_server_stays(server))
+        server_close(server, "%s", fault_of(FAULT_DATABASE_CHANGED)->text);
+}
+
 /* The server of a client whose time is over goes with it: what runs on it is cancelled, and what
  * it has open is rolled back when the connection ends. */
 static void give_up(struct client *client, enum fault_id fault) {
@@ -490,9 +507,9 @@ static void give_up(struct client *client, enum fault_id fault) {
 }
 
 static bool has_timeouts(const struct config *config) {
-    return config->query_timeout_us > 0 || config->idle_transaction_timeout_us > 0 ||
-           config->transaction_timeout_us > 0 || config->client_idle_timeout_us > 0 ||
-           config->entries[SETTING_SCOPE_USER].count > 0;
+    return config->server_fast_close || config->query_timeout_us > 0 ||
+           config->idle_transaction_timeout_us > 0 || config->transaction_timeout_us > 0 ||
+           config->client_idle_timeout_us > 0 || config->entries[SETTING_SCOPE_USER].count > 0;
 }
 
 void client_set_tick(struct client_set *set) {
@@ -505,7 +522,11 @@ void client_set_tick(struct client_set *set) {
         LIST_EACH_SAFE (&set->clients[state], l, following) {
             struct client *client = LIST_OWNER(l, struct client, link);
             enum fault_id fault = overdue(client, now_us);
-            if (fault != FAULT_NONE) give_up(client, fault);
+            if (fault != FAULT_NONE) {
+                give_up(client, fault);
+            } else if (set->pools->config->server_fast_close) {
+                close_obsolete(client);
+            }
         }
     }
 }

@@ -12,6 +12,7 @@
 #include "auth/pam.h"
 #include "client/lookup.h"
 #include "client/parts.h"
+#include "client/quota.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "net/tls.h"
@@ -358,6 +359,14 @@ static bool is_over_limit(const struct client *client) {
     return atomic_load(set->total) > set->pools->config->max_client_conn && !is_console(client);
 }
 
+/* Admins get into the console however many clients there are. */
+static bool is_exempt(const struct client *client) {
+    const struct setting_list *admins = &client->set->pools->config->admin_users;
+    return is_console(client) &&
+           (is_local_owner(client) ||
+            setting_list_has(admins, bytes_of(client->user->at, client->user->len)));
+}
+
 /* Hands a console client over to worker 0. True if this worker has nothing more to do. */
 static bool moved(struct client *client, struct bytes packet) {
     struct client_set *set = client->set;
@@ -407,6 +416,11 @@ static void on_login(struct client *client, const struct startup *startup, struc
     if (set->pools->config->log_connections) log_attempt(client);
     if (is_over_limit(client)) {
         client_fail(client, FAULT_MAX_CLIENT_CONN, NULL);
+        return;
+    }
+    enum fault_id over = quota_take(client, is_exempt(client));
+    if (over != FAULT_NONE) {
+        client_fail(client, over, NULL);
         return;
     }
     if (startup_needs_negotiation(startup)) {

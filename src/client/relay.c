@@ -344,6 +344,10 @@ static void on_rejudge(struct borrower *borrower) {
     if (judge_is_on(client)) judge_again(client);
 }
 
+static void on_warn(struct borrower *borrower, const char *text) {
+    client_log(LIST_OWNER(borrower, struct client, borrower), LOG_LEVEL_WARNING, "%s", text);
+}
+
 const struct borrower_ops relay_borrower_ops = {
     .lent = on_lent,
     .made = on_made,
@@ -351,6 +355,7 @@ const struct borrower_ops relay_borrower_ops = {
     .drained = on_server_drained,
     .lost = on_lost,
     .refused = on_refused,
+    .warn = on_warn,
     .rejudge = on_rejudge,
 };
 

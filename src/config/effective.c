@@ -95,6 +95,40 @@ int config_pool_size(const struct config *config, const struct config_database *
     return config->default_pool_size;
 }
 
+int config_min_pool_size(const struct config *config, const struct config_database *database) {
+    return database->min_pool_size != SETTING_UNSET ? database->min_pool_size
+                                                    : config->min_pool_size;
+}
+
+int config_reserve_pool_size(const struct config *config, const struct config_database *database,
+                             const struct config_user *user) {
+    if (user != NULL && user->reserve_pool_size != SETTING_UNSET) return user->reserve_pool_size;
+    if (database->reserve_pool_size != SETTING_UNSET) return database->reserve_pool_size;
+    return config->reserve_pool_size;
+}
+
+int config_max_db_connections(const struct config *config, const struct config_database *database) {
+    int own = database == NULL ? 0 : database->max_db_connections;
+    return own > 0 ? own : config->max_db_connections;
+}
+
+int config_max_db_client_connections(const struct config *config,
+                                     const struct config_database *database) {
+    int own = database == NULL ? 0 : database->max_db_client_connections;
+    return own > 0 ? own : config->max_db_client_connections;
+}
+
+int config_max_user_connections(const struct config *config, const struct config_user *user) {
+    int own = user == NULL ? 0 : user->max_user_connections;
+    return own > 0 ? own : config->max_user_connections;
+}
+
+int config_max_user_client_connections(const struct config *config,
+                                       const struct config_user *user) {
+    int own = user == NULL ? 0 : user->max_user_client_connections;
+    return own > 0 ? own : config->max_user_client_connections;
+}
+
 enum pool_mode config_pool_mode(const struct config *config, const struct config_database *database,
                                 const struct config_user *user) {
     if (user != NULL && user->pool_mode != POOL_MODE_UNSET) return user->pool_mode;

@@ -208,14 +208,28 @@ static const struct setting pooler_settings[] = {
      "Sent to each client as a NOTICE at the end of its login; empty = nothing."},
     {"max_client_conn", INT, POOLER(max_client_conn), LIVE, "100", 0, INT_MAX, NULL,
      "Clients that may be connected at one time."},
+    {"max_db_client_connections", INT, POOLER(max_db_client_connections), LIVE, "0", 0, INT_MAX,
+     NULL, "Clients that one database may have, counted from the startup packet; 0 = no limit."},
+    {"max_db_connections", INT, POOLER(max_db_connections), LIVE, "0", 0, POOL_SIZE_MAX, NULL,
+     "Server connections that one database may have, of all users, nodes and workers together; "
+     "0 = no limit."},
     {"max_packet_size", BYTES, POOLER(max_packet_size), LIVE, "2147483647", 1, UINT32_MAX, NULL,
      "The largest message that may pass, in bytes; never more than 1 GiB."},
     {"max_prepared_statements", INT, POOLER(max_prepared_statements), LIVE, "200", 0, 1000000, NULL,
      "Prepared statements kept on each server connection; 0 = names are passed on as they are."},
+    {"max_user_client_connections", INT, POOLER(max_user_client_connections), LIVE, "0", 0, INT_MAX,
+     NULL, "Clients that one user may have, counted from the startup packet; 0 = no limit."},
+    {"max_user_connections", INT, POOLER(max_user_connections), LIVE, "0", 0, POOL_SIZE_MAX, NULL,
+     "Server connections that one user may have, of all databases together; 0 = no limit."},
+    {"min_pool_size", INT, POOLER(min_pool_size), LIVE, "0", 0, POOL_SIZE_MAX, NULL,
+     "Server connections that each pool keeps on each node while it has clients, and "
+     "always where its database entry has a user; 0 = none."},
     {"pidfile", STRING, POOLER(pidfile), NONE, "", 0, 0, NULL,
      "File that holds the process id while the process runs; empty = none."},
     {"pkt_buf", INT, POOLER(pkt_buf), COMPAT, "4096", 1, INT_MAX, NULL,
      "Accepted for old files, without effect: buffers need no tuning."},
+    {"pool_idle_timeout", TIME, POOLER(pool_idle_timeout_us), LIVE, "0", 0, TIME_MAX, NULL,
+     "Forgets a pool that has had neither clients nor servers for so long; 0 = never."},
     {"pool_mode", ENUM, POOLER(pool_mode), LIVE, "session", 0, 0, pool_modes,
      "When a server goes back to its pool: when the client leaves, or after each transaction; "
      "statement forbids transactions of several statements besides."},
@@ -225,12 +239,24 @@ static const struct setting pooler_settings[] = {
      "Seconds that a client waits for a server before a NOTICE tells it so; 0 = never."},
     {"query_wait_timeout", TIME, POOLER(query_wait_timeout_us), LIVE, "120", 0, TIME_MAX, NULL,
      "Closes a client that has waited so long for a server; 0 = never."},
+    {"reserve_pool_size", INT, POOLER(reserve_pool_size), LIVE, "0", 0, POOL_SIZE_MAX, NULL,
+     "Server connections beyond the pool size, on each node, for those who have waited "
+     "reserve_pool_timeout; 0 = none."},
+    {"reserve_pool_timeout", TIME, POOLER(reserve_pool_timeout_us), LIVE, "5", 0, TIME_MAX, NULL,
+     "How long the first client in line waits before the reserve opens; 0 = the reserve is off."},
     {"sbuf_loopcnt", INT, POOLER(sbuf_loopcnt), LIVE | COMPAT, "5", 0, INT_MAX, NULL,
      "Accepted for old files, without effect: reads are bounded by their size."},
     {"scram_iterations", INT, POOLER(scram_iterations), LIVE, "4096", 1, SCRAM_ITERATIONS, NULL,
      "Rounds of hashing that SCRAM asks of clients whose secret is a plain one."},
+    {"server_check_delay", TIME, POOLER(server_check_delay_us), LIVE, "30", 0, TIME_MAX, NULL,
+     "A server that has rested for so long is checked before it is lent; 0 = each one, each time."},
+    {"server_check_query", STRING, POOLER(server_check_query), LIVE, "<empty>", 0, 0, NULL,
+     "The query that it is checked with; <empty> = one without text, no value = no check."},
     {"server_connect_timeout", TIME, POOLER(server_connect_timeout_us), LIVE, "15", 0, TIME_MAX,
      NULL, "How long connecting and logging in to a server may take together; 0 = without end."},
+    {"server_fast_close", BOOL, POOLER(server_fast_close), LIVE, "0", 0, 0, NULL,
+     "In session mode a server that has to be replaced is closed, and its client told, as soon as "
+     "it is between two transactions."},
     {"server_idle_timeout", TIME, POOLER(server_idle_timeout_us), LIVE, "600", 0, TIME_MAX, NULL,
      "Closes a server connection that was not used for so long; 0 = never."},
     {"server_lifetime", TIME, POOLER(server_lifetime_us), LIVE, "3600", 0, TIME_MAX, NULL,
@@ -357,6 +383,16 @@ static const struct setting database_settings[] = {
      "Instead of the global auth_dbname."},
     {"pool_size", INT, DATABASE(pool_size), LIVE, NULL, 0, POOL_SIZE_MAX, NULL,
      "Instead of default_pool_size."},
+    {"min_pool_size", INT, DATABASE(min_pool_size), LIVE, NULL, 0, POOL_SIZE_MAX, NULL,
+     "Instead of the global min_pool_size."},
+    {"reserve_pool_size", INT, DATABASE(reserve_pool_size), LIVE, NULL, 0, POOL_SIZE_MAX, NULL,
+     "Instead of the global reserve_pool_size."},
+    {"reserve_pool", INT, DATABASE(reserve_pool_size), LIVE | COMPAT, NULL, 0, POOL_SIZE_MAX, NULL,
+     "The former name of reserve_pool_size."},
+    {"max_db_connections", INT, DATABASE(max_db_connections), LIVE, NULL, INT_MIN, POOL_SIZE_MAX,
+     NULL, "Before the global one; 0 or less = as global."},
+    {"max_db_client_connections", INT, DATABASE(max_db_client_connections), LIVE, NULL, INT_MIN,
+     INT_MAX, NULL, "Before the global one; 0 or less = as global."},
     {"pool_mode", ENUM, DATABASE(pool_mode), LIVE, NULL, 0, 0, pool_modes,
      "Instead of the global pool_mode."},
     {"query_wait_timeout", TIME, DATABASE(query_wait_timeout_us), LIVE, NULL, 0, TIME_MAX, NULL,
@@ -368,6 +404,8 @@ static const struct setting database_settings[] = {
      "Without routing each new connection takes the next host (round-robin), or the first one "
      "until "
      "it fails, then the next (disable)."},
+    {"connect_query", STRING, DATABASE(connect_query), LIVE | RECONNECT, NULL, 0, 0, NULL,
+     "Run after each login to a server; an error of it is logged and passed over."},
     {"client_encoding", STRING, DATABASE(client_encoding), LIVE | RECONNECT, NULL, 0, 0, NULL,
      "Start-up value of the server connections."},
     {"datestyle", STRING, DATABASE(datestyle), LIVE | RECONNECT, NULL, 0, 0, NULL,
@@ -396,6 +434,12 @@ static const struct setting database_settings[] = {
 static const struct setting user_settings[] = {
     {"pool_size", INT, USER(pool_size), LIVE, NULL, 0, POOL_SIZE_MAX, NULL,
      "Size of this user's pools, before the database's and the global one."},
+    {"reserve_pool_size", INT, USER(reserve_pool_size), LIVE, NULL, 0, POOL_SIZE_MAX, NULL,
+     "Before the database's and the global one."},
+    {"max_user_connections", INT, USER(max_user_connections), LIVE, NULL, INT_MIN, POOL_SIZE_MAX,
+     NULL, "Before the global one; 0 or less = as global."},
+    {"max_user_client_connections", INT, USER(max_user_client_connections), LIVE, NULL, INT_MIN,
+     INT_MAX, NULL, "Before the global one; 0 or less = as global."},
     {"pool_mode", ENUM, USER(pool_mode), LIVE, NULL, 0, 0, pool_modes,
      "Before the database's and the global one."},
     {"query_wait_timeout", TIME, USER(query_wait_timeout_us), LIVE, NULL, 0, TIME_MAX, NULL,
@@ -420,19 +464,8 @@ static const struct setting node_settings[] = {
 static const struct setting_unsupported pooler_unsupported[] = {
     {"dns_nxdomain_ttl", NULL},
     {"dns_zone_check_period", "0"},
-    {"max_db_client_connections", "0"},
-    {"max_db_connections", "0"},
-    {"max_user_client_connections", "0"},
-    {"max_user_connections", "0"},
-    {"min_pool_size", "0"},
     {"peer_id", "0"},
-    {"pool_idle_timeout", "0"},
-    {"reserve_pool_size", "0"},
-    {"reserve_pool_timeout", "0"},
     {"resolv_conf", ""},
-    {"server_check_delay", NULL},
-    {"server_check_query", ""},
-    {"server_fast_close", "0"},
     {"so_reuseport", "0"},
     {"suspend_timeout", NULL},
     {"syslog", "0"},
@@ -444,17 +477,6 @@ static const struct setting_unsupported pooler_unsupported[] = {
     {"user", ""},
 };
 
-static const struct setting_unsupported database_unsupported[] = {
-    {"min_pool_size", "0"},      {"reserve_pool_size", "0"},         {"reserve_pool", "0"},
-    {"max_db_connections", "0"}, {"max_db_client_connections", "0"}, {"connect_query", NULL},
-};
-
-static const struct setting_unsupported user_unsupported[] = {
-    {"reserve_pool_size", "0"},
-    {"max_user_connections", "0"},
-    {"max_user_client_connections", "0"},
-};
-
 static const struct {
     const struct setting *settings;
     size_t count;
@@ -463,10 +485,8 @@ static const struct {
 } scopes[SETTING_SCOPE_COUNT] = {
     [SETTING_SCOPE_POOLER] = {pooler_settings, COUNT(pooler_settings), pooler_unsupported,
                               COUNT(pooler_unsupported)},
-    [SETTING_SCOPE_DATABASE] = {database_settings, COUNT(database_settings), database_unsupported,
-                                COUNT(database_unsupported)},
-    [SETTING_SCOPE_USER] = {user_settings, COUNT(user_settings), user_unsupported,
-                            COUNT(user_unsupported)},
+    [SETTING_SCOPE_DATABASE] = {database_settings, COUNT(database_settings), NULL, 0},
+    [SETTING_SCOPE_USER] = {user_settings, COUNT(user_settings), NULL, 0},
     [SETTING_SCOPE_NODE] = {node_settings, COUNT(node_settings), NULL, 0},
 };
 

@@ -4,6 +4,7 @@
  *      arrive -> [idle server that suits: lent at once] -> stand in line, publish the head
  *      serve  -> for each waiter from the head: an idle server that suits, and no older waiter
  *                elsewhere: lend it; an older one elsewhere: give the server up and wake him
+ *             -> one that has rested for long: have it checked, which makes it idle or closes it
  *             -> waiters left and a permit to be had: connect, one attempt at a time and node
  *             -> no permit: ask a worker that holds an idle server
  */
@@ -11,6 +12,7 @@
 
 #include "cluster/report.h"
 #include "pool/own.h"
+#include "pool/room.h"
 
 #include "core/log.h"
 #include "core/memory.h"
@@ -67,6 +69,7 @@ static int older_elsewhere(const struct pool *pool, enum pool_line line, uint64_
 
 bool line_has_waiters(const struct pool *pool, const struct pool_node *node) {
     if (pool_waiters(pool) > 0) return true;
+    if (pool->has_limits && room_is_wanted(pool)) return true;
     unsigned lines = lines_of(node);
     for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
         if ((lines & 1u << line) && older_elsewhere(pool, line, 0) >= 0) return true;
@@ -101,13 +104,14 @@ static bool suits(const struct borrower *borrower, const struct server *server) 
                        server->login_round);
 }
 
-/* The idle server of the least busy node that suits, or NULL. */
-static struct server *find_idle(const struct pool *pool, const struct borrower *borrower) {
+/* The server of the least busy node that suits, among those in that state, or NULL. */
+static struct server *find(const struct pool *pool, const struct borrower *borrower,
+                           enum server_state state) {
     struct server *best = NULL;
     uint64_t best_load = UINT64_MAX;
     for (size_t i = 0; i < pool->nodes_count; i++) {
         const struct pool_node *node = pool->nodes[(i + pool->turn) % pool->nodes_count];
-        struct link *first = list_first(&node->servers[SERVER_IDLE]);
+        struct link *first = list_first(&node->servers[state]);
         if (first == NULL) continue;
         struct server *server = LIST_OWNER(first, struct server, link);
         if (!suits(borrower, server)) continue;
@@ -138,8 +142,8 @@ static uint64_t nodes_for(const struct pool *pool, const struct borrower *borrow
 }
 
 static size_t live_servers(const struct pool_node *node) {
-    return node->servers[SERVER_IDLE].count + node->servers[SERVER_LENT].count +
-           node->servers[SERVER_CLEANING].count;
+    return node->servers[SERVER_IDLE].count + node->servers[SERVER_USED].count +
+           node->servers[SERVER_LENT].count + node->servers[SERVER_CLEANING].count;
 }
 
 static bool is_connecting(const struct pool_node *node) {
@@ -151,6 +155,21 @@ static void ask_holder(struct pool *pool, const struct pool_shared *shared) {
     if (pool->set->workers == 1) return;
     int holder = pool_shared_idle_holder(shared, pool->set->permits, pool->set->worker);
     if (holder >= 0) wake(pool, holder);
+}
+
+static int limit_of(const struct pool_node *node) {
+    return atomic_load(&node->permit->limit);
+}
+
+/* How many servers the node may have for the sake of this waiter, 0: any number. The reserve opens
+ * when it has waited long enough. */
+static int size_for(const struct pool_node *node, const struct borrower *borrower) {
+    const struct pool *pool = node->pool;
+    const struct pool_set *set = pool->set;
+    int limit = limit_of(node);
+    if (limit == 0 || pool->reserve_size == 0) return limit;
+    uint64_t waited_us = loop_now_us(set->loop) - borrower->since_us;
+    return waited_us < set->config->reserve_pool_timeout_us ? limit : limit + pool->reserve_size;
 }
 
 /* Starts a connection if a node may have one more. True if one is under way. */
@@ -170,13 +189,17 @@ static bool connect_for(struct pool *pool, const struct borrower *borrower) {
         if (best == NULL || node->servers_count < best->servers_count) best = node;
     }
     if (best == NULL) return is_under_way;
-    int limit = atomic_load(&best->permit->limit);
+    int size = size_for(best, borrower);
     int older = older_elsewhere(pool, borrower->line, borrower->since_us);
-    if (older >= 0 && limit > 0 && atomic_load(&best->permit->used) + 1 >= limit) {
+    if (older >= 0 && size > 0 && atomic_load(&best->permit->used) + 1 >= size) {
         wake(pool, older); /* the last permit is his */
         return is_under_way;
     }
-    if (permit_take(best->permit)) {
+    if (room_take(best, size, borrower)) {
+        bool is_reserve = size > 0 && atomic_load(&best->permit->used) > limit_of(best);
+        if (is_reserve && borrower->ops->warn != NULL)
+            borrower->ops->warn((struct borrower *)(uintptr_t)borrower,
+                                "taking connection from reserve_pool");
         (void)server_open(pool, best);
         pool->turn++;
         return true;
@@ -216,8 +239,9 @@ struct server *pool_borrow(struct pool *pool, struct borrower *borrower) {
     borrower->since_us = 0;
     bool wants_any = borrower->own == NULL && !borrower->wants_greeting_only;
     if (pool->lines[line].count == 0 && !is_held(pool) && wants_any) {
-        struct server *server = find_idle(pool, borrower);
-        if (server != NULL && older_elsewhere(pool, line, 0) < 0) {
+        struct server *server = find(pool, borrower, SERVER_IDLE);
+        bool is_owed = pool->has_limits && room_is_wanted(pool);
+        if (server != NULL && !is_owed && older_elsewhere(pool, line, 0) < 0) {
             lend(borrower, server);
             return server;
         }
@@ -299,8 +323,33 @@ static void serve_greetings(struct pool *pool) {
     }
 }
 
+/* Servers whose check is under way; each will be some waiter's. */
+static size_t count_checked(const struct pool *pool) {
+    size_t count = 0;
+    for (size_t i = 0; i < pool->nodes_count; i++) {
+        LIST_EACH (&pool->nodes[i]->servers[SERVER_CLEANING], l) {
+            if (LIST_OWNER(l, struct server, link)->errand == ERRAND_CHECK) count++;
+        }
+    }
+    return count;
+}
+
+/* An idle server that is owed to whoever has waited longer, in another pool or on another worker,
+ * is given up. */
+static bool is_given_up(struct pool *pool, enum pool_line line, struct server *server,
+                        uint64_t since_us) {
+    if (pool->has_limits && room_is_owed(pool, since_us)) {
+        server_close(server, "evicted");
+        return true;
+    }
+    int older = older_elsewhere(pool, line, since_us);
+    if (older >= 0) give_up(pool, server, older);
+    return older >= 0;
+}
+
 static void serve_line(struct pool *pool, enum pool_line line) {
     unsigned unsuited = 0;
+    size_t checked = count_checked(pool);
     LIST_EACH_SAFE (&pool->lines[line], l, following) {
         struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
         if (borrower->own != NULL) {
@@ -311,18 +360,24 @@ static void serve_line(struct pool *pool, enum pool_line line) {
             quit(borrower);
             continue;
         }
-        struct server *server = borrower->wants_greeting_only ? NULL : find_idle(pool, borrower);
+        bool wants_any = !borrower->wants_greeting_only;
+        struct server *server = wants_any ? find(pool, borrower, SERVER_IDLE) : NULL;
+        if (server == NULL && checked > 0) {
+            checked--;
+            continue;
+        }
+        if (server == NULL && wants_any) server = find(pool, borrower, SERVER_USED);
+        if (server != NULL && is_given_up(pool, line, server, borrower->since_us)) break;
         if (server == NULL) {
             bool is_under_way = connect_for(pool, borrower);
             if (line == POOL_LINE_PRIMARY || is_under_way || ++unsuited >= UNSUITED_MAX) break;
             continue;
         }
-        int older = older_elsewhere(pool, line, borrower->since_us);
-        if (older >= 0) {
-            give_up(pool, server, older);
-            break;
+        if (server->state == SERVER_USED) {
+            server_check(server);
+        } else {
+            meet(borrower, server);
         }
-        meet(borrower, server);
     }
     if (pool->lines[line].count > 0) tell_failure(pool, line);
 }
@@ -332,7 +387,8 @@ static void serve_others(struct pool *pool) {
     if (pool->set->workers == 1) return;
     for (size_t i = 0; i < pool->nodes_count; i++) {
         struct pool_node *node = pool->nodes[i];
-        struct link *first = list_last(&node->servers[SERVER_IDLE]);
+        struct link *first = list_last(&node->servers[SERVER_USED]);
+        if (first == NULL) first = list_last(&node->servers[SERVER_IDLE]);
         int limit = atomic_load(&node->permit->limit);
         if (first == NULL || limit == 0 || atomic_load(&node->permit->used) < limit) continue;
         for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
@@ -356,10 +412,12 @@ static void refuse_all(struct pool *pool) {
 
 void line_serve(struct pool *pool) {
     if (pool->set->is_draining) refuse_all(pool);
-    if (is_held(pool)) return;
-    serve_greetings(pool);
-    for (unsigned line = 0; line < POOL_LINE_COUNT; line++) serve_line(pool, line);
-    serve_others(pool);
+    if (!is_held(pool)) {
+        serve_greetings(pool);
+        for (unsigned line = 0; line < POOL_LINE_COUNT; line++) serve_line(pool, line);
+        serve_others(pool);
+    }
+    if (pool->has_limits) room_settle(pool);
 }
 
 void line_rejudge(struct pool *pool) {
@@ -374,6 +432,25 @@ void line_rejudge(struct pool *pool) {
             quit(borrower);
             join(pool, borrower, wanted);
         }
+    }
+}
+
+/* ---- min_pool_size */
+
+void line_fill(struct pool *pool) {
+    uint64_t now_us = loop_now_us(pool->set->loop);
+    bool is_wanted = pool->clients > 0 || pool->is_kept;
+    if (pool->min_size == 0 || !is_wanted || is_held(pool) ||
+        atomic_load(&pool->database->is_removed))
+        return;
+    for (size_t i = 0; i < pool->nodes_count; i++) {
+        struct pool_node *node = pool->nodes[i];
+        const struct node *place = cluster_node_const(node->cluster, node->index);
+        int limit = limit_of(node);
+        int size = limit == 0 || pool->min_size < limit ? pool->min_size : limit;
+        if (is_connecting(node) || (node->has_failed && now_us < node->retry_at_us)) continue;
+        if (cluster_is_probed(node->cluster) && node_state(place) != NODE_UP) continue;
+        if (room_take(node, size, NULL)) (void)server_open(pool, node);
     }
 }
 

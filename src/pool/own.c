@@ -8,6 +8,7 @@
 #include "pool/own.h"
 
 #include "core/log.h"
+#include "pool/room.h"
 
 /* The node that takes replication connections: where writes go. */
 static struct pool_node *node_for(const struct pool *pool) {
@@ -18,21 +19,24 @@ static struct pool_node *node_for(const struct pool *pool) {
 }
 
 /* A permit for one more, if need be that of the server unused longest. */
-static bool take_place(struct pool_node *node) {
-    if (permit_take(node->permit)) return true;
-    struct link *unused = node->pool->set->config->server_round_robin
-                              ? list_first(&node->servers[SERVER_IDLE])
-                              : list_last(&node->servers[SERVER_IDLE]);
+static bool take_place(struct pool_node *node, const struct borrower *borrower) {
+    int size = atomic_load(&node->permit->limit);
+    if (room_take(node, size, borrower)) return true;
+    if (size == 0 || atomic_load(&node->permit->used) < size) return false;
+    const struct list *idle =
+        &node->servers[node->servers[SERVER_USED].count > 0 ? SERVER_USED : SERVER_IDLE];
+    struct link *unused =
+        node->pool->set->config->server_round_robin ? list_first(idle) : list_last(idle);
     if (unused == NULL) return false;
     server_close(LIST_OWNER(unused, struct server, link), "evicted");
-    return permit_take(node->permit);
+    return room_take(node, size, borrower);
 }
 
 bool own_open(struct pool *pool, struct borrower *borrower) {
     struct pool_node *node = node_for(pool);
     if (node == NULL) return false;
     if (node->has_failed && loop_now_us(pool->set->loop) < node->retry_at_us) return false;
-    if (!take_place(node)) return false;
+    if (!take_place(node, borrower)) return false;
     struct server *server = server_open(pool, node);
     server->is_own = true;
     server->replication = borrower->own->replication;

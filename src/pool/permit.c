@@ -7,12 +7,14 @@
 
 #include "core/check.h"
 #include "core/memory.h"
+#include "pool/limit.h"
 
 #include <pthread.h>
 
 struct permits {
     pthread_mutex_t lock;
     struct map map;
+    struct limits *limits;
     unsigned workers;
 };
 
@@ -21,6 +23,7 @@ struct permits *permits_new(unsigned workers) {
     struct permits *permits = memory_new(sizeof *permits);
     CHECK(pthread_mutex_init(&permits->lock, NULL) == 0);
     permits->workers = workers;
+    permits->limits = limits_new();
     return permits;
 }
 
@@ -30,8 +33,13 @@ void permits_free(struct permits **permits_at) {
     *permits_at = NULL;
     CHECK(permits->map.count == 0);
     map_release(&permits->map);
+    limits_free(&permits->limits);
     CHECK(pthread_mutex_destroy(&permits->lock) == 0);
     memory_free(permits);
+}
+
+struct limits *permits_limits(struct permits *permits) {
+    return permits->limits;
 }
 
 struct pool_shared *permits_get(struct permits *permits, struct bytes key) {
@@ -65,9 +73,12 @@ void permits_put(struct permits *permits, struct pool_shared **shared_at) {
 }
 
 bool permit_take(struct permit *permit) {
+    return permit_take_within(permit, atomic_load(&permit->limit));
+}
+
+bool permit_take_within(struct permit *permit, int limit) {
     int used = atomic_load(&permit->used);
     do {
-        int limit = atomic_load(&permit->limit);
         if (limit > 0 && used >= limit) return false;
     } while (!atomic_compare_exchange_weak(&permit->used, &used, used + 1));
     return true;
@@ -95,6 +106,12 @@ int pool_shared_older(const struct pool_shared *shared, const struct permits *pe
         oldest_us = head;
     }
     return oldest;
+}
+
+bool pool_shared_may_end(struct pool_shared *shared, uint64_t now_us, uint64_t gap_us) {
+    uint64_t ended_us = atomic_load(&shared->ended_us);
+    if (ended_us != 0 && now_us - ended_us < gap_us) return false;
+    return atomic_compare_exchange_strong(&shared->ended_us, &ended_us, now_us);
 }
 
 int pool_shared_idle_holder(const struct pool_shared *shared, const struct permits *permits,

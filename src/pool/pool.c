@@ -9,11 +9,13 @@
 #include "pool/pool.h"
 
 #include "auth/users.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "pool/cancel.h"
 #include "pool/line.h"
 #include "pool/own.h"
+#include "pool/room.h"
 #include "pool/transport.h"
 
 #include <stdio.h>
@@ -81,10 +83,7 @@ static void retire_nodes(struct pool *pool) {
         list_append(&pool->old_nodes, &node->old);
         for (unsigned state = 0; state < SERVER_CLOSED; state++) {
             LIST_EACH_SAFE (&node->servers[state], l, following) {
-                struct server *server = LIST_OWNER(l, struct server, link);
-                server->is_close_needed = true;
-                if (server->is_own || (state != SERVER_LENT && state != SERVER_CLEANING))
-                    server_close(server, "database configuration changed");
+                pool_replace(LIST_OWNER(l, struct server, link));
             }
         }
         if (node->servers_count == 0) {
@@ -103,6 +102,7 @@ static void take_settings(struct pool *pool) {
     const struct config *config = pool->set->config;
     const struct config_database *entry =
         config_database(config, bytes_of_text(pool->database->name));
+    pool->is_kept = false;
     if (entry == NULL) return;
     const struct config_user *user = config_user(config, bytes_of_text(pool->user));
     pool->mode = config_pool_mode(config, entry, user);
@@ -111,6 +111,14 @@ static void take_settings(struct pool *pool) {
     pool->is_balanced = config_load_balance_hosts(entry) != LOAD_BALANCE_HOSTS_DISABLE;
     pool->query_wait_us = config_query_wait_timeout_us(config, entry, user);
     pool->lifetime_us = config_server_lifetime_us(config, entry);
+    pool->min_size = config_min_pool_size(config, entry);
+    pool->reserve_size =
+        config->reserve_pool_timeout_us == 0 ? 0 : config_reserve_pool_size(config, entry, user);
+    pool->is_kept = pool->min_size > 0 && entry->user != NULL && pool->set->worker == 0;
+    const int limits[LIMIT_SERVER_KINDS] = {
+        [LIMIT_DATABASE_SERVERS] = config_max_db_connections(config, entry),
+        [LIMIT_USER_SERVERS] = config_max_user_connections(config, user)};
+    room_set_limits(pool, limits);
     for (size_t i = 0; i < pool->nodes_count; i++)
         atomic_store(&pool->nodes[i]->permit->limit, pool_size_of(pool));
 }
@@ -136,6 +144,7 @@ struct pool *pool_get(struct pool_set *set, struct database *database, struct by
     buf_release(&key);
     database_hold(database);
     pool->generation = atomic_load(&database->generation);
+    room_begin(pool);
     make_nodes(pool);
     take_settings(pool);
     return pool;
@@ -146,6 +155,7 @@ static void pool_free(struct pool *pool) {
     LIST_EACH_SAFE (&pool->old_nodes, l, following) {
         node_free(LIST_OWNER(l, struct pool_node, old));
     }
+    room_end(pool);
     map_remove(&pool->set->pools, &pool->node);
     list_remove(&pool->set->all, &pool->link);
     if (link_is_listed(&pool->service)) list_remove(&pool->set->service, &pool->service);
@@ -216,21 +226,40 @@ bool pool_server_stays(const struct server *server) {
     return server->generation == atomic_load(&pool->database->generation);
 }
 
+void pool_replace(struct server *server) {
+    server->is_close_needed = true;
+    if (server->state == SERVER_CONNECTING || server->state == SERVER_LOGIN) {
+        server_close(server, "connect string changed");
+    } else if (server->is_own || server->state == SERVER_IDLE || server->state == SERVER_USED) {
+        server_close(server, "database configuration changed");
+    }
+}
+
+/* A server that was marked while it was in use comes back. */
+static bool is_replaced(struct server *server) {
+    if (pool_server_stays(server)) return false;
+    server_close(server, "close_needed");
+    return true;
+}
+
 static bool is_overdue(const struct server *server) {
     const struct pool *pool = server->pool;
-    uint64_t age_us = loop_now_us(pool->set->loop) - server->connected_us;
-    return pool->lifetime_us == 0 || age_us >= pool->lifetime_us;
+    uint64_t now_us = loop_now_us(pool->set->loop);
+    if (pool->lifetime_us == 0) return true;
+    if (now_us - server->connected_us < pool->lifetime_us) return false;
+    /* Many servers that were made together shall not all be replaced together. */
+    int size = atomic_load(&server->node->permit->limit);
+    uint64_t gap_us = size > 0 ? pool->lifetime_us / (uint64_t)size : 0;
+    return pool_shared_may_end(server->node->shared, now_us, gap_us);
 }
 
 void pool_server_ready(struct server *server) {
     struct pool *pool = server->pool;
     bool was_used = server->state != SERVER_LOGIN;
-    if (server->state != SERVER_IDLE) server_become(server, SERVER_IDLE);
-    if (!pool_server_stays(server)) {
-        server_close(server, "database configuration changed");
-    } else if (was_used && is_overdue(server)) {
+    bool is_check_due = was_used && !server->is_checked;
+    server_become(server, is_check_due ? pool->set->rest : SERVER_IDLE);
+    if (!is_replaced(server) && was_used && is_overdue(server))
         server_close(server, "server lifetime over");
-    }
     pool_serve_later(pool);
 }
 
@@ -246,10 +275,9 @@ void pool_return(struct server *server) {
         return;
     }
     server->doing = "idle";
-    server_become(server, SERVER_IDLE);
-    if (!pool_server_stays(server)) {
-        server_close(server, "database configuration changed");
-    } else if (is_overdue(server)) {
+    server_become(server, pool->set->rest);
+    if (is_replaced(server)) return;
+    if (is_overdue(server)) {
         server_close(server, "server lifetime over");
     } else if (line_has_waiters(pool, server->node)) {
         pool_serve_later(pool);
@@ -263,7 +291,7 @@ void pool_abandon(struct server *server, unsigned owed_ready, bool is_cancel_wan
         server_clean(server, owed_ready, is_cancel_wanted);
     } else {
         server->borrower = NULL;
-        server_close(server, "database configuration changed");
+        server_close(server, "close_needed");
     }
 }
 
@@ -271,7 +299,7 @@ void pool_abandon(struct server *server, unsigned owed_ready, bool is_cancel_wan
 
 void pool_server_closed(struct server *server) {
     struct pool_node *node = server->node;
-    permit_release(node->permit);
+    room_release(node);
     line_permit_freed(server->pool, node);
     pool_serve_later(server->pool);
 }
@@ -351,6 +379,13 @@ struct endpoint_options pool_socket_options(const struct config *config) {
                                      .user_timeout_ms = config->tcp_user_timeout};
 }
 
+/* With no delay every server is checked before each reuse. */
+static enum server_state rest_of(const struct config *config) {
+    bool is_each_checked =
+        config->server_check_delay_us == 0 && config->server_check_query[0] != '\0';
+    return is_each_checked ? SERVER_USED : SERVER_IDLE;
+}
+
 void pool_set_init(struct pool_set *set, struct config *config, struct users *users) {
     set->config = config;
     set->users = users;
@@ -359,6 +394,8 @@ void pool_set_init(struct pool_set *set, struct config *config, struct users *us
     list_init(&set->closed);
     list_init(&set->cancels);
     set->hook.run = on_end_of_turn;
+    set->rest = rest_of(config);
+    set->is_keeping_due = set->worker == 0;
     set->socket_options = pool_socket_options(config);
     static const char *const always[TRACKED_ALWAYS] = {
         [TRACKED_CLIENT_ENCODING] = "client_encoding",
@@ -423,6 +460,8 @@ void pool_set_apply(struct pool_set *set, struct config *config, struct users *u
     set->config = config;
     set->users = users;
     set->socket_options = pool_socket_options(config);
+    set->is_keeping_due = set->worker == 0;
+    set->rest = rest_of(config);
     LIST_EACH (&set->all, l) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         uint32_t generation = atomic_load(&pool->database->generation);
@@ -439,6 +478,10 @@ void pool_set_apply(struct pool_set *set, struct config *config, struct users *u
 }
 
 void pool_set_wake(struct pool_set *set, struct bytes key) {
+    if (key.len > 0 && key.at[0] == '\0') {
+        room_wake(set, key);
+        return;
+    }
     struct map_node *node = map_find(&set->pools, key);
     if (node != NULL) pool_serve_later(MAP_OWNER(node, struct pool, node));
 }
@@ -479,32 +522,78 @@ bool pool_set_is_quiet(const struct pool_set *set, const struct database *databa
     return true;
 }
 
+static void close_idle(const struct pool_node *node, const char *reason) {
+    for (unsigned state = SERVER_IDLE; state <= SERVER_USED; state++) {
+        LIST_EACH_SAFE (&node->servers[state], l, following) {
+            server_close(LIST_OWNER(l, struct server, link), "%s", reason);
+        }
+    }
+}
+
 void pool_set_close_idle(struct pool_set *set, const struct database *database,
                          const char *reason) {
     LIST_EACH (&set->all, l) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         if (database != NULL && pool->database != database) continue;
-        for (size_t i = 0; i < pool->nodes_count; i++) {
-            LIST_EACH_SAFE (&pool->nodes[i]->servers[SERVER_IDLE], s, following) {
-                server_close(LIST_OWNER(s, struct server, link), "%s", reason);
-            }
-        }
+        for (size_t i = 0; i < pool->nodes_count; i++) close_idle(pool->nodes[i], reason);
     }
 }
+
+/* There may be more servers than pool size and reserve after a SET or RELOAD: idle ones go, those
+ * that have to be checked first. One worker at a time, so that none goes too many. */
+static void trim(struct pool_node *node) {
+    int limit = atomic_load(&node->permit->limit);
+    int size = limit + node->pool->reserve_size;
+    if (limit == 0 || atomic_load(&node->permit->used) <= size) return;
+    if (atomic_exchange(&node->shared->is_trimming, true)) return;
+    for (unsigned state = SERVER_USED; state >= SERVER_IDLE; state--) {
+        LIST_EACH_SAFE (&node->servers[state], l, following) {
+            if (atomic_load(&node->permit->used) <= size) break;
+            server_close(LIST_OWNER(l, struct server, link), "too many servers in the pool");
+        }
+    }
+    atomic_store(&node->shared->is_trimming, false);
+}
+
+/* An idle server, checked or not: closed if its time is over, marked if it has to be checked. */
+static void tick_idle(struct server *server, uint64_t now_us) {
+    struct pool_node *node = server->node;
+    const struct pool *pool = node->pool;
+    const struct pool_set *set = pool->set;
+    const struct config *config = set->config;
+    uint64_t rested_us = now_us - server->state_us;
+    bool is_check_on = config->server_check_query[0] != '\0';
+    if (!pool_server_stays(server)) {
+        server_close(server, "database configuration changed");
+    } else if (config->server_idle_timeout_us > 0 && rested_us >= config->server_idle_timeout_us &&
+               atomic_load(&node->permit->used) > pool->min_size) {
+        server_close(server, "server idle timeout");
+    } else if (pool->lifetime_us > 0 && is_overdue(server)) {
+        server_close(server, "server lifetime over");
+    } else if (server->state == SERVER_IDLE && is_check_on &&
+               rested_us >= config->server_check_delay_us) {
+        server_become(server, SERVER_USED);
+    } else if (server->state == SERVER_USED && !is_check_on) {
+        server_become(server, SERVER_IDLE);
+    }
+}
+
+static const char *const errand_reasons[] = {
+    [ERRAND_NONE] = "client disconnected with query in progress",
+    [ERRAND_ROLLBACK] = "client disconnected with query in progress",
+    [ERRAND_RESET] = "server_reset_query takes too long",
+    [ERRAND_CHECK] = "server_check_query takes too long",
+};
 
 static void tick_node(struct pool_node *node, uint64_t now_us) {
     const struct pool *pool = node->pool;
     const struct config *config = pool->set->config;
+    trim(node);
+    LIST_EACH_SAFE (&node->servers[SERVER_USED], l, following) {
+        tick_idle(LIST_OWNER(l, struct server, link), now_us);
+    }
     LIST_EACH_SAFE (&node->servers[SERVER_IDLE], l, following) {
-        struct server *server = LIST_OWNER(l, struct server, link);
-        uint64_t idle_us = config->server_idle_timeout_us;
-        if (!pool_server_stays(server)) {
-            server_close(server, "database configuration changed");
-        } else if (idle_us > 0 && now_us - server->state_us >= idle_us) {
-            server_close(server, "server idle timeout");
-        } else if (pool->lifetime_us > 0 && is_overdue(server)) {
-            server_close(server, "server lifetime over");
-        }
+        tick_idle(LIST_OWNER(l, struct server, link), now_us);
     }
     LIST_EACH_SAFE (&node->servers[SERVER_LENT], l, following) {
         struct server *server = LIST_OWNER(l, struct server, link);
@@ -525,7 +614,7 @@ static void tick_node(struct pool_node *node, uint64_t now_us) {
         struct server *server = LIST_OWNER(l, struct server, link);
         uint64_t limit_us = config->cancel_wait_timeout_us;
         if (limit_us > 0 && now_us - server->state_us >= limit_us)
-            server_close(server, "client disconnected with query in progress");
+            server_close(server, "%s", errand_reasons[server->errand]);
     }
 }
 
@@ -538,8 +627,41 @@ static bool is_in_use(const struct pool *pool) {
     return false;
 }
 
+/* Pools that have servers without clients are there before the first client. */
+static void make_kept(struct pool_set *set) {
+    const struct config *config = set->config;
+    set->is_keeping_due = false;
+    for (size_t i = 0; i < config->entries[SETTING_SCOPE_DATABASE].count; i++) {
+        const struct config_database *entry = config_database_at(config, i);
+        struct bytes name = bytes_of_text(entry->entry.name);
+        bool is_kept = entry->user != NULL && config_min_pool_size(config, entry) > 0;
+        if (!is_kept || bytes_equal_text(name, "*")) continue;
+        struct database *database = databases_get(set->databases, config, name);
+        if (database != NULL) (void)pool_get(set, database, bytes_of_text(entry->user));
+    }
+}
+
+/* pool_idle_timeout. True if the pool is gone. */
+static bool tick_empty(struct pool *pool, uint64_t now_us) {
+    struct pool_set *set = pool->set;
+    uint64_t limit_us = set->config->pool_idle_timeout_us;
+    bool is_empty = !is_in_use(pool);
+    if (!is_empty) pool->empty_us = 0;
+    if (is_empty && pool->empty_us == 0) pool->empty_us = now_us;
+    if (!is_empty || pool->is_kept || limit_us == 0 || now_us - pool->empty_us < limit_us)
+        return false;
+    if (atomic_load(&pool->nodes[0]->shared->references) == pool->nodes_count)
+        log_line(LOG_LEVEL_LOG,
+                 "cleaning up idle pool for user %s on db %s because: pool idle timeout (age=%us)",
+                 pool->user, pool->database->name,
+                 (unsigned)((now_us - pool->empty_us) / US_PER_S));
+    pool_free(pool);
+    return true;
+}
+
 void pool_set_tick(struct pool_set *set) {
     uint64_t now_us = loop_now_us(set->loop);
+    if (set->is_keeping_due) make_kept(set);
     LIST_EACH_SAFE (&set->all, l, following) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         if (is_in_use(pool)) {
@@ -549,6 +671,8 @@ void pool_set_tick(struct pool_set *set) {
             continue;
         }
         for (size_t i = 0; i < pool->nodes_count; i++) tick_node(pool->nodes[i], now_us);
+        if (tick_empty(pool, now_us)) continue;
+        line_fill(pool);
         if (pool_waiters(pool) == 0) continue;
         line_tick(pool, now_us);
         pool_serve_later(pool);

@@ -7,6 +7,8 @@
  *
  *      CLEANING: owed answers -> [cancel requests ended] -> [ROLLBACK] -> [reset query] -> IDLE
  *
+ * or, where it has rested for server_check_delay, the answer to the check query.
+ *
  * A COPY that the departed client had begun cannot be ended safely; such a server is closed.
  */
 #include "pool/server.h"
@@ -25,15 +27,19 @@
 
 #define OWN_MESSAGE_BYTES 65536u /* of a message that is read whole here */
 
+#define RESTING (1u << SERVER_IDLE | 1u << SERVER_USED)
+
 static const struct {
     const char *text;
     unsigned next; /* set of states */
 } states[SERVER_STATE_COUNT] = {
     [SERVER_CONNECTING] = {"new", 1u << SERVER_LOGIN | 1u << SERVER_CLOSED},
     [SERVER_LOGIN] = {"new", 1u << SERVER_IDLE | 1u << SERVER_LENT | 1u << SERVER_CLOSED},
-    [SERVER_IDLE] = {"idle", 1u << SERVER_LENT | 1u << SERVER_CLEANING | 1u << SERVER_CLOSED},
-    [SERVER_LENT] = {"active", 1u << SERVER_IDLE | 1u << SERVER_CLEANING | 1u << SERVER_CLOSED},
-    [SERVER_CLEANING] = {"tested", 1u << SERVER_IDLE | 1u << SERVER_CLOSED},
+    [SERVER_IDLE] = {"idle",
+                     RESTING | 1u << SERVER_LENT | 1u << SERVER_CLEANING | 1u << SERVER_CLOSED},
+    [SERVER_USED] = {"used", RESTING | 1u << SERVER_CLEANING | 1u << SERVER_CLOSED},
+    [SERVER_LENT] = {"active", RESTING | 1u << SERVER_CLEANING | 1u << SERVER_CLOSED},
+    [SERVER_CLEANING] = {"tested", RESTING | 1u << SERVER_CLOSED},
     [SERVER_CLOSED] = {"closed", 0},
 };
 
@@ -48,6 +54,10 @@ void server_log(const struct server *server, int level, const char *format, ...)
              server->pool->database->name, server->pool->user, node->host, node->port, text);
 }
 
+static bool is_resting(enum server_state state) {
+    return (1u << state & RESTING) != 0;
+}
+
 void server_become(struct server *server, enum server_state state) {
     CHECK(states[server->state].next & 1u << state);
     struct pool_node *node = server->node;
@@ -55,14 +65,16 @@ void server_become(struct server *server, enum server_state state) {
     struct node *place = cluster_node(node->cluster, server->host);
     if (server->state == SERVER_LENT) node_add_active(place, -1);
     if (state == SERVER_LENT) node_add_active(place, 1);
-    if (server->state == SERVER_IDLE) atomic_fetch_sub(&node->shared->idle[set->worker], 1);
-    if (state == SERVER_IDLE) atomic_fetch_add(&node->shared->idle[set->worker], 1);
+    bool was_resting = is_resting(server->state);
+    if (was_resting) atomic_fetch_sub(&node->shared->idle[set->worker], 1);
+    if (is_resting(state)) atomic_fetch_add(&node->shared->idle[set->worker], 1);
     list_remove(&node->servers[server->state], &server->link);
     server->state = state;
-    server->state_us = loop_now_us(set->loop);
+    /* A server that is to be checked has rested since its last use. */
+    if (!was_resting || !is_resting(state)) server->state_us = loop_now_us(set->loop);
     if (state == SERVER_CLOSED) {
         list_append(&set->closed, &server->link);
-    } else if (state == SERVER_IDLE && !set->config->server_round_robin) {
+    } else if (is_resting(state) && !set->config->server_round_robin) {
         list_prepend(&node->servers[state], &server->link);
     } else {
         list_append(&node->servers[state], &server->link);
@@ -105,13 +117,17 @@ static void raise_floor(struct server *server) {
 /* The next step of cleaning, once nothing is owed. */
 static void clean_on(struct server *server) {
     if (server->owed_ready > 0 || server->cancels > 0) return;
+    const struct config *config = server->pool->set->config;
+    server->errand = ERRAND_NONE;
     if (server->transaction != 'I') {
+        server->errand = ERRAND_ROLLBACK;
         server->doing = "rolling back for a client that left";
         send_query(server, "ROLLBACK");
     } else if (server->is_reset_owed) {
         server->is_reset_owed = false;
+        server->errand = ERRAND_RESET;
         server->doing = "running the reset query";
-        send_query(server, server->pool->set->config->server_reset_query);
+        send_query(server, config->server_reset_query);
     } else {
         raise_floor(server);
         server->may_have_written = false;
@@ -136,11 +152,11 @@ static void on_own_error(struct server *server, struct bytes body) {
     (void)fault_read(body, &fields);
     bool is_fatal = !bytes_equal_text(fields.severity, "ERROR");
     raise_floor(server);
-    /* A reset query that fails leaves a connection in an unknown condition. */
-    bool is_reset = strcmp(server->doing, "running the reset query") == 0;
-    if (server->state == SERVER_IDLE || is_fatal || is_reset)
-        server_close(server, "%s%.*s",
-                     server->state == SERVER_IDLE ? "idle server got dirty: " : "",
+    /* A reset query that fails leaves a connection in an unknown condition. Whoever answers the
+     * check query with an error is alive. */
+    bool is_reset = server->errand == ERRAND_RESET;
+    if (is_resting(server->state) || is_fatal || is_reset)
+        server_close(server, "%s%.*s", is_resting(server->state) ? "idle server got dirty: " : "",
                      (int)fields.message.len, fields.message.at);
 }
 
@@ -213,7 +229,7 @@ static size_t own_step(struct server *server, const char *at, size_t len) {
 }
 
 static void own_bytes(struct server *server, const char *at, size_t len) {
-    while (len > 0 && (server->state == SERVER_IDLE || server->state == SERVER_CLEANING)) {
+    while (len > 0 && (is_resting(server->state) || server->state == SERVER_CLEANING)) {
         size_t n = own_step(server, at, len);
         at += n;
         len -= n;
@@ -382,7 +398,7 @@ void server_close(struct server *server, const char *reason, ...) {
         server_log(server, LOG_LEVEL_LOG, "%s", text);
     }
     raise_floor(server);
-    if (server->state == SERVER_IDLE) {
+    if (is_resting(server->state)) {
         static const char terminate[] = {'X', 0, 0, 0, 4};
         stream_write_bytes(&server->stream, bytes_of(terminate, sizeof terminate));
     }
@@ -401,12 +417,26 @@ void server_clean(struct server *server, unsigned owed_ready, bool is_cancel_wan
         server->pool->mode == POOL_MODE_SESSION || config->server_reset_query_always;
     server->borrower = NULL;
     server->owed_ready = owed_ready;
+    server->is_checked = false;
     server->is_reset_owed = is_reset_wanted && config->server_reset_query[0] != '\0';
     server->doing = "finishing for a client that left";
     stream_start(&server->stream);
     server_become(server, SERVER_CLEANING);
     if (is_cancel_wanted && owed_ready > 0) cancel_start(server);
     clean_on(server);
+}
+
+/* "<empty>" stands for a query without text, which costs the server least. */
+static const char *check_query(const struct config *config) {
+    return strcmp(config->server_check_query, "<empty>") == 0 ? "" : config->server_check_query;
+}
+
+void server_check(struct server *server) {
+    server_become(server, SERVER_CLEANING);
+    server->is_checked = true;
+    server->errand = ERRAND_CHECK;
+    server->doing = "running the check query";
+    send_query(server, check_query(server->pool->set->config));
 }
 
 void server_cancel_ended(struct server *server) {

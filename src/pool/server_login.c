@@ -2,7 +2,7 @@
  * Logging in to PostgreSQL; the manual, section 55.2.1.
  *
  *      dialled -> StartupMessage -> [password or SASL exchange] -> AuthenticationOk
- *              -> ParameterStatus..., BackendKeyData -> ReadyForQuery: done
+ *              -> ParameterStatus..., BackendKeyData -> ReadyForQuery -> [connect_query]: done
  *
  * One row for each authentication request says what to answer. The messages of a login are small,
  * so each is read whole, up to LOGIN_MESSAGE_BYTES. The secret is looked up when it is asked for:
@@ -28,6 +28,7 @@ struct server_login {
     struct scram_client scram;
     bool is_scram;
     bool is_authenticated;
+    bool is_connect_query_sent;
 };
 
 enum authentication {
@@ -250,11 +251,60 @@ static bool on_authentication(struct server *server, struct bytes body) {
     return false;
 }
 
+/* ---- connect_query */
+
+static void send_query(struct server *server, const char *text) {
+    struct buf out = {0};
+    buf_append_u8(&out, 'Q');
+    buf_append_u32(&out, (uint32_t)(4 + strlen(text) + 1));
+    buf_append_text0(&out, text);
+    send_and_wipe(server, &out);
+}
+
+/* The login is done, but for connect_query, and for what that may have left open. True if there is
+ * something to wait for. */
+static bool runs_connect_query(struct server *server) {
+    struct server_login *login = server->login;
+    const char *query = entry_of(server)->connect_query;
+    if (login->is_connect_query_sent && server->transaction == 'I') return false;
+    if (!login->is_connect_query_sent && (query == NULL || server->is_own)) return false;
+    send_query(server, login->is_connect_query_sent ? "ROLLBACK" : query);
+    server->doing = "running connect_query";
+    login->is_connect_query_sent = true;
+    return true;
+}
+
+/* Its errors are passed over, as are all other answers to it. */
+static void on_connect_query_error(struct server *server, struct bytes body) {
+    struct fault_fields fields;
+    (void)fault_read(body, &fields);
+    server_log(server, LOG_LEVEL_WARNING, "connect_query failed: %.*s: %.*s",
+               (int)fields.severity.len, fields.severity.at, (int)fields.message.len,
+               fields.message.at);
+}
+
+/* Takes the parameter of that name out of the greeting: there is a newer value. */
+static void forget_status(struct buf *greeting, struct bytes name) {
+    struct buf kept = {0};
+    struct bytes rest = buf_content(greeting);
+    while (rest.len >= MESSAGE_HEAD_BYTES) {
+        uint32_t length = message_length(rest.at);
+        struct bytes other, tail;
+        struct bytes body = bytes_of(rest.at + MESSAGE_HEAD_BYTES, length - MESSAGE_HEAD_BYTES);
+        CHECK(message_text(body, &other, &tail));
+        if (!bytes_equal(other, name)) buf_append(&kept, rest.at, length);
+        rest = bytes_of(rest.at + length, rest.len - length);
+    }
+    buf_release(greeting);
+    *greeting = kept;
+}
+
 static void on_status(struct server *server, struct bytes message) {
     struct bytes name, value, rest;
     struct bytes body = bytes_of(message.at + MESSAGE_HEAD_BYTES, message.len - MESSAGE_HEAD_BYTES);
     if (!message_text(body, &name, &rest) || !message_text(rest, &value, &rest)) return;
     (void)server_note_parameter(server, name, value);
+    if (server->login->is_connect_query_sent) forget_status(&server->login->greeting, name);
     buf_append_bytes(&server->login->greeting, message);
 }
 
@@ -271,6 +321,10 @@ static bool on_message(struct server *server, struct bytes message) {
     case REPLY_AUTHENTICATION:
         return on_authentication(server, body);
     case REPLY_ERROR:
+        if (server->login->is_connect_query_sent) {
+            on_connect_query_error(server, body);
+            return true;
+        }
         (void)fault_read(body, &fields);
         server_login_failed(server, &fields);
         return false;
@@ -284,12 +338,14 @@ static bool on_message(struct server *server, struct bytes message) {
     case REPLY_READY:
         if (!server->login->is_authenticated) break;
         server->transaction = body.at[0];
+        if (runs_connect_query(server)) return true;
         server_login_done(server, buf_content(&server->login->greeting));
         return false;
     case REPLY_NOTICE:
     case REPLY_NEGOTIATE:
         return true;
     default:
+        if (server->login->is_connect_query_sent) return true;
         break;
     }
     fail(server, "unknown pkt from server");

@@ -96,6 +96,7 @@ def test_statement_mode_keeps_prepared_statements(start_pooler):
 # The reset query
 
 
+@pytest.mark.one_worker
 def test_reset_query_runs_in_session_mode_only(start_pooler):
     for mode, left in (("session", "4MB"), ("transaction", "12MB")):
         pooler = start_pooler({"pool_mode": mode, "default_pool_size": 1})
@@ -114,6 +115,7 @@ def test_reset_query_always(start_pooler):
         assert one.query(PID).value == pid
 
 
+@pytest.mark.one_worker
 def test_reset_query_is_the_one_that_is_set(start_pooler):
     pooler = start_pooler(
         {"pool_mode": "session", "default_pool_size": 1, "server_reset_query": "RESET work_mem"}
@@ -125,6 +127,7 @@ def test_reset_query_is_the_one_that_is_set(start_pooler):
         assert two.query("SHOW extra_float_digits").value == "3"
 
 
+@pytest.mark.one_worker
 def test_no_reset_query(start_pooler):
     settings = {"pool_mode": "session", "default_pool_size": 1, "server_reset_query": ""}
     pooler = start_pooler(settings)

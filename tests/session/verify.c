@@ -86,7 +86,7 @@ void verify_gone(struct world *world) {
 void verify_rest(struct world *world) {
     LIST_EACH (&world->pools.all, l) {
         const struct pool *pool = LIST_OWNER(l, struct pool, link);
-        size_t idle = pool_count(pool, SERVER_IDLE);
+        size_t idle = pool_count(pool, SERVER_IDLE) + pool_count(pool, SERVER_USED);
         size_t all = 0;
         for (unsigned state = 0; state <= SERVER_CLOSED; state++)
             all += pool_count(pool, (enum server_state)state);

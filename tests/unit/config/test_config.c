@@ -120,9 +120,6 @@ static const struct {
      "invalid value \"statements\" for parameter pool_mode in database \"a\" (f.ini:3): expected "
      "one "
      "of session, transaction, statement\n"},
-    {P "[databases]\na = min_pool_size=1\n",
-     "setting min_pool_size is not supported by this version of weir in database \"a\" (f.ini:3): "
-     "only the value \"0\" is accepted\n"},
     {P "[databases]\na = host=h port=0\n",
      "invalid value \"0\" for parameter port in database \"a\" (f.ini:3): expected numbers from 1 "
      "to 65535\n"},
@@ -147,9 +144,9 @@ static const struct {
      "expected a whole number from 0 to 1000000\n"},
     {P "[users]\nu = pool_sise=1\n", "unrecognized user parameter: \"pool_sise\" in user \"u\" "
                                      "(f.ini:3): did you mean pool_size?\n"},
-    {P "[users]\nu = max_user_connections=1\n",
-     "setting max_user_connections is not supported by this version of weir in user \"u\" "
-     "(f.ini:3): only the value \"0\" is accepted\n"},
+    {P "[users]\nu = max_user_connections=x\n",
+     "invalid value \"x\" for parameter max_user_connections in user \"u\" (f.ini:3): expected a "
+     "whole number from -2147483648 to 1000000\n"},
     {P "[databases]\na = host=pg1\n[nodes]\npg2 = weight=1\n",
      "unknown node \"pg2\" (f.ini:5): expected a host, or HOST:PORT, that a database lists\n"},
     {P "[databases]\na = host=pg1\n[nodes]\n'pg1:5433' = weight=1\n",

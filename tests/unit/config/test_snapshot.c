@@ -44,9 +44,9 @@ static const struct {
     {"default_poolsize", "1", NULL,
      "unknown parameter: \"default_poolsize\" in configuration (SET): did you mean "
      "default_pool_size?\n"},
-    {"min_pool_size", "1", NULL,
-     "setting min_pool_size is not supported by this version of weir in configuration (SET): only "
-     "the value \"0\" is accepted\n"},
+    {"min_pool_size", "-1", NULL,
+     "invalid value \"-1\" for parameter min_pool_size in configuration (SET): expected a whole "
+     "number from 0 to 1000000\n"},
     {"auth_type", "ident", NULL,
      "invalid value \"ident\" for parameter auth_type in configuration (SET): expected one of any, "
      "trust, plain, md5, scram-sha-256, cert, hba, pam, ldap\n"},
