@@ -11,10 +11,12 @@
 PROFILE  ?= release
 CC       := $(if $(filter default,$(origin CC)),gcc,$(CC))
 VERSION  := 0.1.0
+# The PgBouncer that Weir stands in for, as SHOW VERSION says.
+PGBOUNCER := 1.25.2
 PREFIX   ?= /usr/local
 JOBS     ?= $(shell nproc)
 OUT      := build/$(PROFILE)$(if $(filter clang%,$(CC)),-clang)
-PACKAGES := libuv libssl libcrypto libpq inih libmicrohttpd libxxhash libidn ldap lber pam
+PACKAGES := libuv libssl libcrypto libpq inih libmicrohttpd libxxhash libidn ldap lber pam libsystemd
 
 # Seconds for each fuzz target in `make fuzz`.
 FUZZ_SECONDS ?= 20
@@ -29,7 +31,8 @@ CFLAGS_tsan    := -O1 -g -DWEIR_DEBUG -fsanitize=thread
 CFLAGS_fuzz    := $(CFLAGS_asan) -fsanitize=fuzzer-no-link
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
 PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES))
-BASE_CFLAGS := -std=c11 -D_GNU_SOURCE -DWEIR_VERSION='"$(VERSION)"' -Iinclude -Itests -pthread \
+BASE_CFLAGS := -std=c11 -D_GNU_SOURCE -DWEIR_VERSION='"$(VERSION)"' \
+               -DPGBOUNCER_VERSION='"$(PGBOUNCER)"' -Iinclude -Itests -pthread \
                $(PKG_CFLAGS)
 ALL_CFLAGS := $(BASE_CFLAGS) -MMD -MP $(WARNINGS) $(CFLAGS_$(PROFILE)) $(CFLAGS)
 ALL_LDLIBS := $(PKG_LIBS) -lpg_query -lpthread -lm $(LDLIBS)
@@ -159,11 +162,13 @@ need = @command -v $(1) >/dev/null || [ -e $(1) ] || \
     { echo "$(1) is missing; install the Debian package $(2)" >&2; exit 1; }
 
 ##
-install: all ## the binary, man pages and sample files below DESTDIR/PREFIX
+install: all ## binary, man pages, sample file and unit below DESTDIR/PREFIX
 	install -D -m 755 build/weir $(DESTDIR)$(PREFIX)/bin/weir
 	for page in man/*.[1-8]; do install -D -m 644 -t \
 	    $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page || exit 1; done
-	for file in conf/*; do install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/weir $$file || exit 1; done
+	for file in conf/*.ini; do install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/weir $$file || exit 1; done
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|@PREFIX@|$(PREFIX)|' conf/weir.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/weir.service
 
 clean: ## removes all that was built
 	rm -rf build

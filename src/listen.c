@@ -2,12 +2,14 @@
  * Where the process takes clients: its listening sockets, and which worker gets a connection.
  */
 #include "core/log.h"
+#include "notify.h"
 #include "process.h"
 
 #include <stdio.h>
 
 static void on_accept(void *owner, int fd) {
     struct process *process = owner;
+    log_line(LOG_LEVEL_NOISE, "new fd from accept=%d", fd);
     struct worker *least = &process->workers[0];
     struct socket_parts parts = {.fd = fd};
     for (unsigned i = 1; i < process->workers_count; i++) {
@@ -44,10 +46,37 @@ static bool listen_on(struct process *process, const char *address, bool is_need
     char what[ENDPOINT_TEXT_SIZE * 2];
     unsigned port = (unsigned)config->listen_port;
     (void)snprintf(what, sizeof what, "%s:%u", address, port);
+    struct endpoint_tcp where = {address, port, config->listen_backlog, config->so_reuseport};
     struct endpoint_listener *listener =
-        endpoint_listen_tcp(process->workers[0].loop, address, port, config->listen_backlog, error);
+        endpoint_listen_tcp(process->workers[0].loop, &where, error);
     if (listener == NULL && !is_needed) return true;
     return add_listener(process, listener, what, error);
+}
+
+static void warn_ignored(const char *setting, bool is_set) {
+    if (is_set)
+        log_line(LOG_LEVEL_WARNING, "sockets passed from service manager, %s ignored", setting);
+}
+
+/* Takes the sockets that the service manager has opened. */
+static bool listen_on_passed(struct process *process, int count) {
+    warn_ignored("listen_addr", process->config->listen_addr.count > 0);
+    warn_ignored("unix_socket_dir", process->config->unix_socket_dir[0] != '\0');
+    for (int i = 0; i < count; i++) {
+        int fd = NOTIFY_FIRST_DESCRIPTOR + i;
+        char what[ENDPOINT_TEXT_SIZE];
+        if (!notify_is_listening(fd)) {
+            log_line(LOG_LEVEL_FATAL,
+                     "failed to set up socket passed from service manager (fd %d): it does not "
+                     "listen",
+                     fd);
+            return false;
+        }
+        (void)snprintf(what, sizeof what, "socket passed from service manager (fd %d)", fd);
+        if (!add_listener(process, endpoint_listen_on(process->workers[0].loop, fd), what, ""))
+            return false;
+    }
+    return true;
 }
 
 bool process_listen(struct process *process) {
@@ -56,6 +85,8 @@ bool process_listen(struct process *process) {
     char error[ENDPOINT_TEXT_SIZE] = "";
     char what[ENDPOINT_TEXT_SIZE * 2];
     unsigned port = (unsigned)config->listen_port;
+    int passed = notify_sockets();
+    if (passed > 0) return listen_on_passed(process, passed);
     for (size_t i = 0; i < config->listen_addr.count; i++) {
         const char *address = config->listen_addr.items[i];
         bool is_all = strcmp(address, "*") == 0;
@@ -67,10 +98,9 @@ bool process_listen(struct process *process) {
     char path[ENDPOINT_TEXT_SIZE];
     (void)snprintf(path, sizeof path, "%s/.s.PGSQL.%u", config->unix_socket_dir, port);
     (void)snprintf(what, sizeof what, "unix:%s", path);
-    return add_listener(process,
-                        endpoint_listen_unix(loop, path, (unsigned)config->unix_socket_mode,
-                                             config->listen_backlog, error),
-                        what, error);
+    struct endpoint_unix where = {path, config->listen_backlog, (unsigned)config->unix_socket_mode,
+                                  config->unix_socket_group};
+    return add_listener(process, endpoint_listen_unix(loop, &where, error), what, error);
 }
 
 void process_set_listeners(struct process *process) {
@@ -85,7 +115,19 @@ void process_accept(struct process *process) {
         endpoint_listener_start(process->listeners[i], on_accept, process);
 }
 
-void process_stop_listening(struct process *process) {
-    while (process->listeners_count > 0)
-        endpoint_listener_close(&process->listeners[--process->listeners_count]);
+void process_hold_accepting(struct process *process) {
+    for (unsigned i = 0; i < process->listeners_count; i++)
+        endpoint_listener_stop(process->listeners[i]);
+}
+
+void process_stop_listening(struct process *process, bool is_tcp_only) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < process->listeners_count; i++) {
+        if (is_tcp_only && endpoint_listener_is_unix(process->listeners[i])) {
+            process->listeners[kept++] = process->listeners[i];
+        } else {
+            endpoint_listener_close(&process->listeners[i]);
+        }
+    }
+    process->listeners_count = kept;
 }

@@ -14,8 +14,8 @@
 #include "core/memory.h"
 #include "net/pqconn.h"
 #include "process.h"
+#include "start.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <openssl/crypto.h>
 #include <signal.h>
@@ -31,6 +31,9 @@ static const char usage_text[] =
     "\n"
     "  --check               check the configuration, tell every error, and exit\n"
     "  --explain-route SQL   tell where a statement would run and why, and exit\n"
+    "  -d, --daemon          run in the background; needs pidfile, and logfile or syslog\n"
+    "  -R, --reboot          take over the connections of the running process\n"
+    "  -u, --user USER       become USER, where root starts it\n"
     "  -q, --quiet           write nothing to standard error\n"
     "  -v, --verbose         write more to the log; may be repeated\n"
     "  -V, --version         tell the version and exit\n"
@@ -38,8 +41,9 @@ static const char usage_text[] =
 
 struct arguments {
     bool is_check;
-    bool is_quiet;
-    int verbose;
+    bool is_daemon;
+    const char *user;
+    struct process_options process;
     const char *explain;
     const char *source;
     char *in_argv; /* the source where it stands in the argument list */
@@ -47,9 +51,12 @@ struct arguments {
 
 enum { OPTION_CHECK = 256, OPTION_EXPLAIN };
 
-static const struct option options[] = {
+static const struct option long_options[] = {
     {"check", no_argument, NULL, OPTION_CHECK},
     {"explain-route", required_argument, NULL, OPTION_EXPLAIN},
+    {"daemon", no_argument, NULL, 'd'},
+    {"reboot", no_argument, NULL, 'R'},
+    {"user", required_argument, NULL, 'u'},
     {"quiet", no_argument, NULL, 'q'},
     {"verbose", no_argument, NULL, 'v'},
     {"version", no_argument, NULL, 'V'},
@@ -63,8 +70,8 @@ static int usage_error(const char *what) {
 }
 
 static int print_version(void) {
-    (void)printf("weir %s\nlibuv %s, %s\n", WEIR_VERSION, uv_version_string(),
-                 OpenSSL_version(OPENSSL_VERSION));
+    (void)printf("PgBouncer %s\nweir %s\nlibuv %s\ntls: %s\n", PGBOUNCER_VERSION, WEIR_VERSION,
+                 uv_version_string(), OpenSSL_version(OPENSSL_VERSION));
     return 0;
 }
 
@@ -149,14 +156,30 @@ static int check(struct config *config, struct config_errors *errors) {
     return 0;
 }
 
-static int start(struct config *config, const struct arguments *arguments) {
-    if (!log_open(config->logfile, arguments->is_quiet)) {
-        (void)fprintf(stderr, "weir: logfile %s: %s\n", config->logfile, strerror(errno));
-        config_unref(&config);
-        return 1;
+/* Whether it may start, in its final place: as whom, alone, in the background. */
+static bool settle(const struct config *config, struct arguments *arguments) {
+    struct process_options *options = &arguments->process;
+    if (!start_become(arguments->user != NULL ? arguments->user : config->user)) return false;
+    if (!process_open_log(config, options)) return false;
+    if (!(options->is_reboot ? start_may_reboot(config) : start_is_alone(config))) return false;
+    if (!arguments->is_daemon) return true;
+    if (config->pidfile[0] == '\0') {
+        log_line(LOG_LEVEL_FATAL, "daemon needs pidfile configured");
+        return false;
     }
-    log_set_verbose(config->verbose > arguments->verbose ? config->verbose : arguments->verbose);
-    return process_run(config);
+    if (config->logfile[0] == '\0' && !config->syslog) {
+        log_line(LOG_LEVEL_FATAL, "daemon needs logging configured: set logfile or syslog");
+        return false;
+    }
+    options->ready_fd = start_daemon();
+    options->is_quiet = true;
+    return options->ready_fd >= 0 && process_open_log(config, options);
+}
+
+static int start(struct config *config, struct arguments *arguments) {
+    if (settle(config, arguments)) return process_run(config, &arguments->process);
+    config_unref(&config);
+    return 1;
 }
 
 static int run(struct arguments *arguments) {
@@ -169,41 +192,60 @@ static int run(struct arguments *arguments) {
         status = check(config, &errors);
         config_unref(&config);
     } else {
-        if (!arguments->is_quiet) (void)fputs(buf_text(&errors.warnings), stderr);
+        if (!arguments->process.is_quiet) (void)fputs(buf_text(&errors.warnings), stderr);
         status = start(config, arguments);
     }
     config_errors_release(&errors);
     return status;
 }
 
-int main(int argc, char **argv) {
-    struct arguments arguments = {0};
+/* Fills in what the options say; false where one of them has ended the program, with `status`. */
+static bool read_options(int argc, char **argv, struct arguments *arguments, int *status) {
     int option;
-    (void)signal(SIGPIPE, SIG_IGN);
-    pqconn_forget_environment();
-    while ((option = getopt_long(argc, argv, "qvVh", options, NULL)) != -1) {
+    *status = 0;
+    while ((option = getopt_long(argc, argv, "dqRu:vVh", long_options, NULL)) != -1) {
         switch (option) {
         case OPTION_CHECK:
-            arguments.is_check = true;
+            arguments->is_check = true;
             break;
         case OPTION_EXPLAIN:
-            arguments.explain = optarg;
+            arguments->explain = optarg;
+            break;
+        case 'd':
+            arguments->is_daemon = true;
+            break;
+        case 'R':
+            arguments->process.is_reboot = true;
+            break;
+        case 'u':
+            arguments->user = optarg;
             break;
         case 'q':
-            arguments.is_quiet = true;
+            arguments->process.is_quiet = true;
             break;
         case 'v':
-            arguments.verbose++;
+            arguments->process.verbose++;
             break;
         case 'V':
-            return print_version();
+            *status = print_version();
+            return false;
         case 'h':
             (void)fputs(usage_text, stdout);
-            return 0;
+            return false;
         default:
-            return usage_error("unknown option");
+            *status = usage_error("unknown option");
+            return false;
         }
     }
+    return true;
+}
+
+int main(int argc, char **argv) {
+    struct arguments arguments = {.process = {.ready_fd = -1}};
+    int status;
+    (void)signal(SIGPIPE, SIG_IGN);
+    pqconn_forget_environment();
+    if (!read_options(argc, argv, &arguments, &status)) return status;
     if (arguments.explain != NULL) return explain_route(arguments.explain);
     if (argc - optind > 1) return usage_error("more than one configuration given");
     if (argc - optind == 1) arguments.source = arguments.in_argv = argv[optind];

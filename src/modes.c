@@ -1,13 +1,22 @@
 /*
- * What the process as a whole can be asked to do: pause, go on, end; and the signals that ask it.
+ * What the process as a whole can be asked to do: pause, suspend, go on, end; and the signals that
+ * ask it.
  *
- *      a shutdown closes the listeners, waits as its kind asks, then stops every loop
+ *      PAUSE     no server is lent; done when none is lent any more
+ *      SUSPEND   nothing is read, but consoles; done when everything was sent
+ *      shutdown  TCP is closed at once, the Unix socket, for consoles, at the end; the process ends
+ *                when no client (TERM) or no lent server (INT) is left, or at once (QUIT)
  */
 #include "core/log.h"
 #include "core/memory.h"
+#include "notify.h"
 #include "process.h"
 
 #include <signal.h>
+
+static int console_count(const struct process *process) {
+    return (int)process->workers[0].clients.clients[CLIENT_CONSOLE].count;
+}
 
 /* ---- pause */
 
@@ -29,14 +38,15 @@ static void set_mode(struct process *process, enum worker_mode mode, struct data
         worker_set_mode(&process->workers[i], mode, database);
 }
 
-static void add_pause(struct process *process, struct database *database,
-                      void (*done)(void *context), void *context) {
+static struct pause *add_pause(struct process *process, struct database *database,
+                               void (*done)(void *context), void *context) {
     struct pause *pause = memory_new(sizeof *pause);
     pause->process = process;
     pause->database = database;
     pause->done = done;
     pause->context = context;
     list_append(&process->pauses, &pause->link);
+    return pause;
 }
 
 void process_pause(void *owner, struct database *database, void (*done)(void *context),
@@ -48,15 +58,27 @@ void process_pause(void *owner, struct database *database, void (*done)(void *co
         atomic_store(&database->is_paused, true);
     }
     set_mode(process, WORKER_HOLD, database);
-    add_pause(process, database, done, context);
+    (void)add_pause(process, database, done, context);
+}
+
+void process_suspend(void *owner, void (*done)(void *context), void *context) {
+    struct process *process = owner;
+    process->is_suspended = true;
+    process_hold_accepting(process);
+    set_mode(process, WORKER_SUSPEND, NULL);
+    struct pause *pause = add_pause(process, NULL, done, context);
+    pause->is_suspend = true;
+    pause->since_us = loop_now_us(process->workers[0].loop);
 }
 
 bool process_resume(void *owner, struct database *database) {
     struct process *process = owner;
-    bool was_paused = database == NULL ? process->is_paused : atomic_load(&database->is_paused);
+    bool was_paused = database == NULL ? process->is_paused || process->is_suspended
+                                       : atomic_load(&database->is_paused);
     if (!was_paused) return false;
     if (database == NULL) {
-        process->is_paused = false;
+        if (process->is_suspended) process_accept(process);
+        process->is_paused = process->is_suspended = false;
     } else {
         atomic_store(&database->is_paused, false);
     }
@@ -68,6 +90,28 @@ bool process_resume(void *owner, struct database *database) {
     return true;
 }
 
+static void ask_workers(struct pause *pause) {
+    struct process *process = pause->process;
+    uint64_t limit_us = process->config->suspend_timeout_us;
+    uint64_t waited_us = loop_now_us(process->workers[0].loop) - pause->since_us;
+    struct worker_question question = {.database = pause->database,
+                                       .is_suspend = pause->is_suspend,
+                                       .is_late = limit_us > 0 && waited_us >= limit_us,
+                                       .answer = on_quiet,
+                                       .context = pause};
+    pause->is_quiet = true;
+    pause->answers_owed = process->workers_count;
+    for (unsigned i = 0; i < process->workers_count; i++)
+        worker_ask_quiet(&process->workers[i], &question);
+}
+
+/* A console that has suspended everything and left cannot resume it. */
+static void tick_suspension(struct process *process) {
+    if (!process->is_suspended || console_count(process) > 0) return;
+    log_line(LOG_LEVEL_LOG, "admin disappeared when suspended, doing RESUME");
+    (void)process_resume(process, NULL);
+}
+
 static void tick_pauses(struct process *process) {
     LIST_EACH_SAFE (&process->pauses, l, following) {
         struct pause *pause = LIST_OWNER(l, struct pause, link);
@@ -77,10 +121,7 @@ static void tick_pauses(struct process *process) {
             memory_free(pause);
             continue;
         }
-        pause->is_quiet = true;
-        pause->answers_owed = process->workers_count;
-        for (unsigned i = 0; i < process->workers_count; i++)
-            worker_ask_quiet(&process->workers[i], pause->database, on_quiet, pause);
+        ask_workers(pause);
     }
 }
 
@@ -100,12 +141,13 @@ void process_shut_down(void *owner, enum admin_shutdown mode) {
     bool is_again = process->is_shutting_down;
     process->is_shutting_down = true;
     process->shutdown = mode;
-    process_stop_listening(process);
+    process_stop_listening(process, mode != ADMIN_SHUTDOWN_NOW);
+    notify_stopping();
     if (is_again || mode == ADMIN_SHUTDOWN_NOW) {
         stop_now(process);
     } else if (mode == ADMIN_SHUTDOWN_WAIT_FOR_SERVERS) {
         set_mode(process, WORKER_DRAIN, NULL);
-        add_pause(process, NULL, on_drained, process);
+        (void)add_pause(process, NULL, on_drained, process);
     } else {
         set_mode(process, WORKER_REFUSE, NULL);
     }
@@ -113,14 +155,14 @@ void process_shut_down(void *owner, enum admin_shutdown mode) {
 
 static void tick_shutdown(struct process *process) {
     if (!process->is_shutting_down || process->shutdown != ADMIN_SHUTDOWN_WAIT_FOR_CLIENTS) return;
-    int consoles = (int)process->workers[0].clients.clients[CLIENT_CONSOLE].count;
-    if (atomic_load(&process->clients_total) > consoles) return;
+    if (atomic_load(&process->clients_total) > console_count(process)) return;
     log_line(LOG_LEVEL_LOG, "client connections dropped, exiting");
     stop_now(process);
 }
 
 void process_tick_modes(struct process *process) {
     tick_pauses(process);
+    tick_suspension(process);
     tick_shutdown(process);
 }
 
@@ -140,7 +182,7 @@ static void nothing(void *context) {
 }
 
 static void pause_by_signal(struct process *process) {
-    if (process->is_paused) {
+    if (process->is_paused || process->is_suspended) {
         log_line(LOG_LEVEL_LOG, "got SIGUSR1, but already paused/suspended");
         return;
     }
@@ -149,9 +191,15 @@ static void pause_by_signal(struct process *process) {
 }
 
 static void resume_by_signal(struct process *process) {
-    log_line(LOG_LEVEL_LOG, process_resume(process, NULL)
-                                ? "got SIGUSR2, continuing from PAUSE"
-                                : "got SIGUSR2, but not paused/suspended");
+    if (process->is_shutting_down) {
+        log_line(LOG_LEVEL_LOG, "got SIGUSR2 while shutting down, ignoring");
+    } else if (!process->is_paused && !process->is_suspended) {
+        log_line(LOG_LEVEL_LOG, "got SIGUSR2, but not paused/suspended");
+    } else {
+        log_line(LOG_LEVEL_LOG, "got SIGUSR2, continuing from %s",
+                 process->is_suspended ? "SUSPEND" : "PAUSE");
+        (void)process_resume(process, NULL);
+    }
 }
 
 static void end_by_signal(struct process *process, int number) {
@@ -159,7 +207,11 @@ static void end_by_signal(struct process *process, int number) {
     enum admin_shutdown mode = number == SIGINT    ? ADMIN_SHUTDOWN_WAIT_FOR_SERVERS
                                : number == SIGTERM ? ADMIN_SHUTDOWN_WAIT_FOR_CLIENTS
                                                    : ADMIN_SHUTDOWN_NOW;
-    if (process->is_shutting_down || mode == ADMIN_SHUTDOWN_NOW) {
+    if (process->is_suspended && mode != ADMIN_SHUTDOWN_NOW) {
+        log_line(LOG_LEVEL_FATAL, "suspend was in progress, going down immediately");
+        process->status = 1;
+        mode = ADMIN_SHUTDOWN_NOW;
+    } else if (process->is_shutting_down || mode == ADMIN_SHUTDOWN_NOW) {
         log_line(LOG_LEVEL_LOG, "got %s%s, fast exit", name,
                  process->is_shutting_down ? " while shutting down" : "");
         mode = ADMIN_SHUTDOWN_NOW;

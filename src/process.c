@@ -12,9 +12,10 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "notify.h"
+#include "start.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <signal.h>
 #include <stdio.h>
@@ -254,6 +255,7 @@ static bool apply(struct process *process, struct config *config, struct transpo
         return false;
     }
     bool do_servers_differ = take_transport(process, transport);
+    (void)process_open_log(config, &process->options);
     struct config *from = config_ref(process->config);
     databases_apply(process->databases, process->config, config);
     config_unref(&process->config);
@@ -261,7 +263,6 @@ static bool apply(struct process *process, struct config *config, struct transpo
     users_free(&process->users);
     process->users = users;
     derive_later(process);
-    log_set_verbose(config->verbose);
     process_set_listeners(process);
     databases_make_all(process->databases, config);
     restart_probes(process, from, do_servers_differ);
@@ -272,8 +273,7 @@ static bool apply(struct process *process, struct config *config, struct transpo
     return true;
 }
 
-bool process_reload(void *owner, struct config_errors *errors) {
-    struct process *process = owner;
+static bool reload(struct process *process, struct config_errors *errors) {
     struct config *config = config_reload(process->config, errors);
     if (config == NULL) return false;
     struct buf error = {0};
@@ -286,9 +286,19 @@ bool process_reload(void *owner, struct config_errors *errors) {
         config_unref(&config);
         return false;
     }
-    if (!log_open(config->logfile, false))
-        log_line(LOG_LEVEL_ERROR, "logfile %s: %s", config->logfile, strerror(errno));
     return apply(process, config, transport, errors);
+}
+
+bool process_reload(void *owner, struct config_errors *errors) {
+    notify_reloading();
+    bool is_applied = reload(owner, errors);
+    notify_ready();
+    return is_applied;
+}
+
+static void on_status(void *owner, const char *text) {
+    (void)owner;
+    notify_status(text);
 }
 
 /* Settings of TLS come one at a time and need not fit until the last of them. */
@@ -320,25 +330,31 @@ void process_tick(struct process *process) {
 
 /* ---- start and end */
 
+/* Clients, and every pool that could come to be at its full size. */
+static unsigned long long expected_descriptors(const struct config *config) {
+    const unsigned long long console = 2, others = 10;
+    size_t users = config->entries[SETTING_SCOPE_USER].count;
+    unsigned long long sum = (unsigned long long)config->max_client_conn + others + console;
+    for (size_t i = 0; i < config->entries[SETTING_SCOPE_DATABASE].count; i++) {
+        const struct config_database *entry = config_database_at(config, i);
+        unsigned long long size = (unsigned long long)config_pool_size(config, entry, NULL);
+        sum += size * (entry->user != NULL || users == 0 ? 1 : users);
+    }
+    return sum;
+}
+
 static void raise_descriptor_limit(const struct config *config) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
     unsigned long long before = limit.rlim_cur;
     limit.rlim_cur = limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
-    log_line(LOG_LEVEL_LOG, "kernel file descriptor limit: %llu (hard: %llu); max_client_conn: %d",
-             before, (unsigned long long)limit.rlim_max, config->max_client_conn);
-}
-
-static bool write_pidfile(const char *path) {
-    if (path[0] == '\0') return true;
-    char text[32];
-    int len = snprintf(text, sizeof text, "%d\n", (int)getpid());
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    bool is_written = fd >= 0 && write(fd, text, (size_t)len) == len;
-    if (fd >= 0) (void)close(fd);
-    if (!is_written) log_line(LOG_LEVEL_FATAL, "pidfile %s: %s", path, strerror(errno));
-    return is_written;
+    log_line(
+        LOG_LEVEL_LOG,
+        "kernel file descriptor limit: %llu (hard: %llu); max_client_conn: %d, max expected fd "
+        "use: %llu",
+        before, (unsigned long long)limit.rlim_max, config->max_client_conn,
+        expected_descriptors(config));
 }
 
 static bool read_users(struct process *process, const struct config *config) {
@@ -375,7 +391,9 @@ static void init(struct process *process, struct config *config, struct transpor
                                   .set = on_set,
                                   .pause = process_pause,
                                   .resume = process_resume,
+                                  .suspend = process_suspend,
                                   .shutdown = process_shut_down,
+                                  .status = on_status,
                                   .owner = process};
     process->admin = admin_new(process->admin_workers, process->workers_count, process->databases,
                                config, &admin_ops);
@@ -392,15 +410,18 @@ static bool start(struct process *process) {
         is_up = false;
     }
     buf_release(&error);
-    if (!is_up || !write_pidfile(config->pidfile)) return false;
+    if (!is_up || !start_write_pidfile(config->pidfile)) return false;
     process->has_pidfile = config->pidfile[0] != '\0';
     databases_make_all(process->databases, config);
     derive_later(process);
     for (unsigned i = 1; i < process->workers_count; i++) worker_start(&process->workers[i]);
     process_accept(process);
     admin_started(process->admin);
-    log_line(LOG_LEVEL_LOG, "process up: weir %s, libuv %s, tls: %s", WEIR_VERSION,
-             uv_version_string(), OpenSSL_version(OPENSSL_VERSION));
+    log_line(
+        LOG_LEVEL_LOG, "process up: PgBouncer %s, libuv %s (epoll), adns: libuv, tls: %s, weir %s",
+        PGBOUNCER_VERSION, uv_version_string(), OpenSSL_version(OPENSSL_VERSION), WEIR_VERSION);
+    start_tell_ready(process->options.ready_fd);
+    notify_ready();
     return true;
 }
 
@@ -409,7 +430,7 @@ static void release(struct process *process) {
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_BLOCK, &all, NULL); /* a late signal must not end it half-way */
     for (unsigned i = 1; i < process->workers_count; i++) worker_join(&process->workers[i]);
-    process_stop_listening(process);
+    process_stop_listening(process, false);
     parser_free(&process->parser);
     blocking_free(&process->blocking);
     /* Messages own what they carry; some post another one. */
@@ -427,7 +448,7 @@ static void release(struct process *process) {
     databases_free(&process->databases);
     permits_free(&process->permits);
     if (process->has_deriver) CHECK(pthread_join(process->deriver, NULL) == 0);
-    if (process->has_pidfile) (void)unlink(process->config->pidfile);
+    if (process->has_pidfile) start_remove_pidfile(process->config->pidfile);
     users_free(&process->users);
     transport_unref(&process->transport);
     config_unref(&process->config);
@@ -435,8 +456,8 @@ static void release(struct process *process) {
     memory_free(process->admin_workers);
 }
 
-int process_run(struct config *config) {
-    struct process process = {0};
+int process_run(struct config *config, const struct process_options *options) {
+    struct process process = {.options = *options};
     struct buf error = {0};
     struct transport *transport = transport_new(config, &error);
     if (transport == NULL) {
@@ -457,5 +478,5 @@ int process_run(struct config *config) {
     if (is_up) worker_run(&process.workers[0]);
     release(&process);
     log_flush();
-    return is_up ? 0 : 1;
+    return is_up ? process.status : 1;
 }

@@ -16,20 +16,31 @@
 struct blocking;
 struct parser;
 
-/* A PAUSE that waits until no server is lent. */
+/* What the command line says about how to run. */
+struct process_options {
+    bool is_quiet;  /* nothing on standard error */
+    bool is_reboot; /* takes over from the running process */
+    int verbose;    /* at least so much */
+    int ready_fd;   /* for start_tell_ready, or -1 */
+};
+
+/* A PAUSE that waits until no server is lent, or a SUSPEND until everything was sent. */
 struct pause {
     struct link link;
     struct process *process;
     struct database *database; /* NULL: all */
     unsigned answers_owed;
+    bool is_suspend;
     bool is_quiet;
     bool is_over;
+    uint64_t since_us;
     void (*done)(void *context);
     void *context;
 };
 
 struct process {
     struct config *config;
+    struct process_options options;
     struct users_scram scram;
     struct users *users;
     struct transport *transport;
@@ -54,6 +65,8 @@ struct process {
     enum admin_shutdown shutdown;
     bool is_shutting_down;
     bool is_paused;
+    bool is_suspended;
+    int status; /* to exit with */
     uint64_t stats_due_us;
     pthread_t deriver;
     bool has_deriver;
@@ -61,7 +74,7 @@ struct process {
 };
 
 /* Starts, runs and ends; takes over the reference of config. Returns the exit status. */
-int process_run(struct config *config);
+int process_run(struct config *config, const struct process_options *options);
 
 /* For worker.c. */
 void process_tick(struct process *process);
@@ -72,17 +85,22 @@ void process_cancel(struct process *process, const char key[8]);
 /* New settings from the file; false with errors, and everything stays as it was. */
 bool process_reload(void *owner, struct config_errors *errors);
 
+/* In start.c. Opens the log as settings and command line say; false, told there, if not. */
+bool process_open_log(const struct config *config, const struct process_options *options);
+
 /* In listen.c. Opens every listening socket that is configured; false with a FATAL line. */
 bool process_listen(struct process *process);
 /* Applies the socket options of the present settings. */
 void process_set_listeners(struct process *process);
-/* Takes connections from now on, and no more. */
+/* Takes connections from now on, not for a while, or no more. */
 void process_accept(struct process *process);
-void process_stop_listening(struct process *process);
+void process_hold_accepting(struct process *process);
+void process_stop_listening(struct process *process, bool is_tcp_only);
 
-/* In modes.c; the first three serve as admin_ops. */
+/* In modes.c; the first four serve as admin_ops. */
 void process_pause(void *owner, struct database *database, void (*done)(void *context),
                    void *context);
+void process_suspend(void *owner, void (*done)(void *context), void *context);
 bool process_resume(void *owner, struct database *database);
 void process_shut_down(void *owner, enum admin_shutdown mode);
 void process_tick_modes(struct process *process);

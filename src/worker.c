@@ -86,8 +86,10 @@ static bool parse_later(void *owner, struct traits_job *job) {
 
 static void on_tick(struct loop_timer *timer) {
     struct worker *worker = LIST_OWNER(timer, struct worker, tick);
-    pool_set_tick(&worker->pools);
-    client_set_tick(&worker->clients);
+    if (!worker->pools.is_suspended) {
+        pool_set_tick(&worker->pools);
+        client_set_tick(&worker->clients);
+    }
     if (worker->index == 0) process_tick(worker->process);
 }
 
@@ -151,6 +153,7 @@ void worker_init(struct worker *worker, struct process *process, unsigned index,
 
 void worker_run(struct worker *worker) {
     log_thread_buffered();
+    log_line(LOG_LEVEL_DEBUG, "worker %u is running", worker->index);
     loop_run(worker->loop);
     log_flush();
 }
@@ -321,16 +324,24 @@ struct mode_mail {
     struct database *database;
 };
 
-static void run_mode(struct loop_mail *mail, void *context) {
-    struct mode_mail *change = (struct mode_mail *)(void *)mail;
-    struct worker *worker = context;
-    switch (change->mode) {
+static void suspend(struct worker *worker, bool is_suspended) {
+    worker->pools.is_suspended = is_suspended;
+    pool_set_hold(&worker->pools, is_suspended);
+    client_set_hold(&worker->clients, is_suspended);
+}
+
+static void take_mode(struct worker *worker, enum worker_mode mode, struct database *database) {
+    switch (mode) {
     case WORKER_HOLD:
-        if (change->database == NULL) worker->pools.is_paused = true;
-        pool_set_close_idle(&worker->pools, change->database, "pause mode");
+        if (database == NULL) worker->pools.is_paused = true;
+        pool_set_close_idle(&worker->pools, database, "pause mode");
+        break;
+    case WORKER_SUSPEND:
+        suspend(worker, true);
         break;
     case WORKER_GO_ON:
-        if (change->database == NULL) worker->pools.is_paused = false;
+        if (database == NULL) worker->pools.is_paused = false;
+        if (database == NULL && worker->pools.is_suspended) suspend(worker, false);
         pool_set_serve_all(&worker->pools);
         break;
     case WORKER_DRAIN:
@@ -342,10 +353,20 @@ static void run_mode(struct loop_mail *mail, void *context) {
         worker->clients.is_refusing = true;
         break;
     }
+}
+
+static void run_mode(struct loop_mail *mail, void *context) {
+    struct mode_mail *change = (struct mode_mail *)(void *)mail;
+    take_mode(context, change->mode, change->database);
     memory_free(change);
 }
 
 void worker_set_mode(struct worker *worker, enum worker_mode mode, struct database *database) {
+    /* The console's own worker has the mode before the command is answered. */
+    if (worker->index == 0) {
+        take_mode(worker, mode, database);
+        return;
+    }
     struct mode_mail *change = memory_new(sizeof *change);
     change->mail.run = run_mode;
     change->mode = mode;
@@ -356,35 +377,37 @@ void worker_set_mode(struct worker *worker, enum worker_mode mode, struct databa
 struct quiet_mail {
     struct loop_mail mail;
     struct loop *asker;
-    struct database *database;
-    void (*answer)(void *context, bool is_quiet);
-    void *context;
+    struct worker_question question;
     bool is_quiet;
 };
 
 static void run_answer(struct loop_mail *mail, void *context) {
-    struct quiet_mail *question = (struct quiet_mail *)(void *)mail;
+    struct quiet_mail *asked = (struct quiet_mail *)(void *)mail;
     (void)context;
-    question->answer(question->context, question->is_quiet);
-    memory_free(question);
+    asked->question.answer(asked->question.context, asked->is_quiet);
+    memory_free(asked);
 }
 
 static void run_question(struct loop_mail *mail, void *context) {
-    struct quiet_mail *question = (struct quiet_mail *)(void *)mail;
+    struct quiet_mail *asked = (struct quiet_mail *)(void *)mail;
     struct worker *worker = context;
-    question->is_quiet = pool_set_is_quiet(&worker->pools, question->database);
-    if (question->is_quiet) pool_set_close_idle(&worker->pools, question->database, "pause mode");
-    question->mail.run = run_answer;
-    loop_post(question->asker, &question->mail);
+    struct database *database = asked->question.database;
+    if (asked->question.is_suspend) {
+        bool is_late = asked->question.is_late;
+        bool are_clients_done = client_set_is_sent(&worker->clients, is_late);
+        asked->is_quiet = pool_set_is_sent(&worker->pools, is_late) && are_clients_done;
+    } else {
+        asked->is_quiet = pool_set_is_quiet(&worker->pools, database);
+        if (asked->is_quiet) pool_set_close_idle(&worker->pools, database, "pause mode");
+    }
+    asked->mail.run = run_answer;
+    loop_post(asked->asker, &asked->mail);
 }
 
-void worker_ask_quiet(struct worker *worker, struct database *database,
-                      void (*answer)(void *context, bool is_quiet), void *context) {
-    struct quiet_mail *question = memory_new(sizeof *question);
-    question->mail.run = run_question;
-    question->asker = worker->process->workers[0].loop;
-    question->database = database;
-    question->answer = answer;
-    question->context = context;
-    loop_post(worker->loop, &question->mail);
+void worker_ask_quiet(struct worker *worker, const struct worker_question *question) {
+    struct quiet_mail *asked = memory_new(sizeof *asked);
+    asked->mail.run = run_question;
+    asked->asker = worker->process->workers[0].loop;
+    asked->question = *question;
+    loop_post(worker->loop, &asked->mail);
 }

@@ -61,16 +61,24 @@ void worker_reset_node(struct worker *worker, struct cluster *cluster, unsigned 
 
 /* What a change of mode asks of each worker. */
 enum worker_mode {
-    WORKER_HOLD,   /* PAUSE: no waiter is served, idle servers end */
-    WORKER_GO_ON,  /* RESUME */
-    WORKER_REFUSE, /* no new logins */
-    WORKER_DRAIN   /* whoever needs a server is told that the pooler ends */
+    WORKER_HOLD,    /* PAUSE: no waiter is served, idle servers end */
+    WORKER_SUSPEND, /* SUSPEND: nothing is read but consoles */
+    WORKER_GO_ON,   /* RESUME */
+    WORKER_REFUSE,  /* no new logins */
+    WORKER_DRAIN    /* whoever needs a server is told that the pooler ends */
 };
-/* `database` NULL: all. */
+/* `database` NULL: all. Called on worker 0's thread. */
 void worker_set_mode(struct worker *worker, enum worker_mode mode, struct database *database);
 
-/* Asks whether no server is lent any more; `answer` is called on worker 0's thread. */
-void worker_ask_quiet(struct worker *worker, struct database *database,
-                      void (*answer)(void *context, bool is_quiet), void *context);
+/* Whether no server is lent any more, or, for a suspension, whether all that was to be sent has
+ * gone; who is late then is closed. `answer` is called on worker 0's thread. */
+struct worker_question {
+    struct database *database; /* NULL: all */
+    bool is_suspend;
+    bool is_late;
+    void (*answer)(void *context, bool is_quiet);
+    void *context;
+};
+void worker_ask_quiet(struct worker *worker, const struct worker_question *question);
 
 #endif

@@ -41,8 +41,13 @@ struct admin_ops {
                   void *context);
     /* False if the database (NULL: everything) was not paused. */
     bool (*resume)(void *owner, struct database *database);
+    /* Stops all reading but the consoles'; `done` is called when everything was sent. resume with
+     * NULL ends it. */
+    void (*suspend)(void *owner, void (*done)(void *context), void *context);
     /* ADMIN_SHUTDOWN_NOW need not return. */
     void (*shutdown)(void *owner, enum admin_shutdown mode);
+    /* The line of statistics, each stats_period. */
+    void (*status)(void *owner, const char *text);
     void *owner;
 };
 

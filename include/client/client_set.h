@@ -84,6 +84,11 @@ void client_set_apply(struct client_set *set);
 void client_set_close_database(struct client_set *set, const struct database *database,
                                enum fault_id fault);
 
+/* SUSPEND and RESUME: clients but those of the console are not read while held. True when all that
+ * was to be sent has gone; with `is_late` those that still have something are closed. */
+void client_set_hold(struct client_set *set, bool is_held);
+bool client_set_is_sent(struct client_set *set, bool is_late);
+
 /* Memory for short-lived buffers, so that none is allocated for a request. */
 struct buf client_spare_take(struct client_set *set);
 void client_spare_give(struct client_set *set, struct buf *buf);

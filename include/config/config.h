@@ -94,17 +94,26 @@ struct config {
     char *server_tls_key_file;
     char *server_tls_protocols;
     enum sslmode server_tls_sslmode; /* as for clients */
-    int stats_period;                /* seconds */
+    bool so_reuseport;
+    int stats_period; /* seconds */
     struct setting_list stats_users;
+    uint64_t suspend_timeout_us;
+    bool syslog;
+    enum syslog_facility syslog_facility;
+    char *syslog_ident;
+    bool tcp_defer_accept;
     bool tcp_keepalive;
     int tcp_keepcnt;
     int tcp_keepidle;
     int tcp_keepintvl;
-    int tcp_user_timeout; /* milliseconds */
+    int tcp_socket_buffer; /* bytes */
+    int tcp_user_timeout;  /* milliseconds */
     struct setting_list track_extra_parameters;
     uint64_t transaction_timeout_us;
     char *unix_socket_dir;
+    char *unix_socket_group;
     int unix_socket_mode;
+    char *user;
     int verbose;
     /* Weir's own */
     int alert_active_servers;

@@ -20,6 +20,8 @@ struct endpoint_options {
     int keepalive_idle_s;
     int keepalive_interval_s;
     int user_timeout_ms;
+    int buffer_bytes;  /* of the kernel, each way */
+    bool defer_accept; /* only of listening sockets: show a connection when it has sent something */
 };
 
 /* Where to; `options` may be NULL. Only read during the call. */
@@ -49,19 +51,47 @@ endpoint_lookup(struct loop *loop, const char *host,
 void endpoint_lookup_close(struct endpoint_lookup **lookup);
 
 /* A listening socket on a numeric address or a name; `on_accept` owns each descriptor. NULL, with a
- * reason in `error`, if the address cannot be had. A stale Unix socket file is replaced, one that
- * answers is not. */
+ * reason in `error`, if the address cannot be had. */
 struct endpoint_listener;
-struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const char *host, unsigned port,
-                                              int backlog, char error[ENDPOINT_TEXT_SIZE]);
-struct endpoint_listener *endpoint_listen_unix(struct loop *loop, const char *path, unsigned mode,
-                                               int backlog, char error[ENDPOINT_TEXT_SIZE]);
+struct endpoint_tcp {
+    const char *host;
+    unsigned port;
+    int backlog;
+    bool is_shared; /* other processes may listen there too (SO_REUSEPORT) */
+};
+struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const struct endpoint_tcp *where,
+                                              char error[ENDPOINT_TEXT_SIZE]);
+
+/* The same on a Unix socket, "@NAME" being an abstract one. A socket that nobody listens on any
+ * more is replaced, never one that answers, nor a file of another kind. */
+struct endpoint_unix {
+    const char *path;
+    int backlog;
+    unsigned mode;
+    const char *group; /* name or number; empty: as the process has it */
+};
+struct endpoint_listener *endpoint_listen_unix(struct loop *loop, const struct endpoint_unix *where,
+                                               char error[ENDPOINT_TEXT_SIZE]);
+
+/* Takes over a socket that listens already, and does not remove a Unix socket's file at the end. */
+struct endpoint_listener *endpoint_listen_on(struct loop *loop, int fd);
+
+/* Whether somebody listens on the Unix socket. */
+bool endpoint_unix_answers(const char *path);
+
+bool endpoint_listener_is_unix(const struct endpoint_listener *listener);
+int endpoint_listener_descriptor(const struct endpoint_listener *listener);
+/* The file is removed at the end, or another process has it from now on (NULL). */
+void endpoint_listener_own(struct endpoint_listener *listener, const char *path);
+
 /* Accepted connections have these options from then on: they inherit them from the listening
  * socket, which saves several system calls for each login. */
 void endpoint_listener_set(struct endpoint_listener *listener,
                            const struct endpoint_options *options);
+/* Accepts from now on; until endpoint_listener_stop, after which it can be started again. */
 void endpoint_listener_start(struct endpoint_listener *listener,
                              void (*on_accept)(void *owner, int fd), void *owner);
+void endpoint_listener_stop(struct endpoint_listener *listener);
 /* Stops listening; a Unix socket's file is removed. *listener becomes NULL. */
 void endpoint_listener_close(struct endpoint_listener **listener);
 

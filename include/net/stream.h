@@ -44,6 +44,7 @@ struct stream {
     struct buf queue;
     struct loop_hook later; /* reads what no event announces */
     bool is_reading;
+    bool is_held;
     bool is_ended;
     bool is_securing; /* the handshake is under way: nothing else is read or written */
     bool is_over_low; /* on_drained is owed */
@@ -81,6 +82,9 @@ void stream_write_bytes(struct stream *stream, struct bytes bytes);
 /* Stop and start reading; both idempotent. */
 void stream_stop(struct stream *stream);
 void stream_start(struct stream *stream);
+
+/* While it is held nothing is read, whatever stream_start and stream_stop say meanwhile. */
+void stream_hold(struct stream *stream, bool is_held);
 
 /* Bytes waiting to be sent. */
 static inline size_t stream_queued(const struct stream *stream) {

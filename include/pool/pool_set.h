@@ -58,6 +58,7 @@ struct pool_set {
     enum server_state rest; /* of a server that comes back: IDLE, or USED where each is checked */
     bool is_keeping_due;    /* pools with servers but no clients are to be made */
     bool is_paused;
+    bool is_suspended;     /* nothing is read, nobody is served, no time passes */
     bool is_shutting_down; /* no waiter is served any more */
     bool is_draining;      /* whoever needs a server is told that the pooler ends */
 };
@@ -93,6 +94,11 @@ void pool_set_reset_node(struct pool_set *set, const struct cluster *cluster, un
 
 /* PAUSE and RESUME; `database` NULL means all. True when no server is lent any more. */
 bool pool_set_is_quiet(const struct pool_set *set, const struct database *database);
+/* SUSPEND and RESUME: servers are not read while held. True when all that was to be sent has
+ * gone; with `is_late` those that still have something are closed. */
+void pool_set_hold(struct pool_set *set, bool is_held);
+bool pool_set_is_sent(struct pool_set *set, bool is_late);
+
 void pool_set_close_idle(struct pool_set *set, const struct database *database, const char *reason);
 
 #endif

@@ -66,17 +66,22 @@ bool admin_http_start(struct admin *admin, const char *http_listen, struct buf *
 
 /* ---- averages */
 
-static void log_stats(const struct stats_values *average) {
-    log_line(LOG_LEVEL_LOG,
-             "stats: %llu xacts/s, %llu queries/s, %llu client parses/s, %llu server parses/s, "
-             "%llu binds/s, %llu client logins/s, in %llu B/s, out %llu B/s, xact %llu us, query "
-             "%llu us, wait %llu us",
-             (unsigned long long)average->transactions, (unsigned long long)average->queries,
-             (unsigned long long)average->client_parses, (unsigned long long)average->server_parses,
-             (unsigned long long)average->binds, (unsigned long long)average->client_logins,
-             (unsigned long long)average->bytes_received, (unsigned long long)average->bytes_sent,
-             (unsigned long long)average->transaction_us, (unsigned long long)average->query_us,
-             (unsigned long long)average->wait_us);
+static void tell_stats(struct admin *admin, const struct stats_values *average) {
+    struct buf line = {0};
+    buf_append_format(
+        &line,
+        "stats: %llu xacts/s, %llu queries/s, %llu client parses/s, %llu server parses/s, %llu "
+        "binds/s, %llu client logins/s, in %llu B/s, out %llu B/s, xact %llu us, query %llu us, "
+        "wait %llu us",
+        (unsigned long long)average->transactions, (unsigned long long)average->queries,
+        (unsigned long long)average->client_parses, (unsigned long long)average->server_parses,
+        (unsigned long long)average->binds, (unsigned long long)average->client_logins,
+        (unsigned long long)average->bytes_received, (unsigned long long)average->bytes_sent,
+        (unsigned long long)average->transaction_us, (unsigned long long)average->query_us,
+        (unsigned long long)average->wait_us);
+    if (admin->config->log_stats) log_line(LOG_LEVEL_LOG, "%s", buf_text(&line));
+    admin->ops.status(admin->ops.owner, buf_text(&line));
+    buf_release(&line);
 }
 
 static void note_averages(struct admin *admin, const struct census *census, uint64_t period_us) {
@@ -105,7 +110,7 @@ static void on_period_counted(struct gather *gather) {
     admin->period_began_us = now_us;
     admin->is_averaging = false;
     struct stats_values all = averages_get(&admin->averages, "");
-    if (admin->config->log_stats) log_stats(&all);
+    tell_stats(admin, &all);
 }
 
 static void tick_averages(struct admin *admin) {

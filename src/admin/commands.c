@@ -153,6 +153,7 @@ static const struct console_command commands[] = {
     {"SET", ARGUMENT_MUST, false, set, "SET key = value"},
     {"RELOAD", ARGUMENT_NONE, true, reload, "RELOAD"},
     {"PAUSE", ARGUMENT_MAY, true, command_pause, "PAUSE [DATABASE]"},
+    {"SUSPEND", ARGUMENT_NONE, true, command_suspend, "SUSPEND"},
     {"RESUME", ARGUMENT_MAY, true, command_resume, "RESUME [DATABASE]"},
     {"DISABLE", ARGUMENT_MAY, true, command_disable, "DISABLE DATABASE"},
     {"ENABLE", ARGUMENT_MAY, true, command_enable, "ENABLE DATABASE"},

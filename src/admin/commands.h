@@ -20,6 +20,7 @@ bool show_is_driver_setting(const char *name);
 
 /* In control.c */
 void command_pause(struct console *console);
+void command_suspend(struct console *console);
 void command_resume(struct console *console);
 void command_disable(struct console *console);
 void command_enable(struct console *console);

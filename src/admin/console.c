@@ -179,7 +179,7 @@ void console_tick(struct admin *admin) {
 
 static void write_welcome(struct client *client) {
     static const char *const parameters[][2] = {
-        {"server_version", "1.25.2/bouncer"},
+        {"server_version", PGBOUNCER_VERSION "/bouncer"},
         {"client_encoding", "UTF8"},
         {"server_encoding", "UTF8"},
         {"DateStyle", "ISO"},

@@ -1,7 +1,7 @@
 /*
- * The commands that are about a database or about all of them: PAUSE, RESUME, DISABLE, ENABLE,
- * RECONNECT, WAIT_CLOSE and KILL. The order of their checks is PgBouncer's, and so is the point at
- * which the line "command issued" is written.
+ * The commands that are about a database or about all of them: PAUSE, SUSPEND, RESUME, DISABLE,
+ * ENABLE, RECONNECT, WAIT_CLOSE and KILL. The order of their checks is PgBouncer's, and so is the
+ * point at which the line "command issued" is written.
  */
 #include "commands.h"
 #include "core/log.h"
@@ -46,7 +46,8 @@ static bool is_known(const struct console *console, struct database **database) 
 
 /* Whether all is paused already: then answered. */
 static bool refused_paused(struct console *console) {
-    if (!console->admin->workers[0].pools->is_paused) return false;
+    const struct pool_set *pools = console->admin->workers[0].pools;
+    if (!pools->is_paused && !pools->is_suspended) return false;
     console_fault(console, FAULT_CONSOLE_PAUSED, NULL);
     return true;
 }
@@ -69,6 +70,34 @@ void command_pause(struct console *console) {
     if (refused_console(console, "pause") || !named_database(console)) return;
     console->is_pausing = true;
     admin->ops.pause(admin->ops.owner, console->subject, on_paused, console);
+}
+
+static void note_paused(void *owner, struct database *database) {
+    bool *is_any_paused = owner;
+    if (atomic_load(&database->is_paused)) *is_any_paused = true;
+}
+
+static void on_suspended(void *context) {
+    struct console *console = context;
+    if (console->is_cancelled) {
+        console_fault(console, FAULT_CANCELED, NULL);
+    } else {
+        console_complete(console, "SUSPEND");
+    }
+}
+
+void command_suspend(struct console *console) {
+    struct admin *admin = console->admin;
+    bool is_any_paused = false;
+    if (refused_paused(console)) return;
+    databases_each(admin->databases, note_paused, &is_any_paused);
+    if (is_any_paused) {
+        console_fault(console, FAULT_CONSOLE_SUSPEND, NULL);
+        return;
+    }
+    command_log(console, "SUSPEND");
+    console->is_pausing = true;
+    admin->ops.suspend(admin->ops.owner, on_suspended, console);
 }
 
 static void resume_database(struct console *console) {

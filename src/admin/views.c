@@ -293,15 +293,15 @@ static void text_pair(struct rows *rows, const char *key, const char *value) {
 }
 
 static void view_state(const struct view_context *context) {
-    bool is_paused = context->admin->workers[0].pools->is_paused;
-    text_pair(context->rows, "active", is_paused ? "no" : "yes");
-    text_pair(context->rows, "paused", is_paused ? "yes" : "no");
-    text_pair(context->rows, "suspended", "no");
+    const struct pool_set *pools = context->admin->workers[0].pools;
+    text_pair(context->rows, "active", pools->is_paused || pools->is_suspended ? "no" : "yes");
+    text_pair(context->rows, "paused", pools->is_paused ? "yes" : "no");
+    text_pair(context->rows, "suspended", pools->is_suspended ? "yes" : "no");
 }
 
 static void view_version(const struct view_context *context) {
     rows_begin(context->rows);
-    rows_text(context->rows, "PgBouncer 1.25.2");
+    rows_text(context->rows, "PgBouncer " PGBOUNCER_VERSION);
     rows_end(context->rows);
 }
 

@@ -410,6 +410,29 @@ void client_set_close_database(struct client_set *set, const struct database *da
     close_all(set, database, fault);
 }
 
+/* ---- suspension */
+
+void client_set_hold(struct client_set *set, bool is_held) {
+    for (unsigned state = CLIENT_STARTUP; state < CLIENT_CONSOLE; state++) {
+        LIST_EACH (&set->clients[state], l) {
+            stream_hold(&LIST_OWNER(l, struct client, link)->stream, is_held);
+        }
+    }
+}
+
+bool client_set_is_sent(struct client_set *set, bool is_late) {
+    bool is_sent = true;
+    for (unsigned state = CLIENT_STARTUP; state < CLIENT_CONSOLE; state++) {
+        LIST_EACH_SAFE (&set->clients[state], l, following) {
+            struct client *client = LIST_OWNER(l, struct client, link);
+            if (stream_queued(&client->stream) == 0) continue;
+            is_sent = false;
+            if (is_late) client_fail(client, FAULT_SUSPEND_TIMEOUT, NULL);
+        }
+    }
+    return is_sent;
+}
+
 /* ---- time */
 
 static void tick_logins(struct client_set *set, uint64_t now_us) {

@@ -82,6 +82,22 @@ static const struct setting_choice sslnegotiations[] = {
     {NULL, 0},
 };
 
+static const struct setting_choice facilities[] = {
+    {"auth", SYSLOG_FACILITY_AUTH},
+    {"authpriv", SYSLOG_FACILITY_AUTHPRIV},
+    {"daemon", SYSLOG_FACILITY_DAEMON},
+    {"user", SYSLOG_FACILITY_USER},
+    {"local0", SYSLOG_FACILITY_LOCAL0},
+    {"local1", SYSLOG_FACILITY_LOCAL0 + 1},
+    {"local2", SYSLOG_FACILITY_LOCAL0 + 2},
+    {"local3", SYSLOG_FACILITY_LOCAL0 + 3},
+    {"local4", SYSLOG_FACILITY_LOCAL0 + 4},
+    {"local5", SYSLOG_FACILITY_LOCAL0 + 5},
+    {"local6", SYSLOG_FACILITY_LOCAL0 + 6},
+    {"local7", SYSLOG_FACILITY_LOCAL7},
+    {NULL, 0},
+};
+
 static const struct setting_choice routings[] = {
     {"off", ROUTING_OFF},
     {"read_write", ROUTING_READ_WRITE},
@@ -203,7 +219,7 @@ static const struct setting pooler_settings[] = {
     {"log_stats", BOOL, POOLER(log_stats), LIVE, "1", 0, 0, NULL,
      "Logs a line of totals in each stats_period."},
     {"logfile", STRING, POOLER(logfile), LIVE, "", 0, 0, NULL,
-     "File to which the log is appended; empty = standard error."},
+     "File to which the log is appended, beside standard error; empty = none."},
     {"login_notify_message", STRING, POOLER(login_notify_message), LIVE, "", 0, 0, NULL,
      "Sent to each client as a NOTICE at the end of its login; empty = nothing."},
     {"max_client_conn", INT, POOLER(max_client_conn), LIVE, "100", 0, INT_MAX, NULL,
@@ -286,10 +302,23 @@ static const struct setting pooler_settings[] = {
      "Whether servers are reached over TLS: never over Unix sockets; if they offer it (allow and "
      "prefer); always (require); always, with a certificate that the CA has signed (verify-ca), "
      "for the host that is dialled (verify-full)."},
+    {"so_reuseport", BOOL, POOLER(so_reuseport), NONE, "0", 0, 0, NULL,
+     "Lets several processes listen on the same address and port; each needs a unix_socket_dir of "
+     "its own."},
     {"stats_period", INT, POOLER(stats_period), LIVE, "60", 1, INT_MAX, NULL,
      "Seconds over which averages are taken."},
     {"stats_users", LIST, POOLER(stats_users), LIVE, "", 0, 0, NULL,
      "Users who may look at everything in the console and change nothing."},
+    {"suspend_timeout", TIME, POOLER(suspend_timeout_us), LIVE, "10", 0, TIME_MAX, NULL,
+     "In SUSPEND, closes connections whose peer has not taken its bytes for so long; 0 = never."},
+    {"syslog", BOOL, POOLER(syslog), LIVE, "0", 0, 0, NULL, "Sends the log to syslog too."},
+    {"syslog_facility", ENUM, POOLER(syslog_facility), LIVE, "daemon", 0, 0, facilities,
+     "Facility under which syslog files the lines."},
+    {"syslog_ident", STRING, POOLER(syslog_ident), LIVE, "pgbouncer", 0, 0, NULL,
+     "Name under which the lines appear in syslog."},
+    {"tcp_defer_accept", BOOL, POOLER(tcp_defer_accept), LIVE, "1", 0, 0, NULL,
+     "Lets the kernel show a new connection only when it has sent something, or after 45 "
+     "seconds."},
     {"tcp_keepalive", BOOL, POOLER(tcp_keepalive), LIVE, "1", 0, 0, NULL,
      "Lets the kernel ask silent peers whether they are still there."},
     {"tcp_keepcnt", INT, POOLER(tcp_keepcnt), LIVE, "0", 0, 127, NULL,
@@ -298,6 +327,8 @@ static const struct setting pooler_settings[] = {
      "Seconds of silence before the first question; 0 = the system's default."},
     {"tcp_keepintvl", INT, POOLER(tcp_keepintvl), LIVE, "0", 0, 32767, NULL,
      "Seconds between two questions; 0 = the system's default."},
+    {"tcp_socket_buffer", INT, POOLER(tcp_socket_buffer), LIVE, "0", 0, 1 << 30, NULL,
+     "Bytes of the kernel's buffers of a TCP connection, each way; 0 = the system's default."},
     {"tcp_user_timeout", INT, POOLER(tcp_user_timeout), LIVE, "0", 0, INT_MAX, NULL,
      "Milliseconds for which sent data may stay unacknowledged; 0 = the system's default."},
     {"track_extra_parameters", LIST, POOLER(track_extra_parameters), NONE, "IntervalStyle", 0, 0,
@@ -309,9 +340,14 @@ static const struct setting pooler_settings[] = {
     {"unix_socket_dir", STRING, POOLER(unix_socket_dir), NONE, "/tmp", 0, 0, NULL,
      "Directory of the Unix socket, @NAME for an abstract one, empty for none; servers without "
      "a host are sought there too."},
+    {"unix_socket_group", STRING, POOLER(unix_socket_group), NONE, "", 0, 0, NULL,
+     "Group, by name or number, that the Unix socket is given to; empty = as the process has it."},
     {"unix_socket_mode", INT, POOLER(unix_socket_mode), NONE, "0777", 0, 0777, NULL,
      "Permissions of the Unix socket."},
-    {"verbose", INT, POOLER(verbose), LIVE, "0", 0, 10, NULL, "1 and more: logs details."},
+    {"user", STRING, POOLER(user), NONE, "", 0, 0, NULL,
+     "System user that the process becomes when root starts it."},
+    {"verbose", INT, POOLER(verbose), LIVE, "0", 0, 10, NULL,
+     "1 logs details (DEBUG), 2 and more all of them (NOISE)."},
 
     {"alert_active_servers", INT, POOLER(alert_active_servers), LIVE | OWN, "45", 0, POOL_SIZE_MAX,
      NULL, "More server connections in use than this count as saturation; 0 = no alert."},
@@ -466,15 +502,6 @@ static const struct setting_unsupported pooler_unsupported[] = {
     {"dns_zone_check_period", "0"},
     {"peer_id", "0"},
     {"resolv_conf", ""},
-    {"so_reuseport", "0"},
-    {"suspend_timeout", NULL},
-    {"syslog", "0"},
-    {"syslog_facility", NULL},
-    {"syslog_ident", NULL},
-    {"tcp_defer_accept", "0"},
-    {"tcp_socket_buffer", "0"},
-    {"unix_socket_group", ""},
-    {"user", ""},
 };
 
 static const struct {

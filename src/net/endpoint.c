@@ -17,11 +17,14 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -129,6 +132,8 @@ void endpoint_apply_options(int fd, const struct endpoint_options *options) {
         set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, options->keepalive_interval_s);
     }
     set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, options->user_timeout_ms);
+    set_option(fd, SOL_SOCKET, SO_SNDBUF, options->buffer_bytes);
+    set_option(fd, SOL_SOCKET, SO_RCVBUF, options->buffer_bytes);
 }
 
 /* ---- lookups */
@@ -378,7 +383,8 @@ struct endpoint_listener {
     struct loop_timer pause; /* accepts again after descriptors had run out */
     struct loop *loop;
     int fd;
-    char path[ENDPOINT_TEXT_SIZE];
+    bool is_unix;
+    char path[ENDPOINT_TEXT_SIZE]; /* of the file to be removed at the end, or empty */
     void (*on_accept)(void *owner, int fd);
     void *owner;
 };
@@ -388,6 +394,9 @@ struct endpoint_listener {
 
 /* Without descriptors the waiting connection would be announced again and again. */
 #define ACCEPT_PAUSE_MS 500
+
+/* tcp_defer_accept: a connection that sends nothing is shown after so long. */
+#define DEFER_ACCEPT_SECONDS 45
 
 static void on_listener_event(uv_poll_t *poll, int status, int events) {
     struct endpoint_listener *listener = (struct endpoint_listener *)(void *)poll;
@@ -413,26 +422,34 @@ static void on_pause_over(struct loop_timer *timer) {
     CHECK(uv_poll_start(&listener->poll, UV_READABLE, on_listener_event) == 0);
 }
 
-static struct endpoint_listener *listen_on(struct loop *loop, const union any_address *address,
-                                           socklen_t size, int backlog, int *error) {
-    int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        *error = errno;
-        return NULL;
-    }
-    if (address->any.sa_family != AF_UNIX) set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (address->any.sa_family == AF_INET6) set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-    if (bind(fd, &address->any, size) != 0 || listen(fd, backlog) != 0) {
-        *error = errno;
-        (void)close(fd);
-        return NULL;
-    }
+static struct endpoint_listener *listener_new(struct loop *loop, int fd, bool is_unix) {
     struct endpoint_listener *listener = memory_new(sizeof *listener);
     listener->loop = loop;
     listener->pause.run = on_pause_over;
     listener->fd = fd;
+    listener->is_unix = is_unix;
     CHECK(uv_poll_init(loop_uv(loop), &listener->poll, fd) == 0);
     return listener;
+}
+
+struct endpoint_listener *endpoint_listen_on(struct loop *loop, int fd) {
+    union any_address a = {0};
+    socklen_t size = sizeof a;
+    bool is_unix = getsockname(fd, &a.any, &size) == 0 && a.any.sa_family == AF_UNIX;
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return listener_new(loop, fd, is_unix);
+}
+
+/* A socket of the family that is not bound yet; -1 with errno. */
+static int open_socket(int family) {
+    return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+/* Closes a socket that was not to be had, keeping errno. */
+static void give_up(int fd) {
+    int error = errno;
+    if (fd >= 0) (void)close(fd);
+    errno = error;
 }
 
 /* The address of a name, asked for at start-up, when nobody is served yet. */
@@ -447,56 +464,122 @@ static socklen_t named_address(union any_address *address, const char *host, uns
     return numeric_address(address, text, port);
 }
 
-struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const char *host, unsigned port,
-                                              int backlog, char error[ENDPOINT_TEXT_SIZE]) {
-    union any_address address;
-    socklen_t size = numeric_address(&address, host, port);
-    if (size == 0) size = named_address(&address, host, port);
-    int number = EADDRNOTAVAIL;
-    struct endpoint_listener *listener =
-        size == 0 ? NULL : listen_on(loop, &address, size, backlog, &number);
-    if (listener == NULL)
-        (void)snprintf(error, ENDPOINT_TEXT_SIZE, "cannot listen on %s:%u: %s", host, port,
-                       strerror(number));
-    return listener;
+static int listen_tcp(const union any_address *address, socklen_t size,
+                      const struct endpoint_tcp *where) {
+    int fd = open_socket(address->any.sa_family);
+    if (fd < 0) return -1;
+    set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    set_option(fd, SOL_SOCKET, SO_REUSEPORT, where->is_shared);
+    if (address->any.sa_family == AF_INET6) set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    if (bind(fd, &address->any, size) == 0 && listen(fd, where->backlog) == 0) return fd;
+    give_up(fd);
+    return -1;
 }
 
-/* True if somebody listens on the Unix socket, with room for one more or without. */
-static bool unix_is_alive(const union any_address *address, socklen_t size) {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const struct endpoint_tcp *where,
+                                              char error[ENDPOINT_TEXT_SIZE]) {
+    union any_address address;
+    socklen_t size = numeric_address(&address, where->host, where->port);
+    if (size == 0) size = named_address(&address, where->host, where->port);
+    errno = EADDRNOTAVAIL;
+    int fd = size == 0 ? -1 : listen_tcp(&address, size, where);
+    if (fd >= 0) return listener_new(loop, fd, false);
+    (void)snprintf(error, ENDPOINT_TEXT_SIZE, "cannot listen on %s:%u: %s", where->host,
+                   where->port, strerror(errno));
+    return NULL;
+}
+
+/* True if somebody listens there, with room for one more or without. */
+bool endpoint_unix_answers(const char *path) {
+    union any_address address;
+    socklen_t size = unix_address(&address, path);
+    int fd = size == 0 ? -1 : open_socket(AF_UNIX);
     if (fd < 0) return false;
-    bool is_alive = connect(fd, &address->any, size) == 0 || errno == EAGAIN;
+    bool is_alive = connect(fd, &address.any, size) == 0 || errno == EAGAIN;
     (void)close(fd);
     return is_alive;
 }
 
-struct endpoint_listener *endpoint_listen_unix(struct loop *loop, const char *path, unsigned mode,
-                                               int backlog, char error[ENDPOINT_TEXT_SIZE]) {
+/* The number of a group given by name or number; false if there is none. */
+static bool find_group(const char *name, gid_t *gid) {
+    const struct group *group = getgrnam(name);
+    char *end;
+    unsigned long number = group != NULL ? group->gr_gid : strtoul(name, &end, 10);
+    *gid = (gid_t)number;
+    return group != NULL || (*end == '\0' && number < UINT32_MAX);
+}
+
+/* Before it listens, so that nobody gets in who may not. */
+static bool set_owner(const struct endpoint_unix *where, char error[ENDPOINT_TEXT_SIZE]) {
+    gid_t gid;
+    if (where->group[0] != '\0' && !find_group(where->group, &gid)) {
+        (void)snprintf(error, ENDPOINT_TEXT_SIZE, "could not find group '%.64s'", where->group);
+        return false;
+    }
+    if ((where->group[0] == '\0' || chown(where->path, (uid_t)-1, gid) == 0) &&
+        chmod(where->path, (mode_t)where->mode) == 0)
+        return true;
+    (void)snprintf(error, ENDPOINT_TEXT_SIZE, "cannot set group or mode of unix:%.80s: %s",
+                   where->path, strerror(errno));
+    return false;
+}
+
+/* Binds and listens; -1 with a reason. */
+static int listen_unix(const struct endpoint_unix *where, char error[ENDPOINT_TEXT_SIZE]) {
     union any_address address;
-    socklen_t size = unix_address(&address, path);
-    if (size != 0 && unix_is_alive(&address, size)) {
+    socklen_t size = unix_address(&address, where->path);
+    bool is_file = where->path[0] != '@';
+    struct stat status;
+    errno = ENAMETOOLONG;
+    int fd = size == 0 ? -1 : open_socket(AF_UNIX);
+    if (fd >= 0 && is_file && lstat(where->path, &status) == 0 && S_ISSOCK(status.st_mode))
+        (void)unlink(where->path);
+    if (fd < 0 || bind(fd, &address.any, size) != 0) {
+        (void)snprintf(error, ENDPOINT_TEXT_SIZE, "cannot listen on unix:%.80s: %s", where->path,
+                       strerror(errno));
+        give_up(fd);
+        return -1;
+    }
+    if (is_file && !set_owner(where, error)) {
+        (void)unlink(where->path);
+        give_up(fd);
+        return -1;
+    }
+    CHECK(listen(fd, where->backlog) == 0);
+    return fd;
+}
+
+struct endpoint_listener *endpoint_listen_unix(struct loop *loop, const struct endpoint_unix *where,
+                                               char error[ENDPOINT_TEXT_SIZE]) {
+    if (endpoint_unix_answers(where->path)) {
         (void)snprintf(error, ENDPOINT_TEXT_SIZE, "unix socket is in use, cannot continue");
         return NULL;
     }
-    if (size != 0 && path[0] == '/') (void)unlink(path);
-    int number = ENAMETOOLONG;
-    struct endpoint_listener *listener =
-        size == 0 ? NULL : listen_on(loop, &address, size, backlog, &number);
-    if (listener == NULL) {
-        (void)snprintf(error, ENDPOINT_TEXT_SIZE, "cannot listen on unix:%.100s: %s", path,
-                       strerror(number));
-        return NULL;
-    }
-    if (path[0] == '/') {
-        (void)chmod(path, (mode_t)mode);
-        (void)snprintf(listener->path, sizeof listener->path, "%s", path);
-    }
+    int fd = listen_unix(where, error);
+    if (fd < 0) return NULL;
+    struct endpoint_listener *listener = listener_new(loop, fd, true);
+    if (where->path[0] != '@') endpoint_listener_own(listener, where->path);
     return listener;
+}
+
+bool endpoint_listener_is_unix(const struct endpoint_listener *listener) {
+    return listener->is_unix;
+}
+
+int endpoint_listener_descriptor(const struct endpoint_listener *listener) {
+    return listener->fd;
+}
+
+void endpoint_listener_own(struct endpoint_listener *listener, const char *path) {
+    (void)snprintf(listener->path, sizeof listener->path, "%s", path == NULL ? "" : path);
 }
 
 void endpoint_listener_set(struct endpoint_listener *listener,
                            const struct endpoint_options *options) {
+    if (listener->is_unix) return;
     endpoint_apply_options(listener->fd, options);
+    int seconds = options->defer_accept ? DEFER_ACCEPT_SECONDS : 0;
+    (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
 }
 
 void endpoint_listener_start(struct endpoint_listener *listener,
@@ -504,6 +587,11 @@ void endpoint_listener_start(struct endpoint_listener *listener,
     listener->on_accept = on_accept;
     listener->owner = owner;
     CHECK(uv_poll_start(&listener->poll, UV_READABLE, on_listener_event) == 0);
+}
+
+void endpoint_listener_stop(struct endpoint_listener *listener) {
+    loop_timer_stop(&listener->pause);
+    CHECK(uv_poll_stop(&listener->poll) == 0);
 }
 
 static void on_listener_closed(uv_handle_t *handle) {
@@ -514,8 +602,7 @@ void endpoint_listener_close(struct endpoint_listener **listener_at) {
     struct endpoint_listener *listener = *listener_at;
     if (listener == NULL) return;
     *listener_at = NULL;
-    loop_timer_stop(&listener->pause);
-    CHECK(uv_poll_stop(&listener->poll) == 0);
+    endpoint_listener_stop(listener);
     (void)close(listener->fd);
     if (listener->path[0] != '\0') (void)unlink(listener->path);
     uv_close((uv_handle_t *)&listener->poll, on_listener_closed);

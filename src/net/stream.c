@@ -18,12 +18,17 @@
 /* A broken or pending stream is read this many times before others get their turn. */
 #define READS_PER_TURN 16
 
+static bool may_read(const struct stream *stream) {
+    return stream->is_reading && !stream->is_ended && !stream->is_held;
+}
+
 static int want_of(const struct stream *stream) {
     int want = 0;
     if (stream->is_securing) return stream->read_wants_write ? SOCKET_WRITABLE : SOCKET_READABLE;
-    if (stream->is_reading && !stream->is_ended) {
+    if (may_read(stream)) {
         want |= stream->read_wants_write ? SOCKET_WRITABLE : SOCKET_READABLE;
-    } else if (!stream->is_ended && !stream->is_hung_up && stream->ops->on_hangup != NULL) {
+    } else if (!stream->is_held && !stream->is_ended && !stream->is_hung_up &&
+               stream->ops->on_hangup != NULL) {
         want |= SOCKET_GONE;
     }
     if (buf_length(&stream->queue) > 0)
@@ -37,7 +42,7 @@ static void arm(struct stream *stream) {
 }
 
 static bool has_unannounced(const struct stream *stream) {
-    return stream->is_reading && !stream->is_ended && !stream->is_securing &&
+    return may_read(stream) && !stream->is_securing &&
            (stream->is_broken || socket_has_pending(stream->socket));
 }
 
@@ -111,7 +116,7 @@ static void secure(struct stream *stream) {
     if (stream->ops->on_secured != NULL) stream->ops->on_secured(stream);
     if (stream->socket != NULL && buf_length(&stream->queue) > 0) flush(stream);
     /* The peer's first bytes may have come with the end of its handshake. */
-    if (stream->socket != NULL && stream->is_reading && !stream->is_ended) read_some(stream);
+    if (stream->socket != NULL && may_read(stream)) read_some(stream);
 }
 
 static void read_later(struct loop_hook *hook) {
@@ -150,8 +155,7 @@ static void on_event(void *owner, int events) {
         break_off(stream); /* the failed write may have taken the error, so that no event tells */
         events |= SOCKET_GONE;
     }
-    if (stream->socket != NULL && stream->is_reading && !stream->is_ended && (events & read_event))
-        read_some(stream);
+    if (stream->socket != NULL && may_read(stream) && (events & read_event)) read_some(stream);
     if (stream->socket != NULL && !stream->is_reading && (events & SOCKET_GONE) &&
         !stream->is_hung_up) {
         stream->is_hung_up = true;
@@ -237,6 +241,13 @@ void stream_stop(struct stream *stream) {
 void stream_start(struct stream *stream) {
     if (stream->is_reading || stream->socket == NULL) return;
     stream->is_reading = true;
+    if (has_unannounced(stream)) loop_at_end(stream->loop, &stream->later);
+    arm(stream);
+}
+
+void stream_hold(struct stream *stream, bool is_held) {
+    stream->is_held = is_held;
+    if (stream->socket == NULL) return;
     if (has_unannounced(stream)) loop_at_end(stream->loop, &stream->later);
     arm(stream);
 }

@@ -92,7 +92,7 @@ void line_permit_freed(struct pool *pool, const struct pool_node *node) {
 
 static bool is_held(const struct pool *pool) {
     const struct pool_set *set = pool->set;
-    return set->is_paused || set->is_shutting_down || set->is_draining ||
+    return set->is_paused || set->is_suspended || set->is_shutting_down || set->is_draining ||
            atomic_load(&pool->database->is_paused);
 }
 

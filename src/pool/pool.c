@@ -376,7 +376,9 @@ struct endpoint_options pool_socket_options(const struct config *config) {
                                      .keepalive_count = config->tcp_keepcnt,
                                      .keepalive_idle_s = config->tcp_keepidle,
                                      .keepalive_interval_s = config->tcp_keepintvl,
-                                     .user_timeout_ms = config->tcp_user_timeout};
+                                     .user_timeout_ms = config->tcp_user_timeout,
+                                     .buffer_bytes = config->tcp_socket_buffer,
+                                     .defer_accept = config->tcp_defer_accept};
 }
 
 /* With no delay every server is checked before each reuse. */
@@ -539,6 +541,50 @@ void pool_set_close_idle(struct pool_set *set, const struct database *database,
     }
 }
 
+/* Calls `visit` for each open server of a node; true if all calls were. */
+static bool each_of_node(struct pool_node *node, bool (*visit)(struct server *server, bool flag),
+                         bool flag) {
+    bool is_all = true;
+    for (unsigned state = 0; state < SERVER_CLOSED; state++) {
+        LIST_EACH_SAFE (&node->servers[state], l, following) {
+            if (!visit(LIST_OWNER(l, struct server, link), flag)) is_all = false;
+        }
+    }
+    return is_all;
+}
+
+static bool each_server(struct pool_set *set, bool (*visit)(struct server *server, bool flag),
+                        bool flag) {
+    bool is_all = true;
+    LIST_EACH (&set->all, l) {
+        struct pool *pool = LIST_OWNER(l, struct pool, link);
+        for (size_t i = 0; i < pool->nodes_count; i++)
+            is_all = each_of_node(pool->nodes[i], visit, flag) && is_all;
+        LIST_EACH (&pool->old_nodes, old) {
+            is_all = each_of_node(LIST_OWNER(old, struct pool_node, old), visit, flag) && is_all;
+        }
+    }
+    return is_all;
+}
+
+static bool hold(struct server *server, bool is_held) {
+    stream_hold(&server->stream, is_held);
+    return true;
+}
+
+static bool is_sent(struct server *server, bool is_late) {
+    if (stream_queued(&server->stream) == 0) return true;
+    if (is_late) server_close(server, "suspend_timeout");
+    return is_late;
+}
+
+void pool_set_hold(struct pool_set *set, bool is_held) {
+    (void)each_server(set, hold, is_held);
+}
+
+bool pool_set_is_sent(struct pool_set *set, bool is_late) {
+    return each_server(set, is_sent, is_late);
+}
 /* There may be more servers than pool size and reserve after a SET or RELOAD: idle ones go, those
  * that have to be checked first. One worker at a time, so that none goes too many. */
 static void trim(struct pool_node *node) {

@@ -262,6 +262,8 @@ static const struct fault faults[FAULT_COUNT] = {
                                     "pooler is shutting down", NULL, NULL},
     [FAULT_SERVER_SHUTTING_DOWN] = {FAULT_COUNTER_SHUTDOWN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
                                     "server shutting down", NULL, NULL},
+    [FAULT_SUSPEND_TIMEOUT] = {FAULT_COUNTER_SHUTDOWN, FAULT_EFFECT_CLOSE, PROTOCOL_VIOLATION,
+                               "suspend_timeout", NULL, NULL},
 };
 
 static const char *const counter_names[] = {

@@ -27,6 +27,9 @@ from wire import (
     text0,
 )
 
+# So that a connection is seen before it has sent something.
+AT_ONCE = {"tcp_defer_accept": 0}
+
 SECRET = clusters.PASSWORDS["app"]
 
 
@@ -372,7 +375,7 @@ SILENT = {
 @pytest.mark.weir_only  # PgBouncer 1.18 refuses a first packet that comes in pieces
 @pytest.mark.parametrize("sent", SILENT.values(), ids=SILENT.keys())
 def test_login_timeout(start_pooler, sent):
-    pooler = start_pooler({"auth_type": "scram-sha-256", "client_login_timeout": 1})
+    pooler = start_pooler({"auth_type": "scram-sha-256", "client_login_timeout": 1, **AT_ONCE})
     client = pooler.connect()
     client.send(sent)
     began = time.monotonic()
@@ -382,7 +385,7 @@ def test_login_timeout(start_pooler, sent):
 
 
 def test_many_silent_connections_take_little_memory(start_pooler):
-    pooler = start_pooler({"client_login_timeout": 2})
+    pooler = start_pooler({"client_login_timeout": 2, **AT_ONCE})
     assert_serves(pooler)
     before = pooler.memory()
     silent = [pooler.connect() for _ in range(400)]

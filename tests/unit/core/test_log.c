@@ -1,4 +1,6 @@
 /* The log: the layout of a line, where lines go, and threads that write and reopen at once. */
+#undef _FORTIFY_SOURCE /* which would make syslog an inline function */
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #define HEAD "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3} UTC \\[%d\\] "
@@ -78,6 +81,8 @@ static void lines_have_their_layout(void **unused) {
         {LOG_LEVEL_LOG, 0, "some news", "LOG some news\n"},
         {LOG_LEVEL_DEBUG, 0, "a detail", ""},
         {LOG_LEVEL_DEBUG, 1, "a detail", "DEBUG a detail\n"},
+        {LOG_LEVEL_NOISE, 1, "a trifle", ""},
+        {LOG_LEVEL_NOISE, 2, "a trifle", "NOISE a trifle\n"},
         {LOG_LEVEL_LOG, 2, "some news", "LOG some news\n"},
         {LOG_LEVEL_LOG, 0, "", "LOG \n"},
         {LOG_LEVEL_LOG, 0, "100%s %n", "LOG 100%s %n\n"},
@@ -202,6 +207,93 @@ static void standard_error(void **unused) {
     buf_release(&content);
 }
 
+/* Both places, as a daemon's supervisor expects. */
+static void a_file_and_standard_error(void **unused) {
+    (void)unused;
+    struct buf content = {0};
+    int kept = dup(STDERR_FILENO);
+    int fd = open(stderr_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool is_moved = fd >= 0 && dup2(fd, STDERR_FILENO) >= 0;
+    bool is_open = log_open(log_path, false);
+    log_line(LOG_LEVEL_LOG, "seen twice");
+    bool is_back = dup2(kept, STDERR_FILENO) >= 0;
+    assert_true(is_moved && is_open && is_back);
+    assert_int_equal(close(kept) + close(fd), 0);
+    assert_true(log_open(log_path, true));
+    take(log_path, &content);
+    assert_string_equal(body_of(buf_text(&content)), "LOG seen twice\n");
+    take(stderr_path, &content);
+    assert_string_equal(body_of(buf_text(&content)), "LOG seen twice\n");
+    buf_release(&content);
+}
+
+/* What the log gives to syslog, instead of the machine's. */
+static struct {
+    char ident[64];
+    int facility;
+    int priority;
+    char text[128];
+} sent;
+
+void openlog(const char *ident, int option, int facility) {
+    (void)option;
+    (void)snprintf(sent.ident, sizeof sent.ident, "%s", ident);
+    sent.facility = facility;
+}
+
+static void keep_sent(int priority, const char *format, va_list list) {
+    sent.priority = priority;
+    (void)vsnprintf(sent.text, sizeof sent.text, format, list);
+}
+
+void syslog(int priority, const char *format, ...) {
+    va_list list;
+    va_start(list, format);
+    keep_sent(priority, format, list);
+    va_end(list);
+}
+
+/* What the release build calls. */
+void __syslog_chk(int priority, int flag, const char *format, ...);
+void __syslog_chk(int priority, int flag, const char *format, ...) {
+    (void)flag;
+    va_list list;
+    va_start(list, format);
+    keep_sent(priority, format, list);
+    va_end(list);
+}
+
+static void lines_go_to_syslog(void **unused) {
+    (void)unused;
+    static const struct {
+        enum log_level level;
+        int priority;
+    } rows[] = {{LOG_LEVEL_FATAL, LOG_CRIT},      {LOG_LEVEL_ERROR, LOG_ERR},
+                {LOG_LEVEL_WARNING, LOG_WARNING}, {LOG_LEVEL_LOG, LOG_INFO},
+                {LOG_LEVEL_DEBUG, LOG_DEBUG},     {LOG_LEVEL_NOISE, LOG_DEBUG}};
+    struct buf content = {0};
+    log_set_verbose(2);
+    log_open_syslog(LOG_LOCAL3, "a name");
+    assert_string_equal(sent.ident, "a name");
+    assert_int_equal(sent.facility, LOG_LOCAL3);
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        log_line(rows[i].level, "line %zu 100%%", i);
+        char expected[64];
+        (void)snprintf(expected, sizeof expected, "line %zu 100%%", i);
+        assert_string_equal(sent.text, expected);
+        assert_int_equal(sent.priority, rows[i].priority);
+    }
+    log_close_syslog();
+    sent.text[0] = '\0';
+    log_line(LOG_LEVEL_LOG, "not there");
+    assert_string_equal(sent.text, "");
+    log_set_verbose(0);
+    take(log_path, &content); /* the file had them all */
+    assert_non_null(strstr(buf_text(&content), "NOISE line 5"));
+    assert_non_null(strstr(buf_text(&content), "not there"));
+    buf_release(&content);
+}
+
 static off_t log_size(void) {
     struct stat status;
     return stat(log_path, &status) == 0 ? status.st_size : -1;
@@ -289,6 +381,8 @@ int main(void) {
         cmocka_unit_test(opening_again_follows_the_name),
         cmocka_unit_test(opening_leaks_nothing),
         cmocka_unit_test(standard_error),
+        cmocka_unit_test(a_file_and_standard_error),
+        cmocka_unit_test(lines_go_to_syslog),
         cmocka_unit_test(a_buffered_thread_waits),
         cmocka_unit_test(threads_share_the_file),
     };

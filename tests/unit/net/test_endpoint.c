@@ -151,12 +151,22 @@ static unsigned free_port(void) {
     return ntohs(address.sin_port);
 }
 
+static struct endpoint_listener *open_tcp(struct loop *loop, const char *host, unsigned port,
+                                          char *error) {
+    return endpoint_listen_tcp(loop, &(struct endpoint_tcp){host, port, 128, false}, error);
+}
+
+static struct endpoint_listener *open_unix(struct loop *loop, const char *path, unsigned mode,
+                                           char *error) {
+    return endpoint_listen_unix(loop, &(struct endpoint_unix){path, 128, mode, ""}, error);
+}
+
 /* Listens, and returns the port. */
 static unsigned listen_tcp(struct world *world, const char *host) {
     char error[ENDPOINT_TEXT_SIZE] = "";
     for (int attempt = 0; attempt < 10 && world->listener == NULL; attempt++) {
         unsigned port = free_port();
-        world->listener = endpoint_listen_tcp(world->loop, host, port, 128, error);
+        world->listener = open_tcp(world->loop, host, port, error);
         if (world->listener == NULL) continue;
         endpoint_listener_start(world->listener, on_accept, world);
         return port;
@@ -167,7 +177,7 @@ static unsigned listen_tcp(struct world *world, const char *host) {
 
 static void listen_unix(struct world *world, const char *path) {
     char error[ENDPOINT_TEXT_SIZE] = "";
-    world->listener = endpoint_listen_unix(world->loop, path, 0600, 128, error);
+    world->listener = open_unix(world->loop, path, 0600, error);
     if (world->listener == NULL) fail_msg("%s", error);
     endpoint_listener_start(world->listener, on_accept, world);
 }
@@ -409,18 +419,18 @@ static void listening_fails_with_a_reason(void **unused) {
     char error[ENDPOINT_TEXT_SIZE], expected[ENDPOINT_TEXT_SIZE];
     world_init(&world);
     unsigned port = listen_tcp(&world, "127.0.0.1");
-    assert_null(endpoint_listen_tcp(world.loop, "127.0.0.1", port, 5, error));
+    assert_null(open_tcp(world.loop, "127.0.0.1", port, error));
     (void)snprintf(expected, sizeof expected, "cannot listen on 127.0.0.1:%u: %s", port,
                    strerror(EADDRINUSE));
     assert_string_equal(error, expected);
-    assert_null(endpoint_listen_tcp(world.loop, "no.such.host.invalid", 6432, 5, error));
+    assert_null(open_tcp(world.loop, "no.such.host.invalid", 6432, error));
     assert_memory_equal(error, "cannot listen on no.such.host.invalid:6432: ", 44);
-    assert_null(endpoint_listen_unix(world.loop, "/no/such/folder/s", 0600, 5, error));
+    assert_null(open_unix(world.loop, "/no/such/folder/s", 0600, error));
     assert_string_equal(error,
                         "cannot listen on unix:/no/such/folder/s: No such file or directory");
     char long_path[120] = "/";
     memset(long_path + 1, 'x', sizeof long_path - 2);
-    assert_null(endpoint_listen_unix(world.loop, long_path, 0600, 5, error));
+    assert_null(open_unix(world.loop, long_path, 0600, error));
     assert_memory_equal(error, "cannot listen on unix:/xxx", 26);
     assert_non_null(strstr(error, "File name too long"));
     world_release(&world);
@@ -448,7 +458,7 @@ static void a_stale_file_is_replaced(void **unused) {
         char error[ENDPOINT_TEXT_SIZE];
         assert_int_equal(close(bound_socket()), 0); /* its file stays */
         world_init(&world);
-        world.listener = endpoint_listen_unix(world.loop, socket_path, modes[i], 5, error);
+        world.listener = open_unix(world.loop, socket_path, modes[i], error);
         assert_non_null(world.listener);
         assert_int_equal(stat(socket_path, &status), 0);
         assert_int_equal(status.st_mode & 0777, modes[i]);
@@ -460,6 +470,50 @@ static void a_stale_file_is_replaced(void **unused) {
         assert_int_equal(stat(socket_path, &status), -1);
         world_release(&world);
     }
+}
+
+/* Neither a file of another kind nor its content is touched, and a group has to be one. */
+static void what_is_no_socket_stays(void **unused) {
+    (void)unused;
+    struct world world;
+    struct stat status;
+    char error[ENDPOINT_TEXT_SIZE] = "";
+    world_init(&world);
+    int fd = open(socket_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    assert_true(fd >= 0 && write(fd, "mine", 4) == 4 && close(fd) == 0);
+    assert_null(open_unix(world.loop, socket_path, 0600, error));
+    assert_non_null(strstr(error, "Address already in use"));
+    assert_int_equal(stat(socket_path, &status), 0);
+    assert_int_equal(status.st_size, 4);
+    assert_int_equal(unlink(socket_path), 0);
+    struct endpoint_unix where = {socket_path, 5, 0600, "no such group"};
+    assert_null(endpoint_listen_unix(world.loop, &where, error));
+    assert_string_equal(error, "could not find group 'no such group'");
+    assert_int_equal(stat(socket_path, &status), -1);
+    char number[16];
+    (void)snprintf(number, sizeof number, "%u", (unsigned)getegid());
+    where.group = number;
+    world.listener = endpoint_listen_unix(world.loop, &where, error);
+    assert_non_null(world.listener);
+    assert_true(endpoint_listener_is_unix(world.listener));
+    world_release(&world);
+}
+
+/* Two that agree to it listen on one port. */
+static void a_port_is_shared(void **unused) {
+    (void)unused;
+    struct world world;
+    char error[ENDPOINT_TEXT_SIZE] = "";
+    world_init(&world);
+    struct endpoint_tcp where = {"127.0.0.1", free_port(), 5, true};
+    struct endpoint_listener *one = endpoint_listen_tcp(world.loop, &where, error);
+    struct endpoint_listener *other = endpoint_listen_tcp(world.loop, &where, error);
+    assert_true(one != NULL && other != NULL);
+    where.is_shared = false;
+    assert_null(endpoint_listen_tcp(world.loop, &where, error));
+    endpoint_listener_close(&one);
+    endpoint_listener_close(&other);
+    world_release(&world);
 }
 
 /* Somebody listens there, and may be too busy to accept: his socket stays, and nobody waits. */
@@ -474,7 +528,7 @@ static void a_socket_in_use_stays(void **unused) {
     (void)alarm(10); /* ends this test if the call below hangs */
     for (size_t i = 0; i <= COUNT(waiting); i++) {
         char error[ENDPOINT_TEXT_SIZE] = "";
-        assert_null(endpoint_listen_unix(world.loop, socket_path, 0600, 5, error));
+        assert_null(open_unix(world.loop, socket_path, 0600, error));
         assert_string_equal(error, "unix socket is in use, cannot continue");
         if (i == COUNT(waiting)) break;
         waiting[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -570,6 +624,8 @@ int main(void) {
         cmocka_unit_test(long_names_are_not_cut),
         cmocka_unit_test(listening_fails_with_a_reason),
         cmocka_unit_test(a_stale_file_is_replaced),
+        cmocka_unit_test(what_is_no_socket_stays),
+        cmocka_unit_test(a_port_is_shared),
         cmocka_unit_test(a_socket_in_use_stays),
         cmocka_unit_test(a_flood_is_accepted),
         cmocka_unit_test(a_listener_may_close_itself),
