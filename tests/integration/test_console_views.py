@@ -3,6 +3,7 @@
 import contextlib
 import re
 import select
+import socket
 import threading
 import time
 
@@ -101,6 +102,32 @@ def test_descriptors_are_for_admins_and_hold_no_secrets(start_pooler):
     with pooler.client(*poolers.MONITOR, database="pgbouncer") as watcher:
         answer = watcher.query("SHOW FDS")
         assert answer.error["M"] == "admin access needed" and answer.kinds == "EZ"
+
+
+def test_a_server_that_is_being_connected(start_pooler):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        entry = f"host=127.0.0.1 port={mute.getsockname()[1]}"
+        pooler = start_pooler(databases={"app": entry})
+        with pooler.connect() as client:
+            client.send(wire.startup({"user": "app_trust", "database": "app"}))
+            (row,) = wait_until(lambda: connections(pooler, "SERVERS", state="new"))
+            assert (row["remote_pid"], row["link"], row["close_needed"]) == (0, "", 0)
+            assert connections(pooler, "SOCKETS", state="sv_login")[0]["id"] == row["id"]
+            pool = row_of(pooler.admin("SHOW POOLS"), database="app")
+            assert (pool["sv_login"], pool["cl_waiting"], pool["sv_active"]) == (1, 1, 0)
+            (waiting,) = connections(pooler, "CLIENTS", database="app")
+            assert waiting["state"] == "waiting"
+
+
+def test_a_server_that_is_being_reset(start_pooler):
+    settings = {"pool_mode": "session", "server_reset_query": "SELECT pg_sleep(1)"}
+    pooler = start_pooler(settings)
+    with pooler.client() as client:
+        client.query("SELECT 1")
+    wait_until(lambda: connections(pooler, "SERVERS", state="tested"))
+    assert connections(pooler, "SOCKETS", state="sv_tested")
+    assert row_of(pooler.admin("SHOW POOLS"), database="app")["sv_tested"] == 1
+    wait_until(lambda: connections(pooler, "SERVERS", state="idle"))
 
 
 @pytest.mark.one_worker  # a console that moves to the first worker gets another number
