@@ -18,7 +18,8 @@
 
 #include "auth/ident.h"
 
-#define HBA_FILE_DEPTH_MAX 10 /* of @FILE within @FILE */
+#define HBA_FILE_DEPTH_MAX 10  /* of @FILE within @FILE */
+#define HBA_FILES_MAX      100 /* that one rule may lead to */
 
 enum hba_method {
     HBA_NONE, /* no rule matched */

@@ -44,6 +44,7 @@ struct reader {
     struct bytes line;
     struct buf word;
     unsigned depth;
+    unsigned *files_left; /* that the rule at hand may still lead to */
 };
 
 struct word_value {
@@ -100,17 +101,19 @@ static bool read_names_file(struct reader *outer, const char *name, struct names
     struct buf path = {0};
     struct buf text = {0};
     join_path(&path, outer->place.file, name);
-    struct reader reader = {.place = outer->place, .source = outer->source};
+    struct reader reader = *outer;
     reader.place.file = buf_text(&path);
     reader.place.line = 0;
-    reader.depth = outer->depth + 1;
-    bool is_good =
-        reader.depth <= HBA_FILE_DEPTH_MAX && outer->source->read(reader.place.file, &text);
+    reader.word = (struct buf){0};
+    reader.depth++;
+    bool is_good = reader.depth <= HBA_FILE_DEPTH_MAX && *reader.files_left > 0 &&
+                   outer->source->read(reader.place.file, &text);
     if (!is_good)
         rules_error(&outer->place,
-                    "the file \"%s\" cannot be read, or files are nested deeper "
-                    "than %d",
-                    reader.place.file, HBA_FILE_DEPTH_MAX);
+                    "the file \"%s\" cannot be read, files are nested deeper than %d, or there are "
+                    "more than %d",
+                    reader.place.file, HBA_FILE_DEPTH_MAX, HBA_FILES_MAX);
+    if (is_good) --*reader.files_left;
     struct bytes rest = buf_content(&text);
     while (is_good && rules_next_line(&rest, &reader.line)) {
         reader.place.line++;
@@ -333,8 +336,10 @@ static void rule_release(struct rule *rule) {
 }
 
 static bool read_rule(struct reader *reader, struct rule *rule) {
+    unsigned files_left = HBA_FILES_MAX;
     int type;
     int method;
+    reader->files_left = &files_left;
     if (!find_word(reader, "connection type", types, &type)) return false;
     rule->type = (enum hba_type)type;
     rule->verdict.line = reader->place.line;

@@ -104,7 +104,7 @@ void client_method(struct client *client, struct verify_request *request, struct
         if (request->method == VERIFY_PEER) add_peer_name(client, room);
         if (request->method == VERIFY_CERT) add_certificate_name(client, room);
         request->system_name = buf_content(room);
-    } else if (tls != NULL) {
+    } else if (tls != NULL && (request->method == VERIFY_SCRAM || request->method == VERIFY_MD5)) {
         char *hash = buf_room(room, TLS_END_POINT_BYTES_MAX);
         buf_grown(room, tls_server_end_point(tls, (unsigned char *)hash));
         request->end_point = buf_content(room);

@@ -154,7 +154,10 @@ static void node_check(const struct config *config, const struct config_entry *n
 }
 
 static void logins_check(const struct config *config, struct config_errors *errors) {
-    if (config->auth_type == AUTH_TYPE_TRUST || config->auth_file[0] != '\0') return;
+    bool wants_secrets = config->auth_type == AUTH_TYPE_PLAIN ||
+                         config->auth_type == AUTH_TYPE_MD5 ||
+                         config->auth_type == AUTH_TYPE_SCRAM_SHA_256;
+    if (!wants_secrets || config->auth_file[0] != '\0') return;
     if (config->auth_user[0] != '\0') return;
     for (size_t i = 0; i < config->entries[SETTING_SCOPE_DATABASE].count; i++) {
         if (config_database_at(config, i)->auth_user != NULL) return;
