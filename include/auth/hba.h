@@ -18,8 +18,7 @@
 
 #include "auth/ident.h"
 
-#define HBA_FILE_DEPTH_MAX 10  /* of @FILE within @FILE */
-#define HBA_FILES_MAX      100 /* that one rule may lead to */
+#define HBA_FILES_MAX 100 /* that one list may lead to */
 
 enum hba_method {
     HBA_NONE, /* no rule matched */

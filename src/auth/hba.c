@@ -37,14 +37,19 @@ struct hba {
     size_t count;
 };
 
+/* The files of names that a list leads to, each of them once. */
+struct files {
+    char *paths[HBA_FILES_MAX];
+    unsigned count;
+};
+
 /* The line under way, in a rule file or in a file of names. */
 struct reader {
     struct rules_place place;
     const struct hba_source *source;
     struct bytes line;
     struct buf word;
-    unsigned depth;
-    unsigned *files_left; /* that the rule at hand may still lead to */
+    struct files *files;
 };
 
 struct word_value {
@@ -86,8 +91,6 @@ static bool names_have(const struct names *names, struct bytes name) {
     return false;
 }
 
-static bool read_names(struct reader *reader, struct names *names, bool is_database);
-
 /* The path of a file that is named in another one. */
 static void join_path(struct buf *path, const char *beside, const char *name) {
     const char *slash = strrchr(beside, '/');
@@ -95,34 +98,19 @@ static void join_path(struct buf *path, const char *beside, const char *name) {
     buf_append_text(path, name);
 }
 
-/* Reads @FILE: a list of names on each line. */
-static bool read_names_file(struct reader *outer, const char *name, struct names *names,
-                            bool is_database) {
+/* Notes @FILE; it is read when the line that names it has been. */
+static bool add_file(struct reader *reader, const char *name) {
+    struct files *files = reader->files;
     struct buf path = {0};
-    struct buf text = {0};
-    join_path(&path, outer->place.file, name);
-    struct reader reader = *outer;
-    reader.place.file = buf_text(&path);
-    reader.place.line = 0;
-    reader.word = (struct buf){0};
-    reader.depth++;
-    bool is_good = reader.depth <= HBA_FILE_DEPTH_MAX && *reader.files_left > 0 &&
-                   outer->source->read(reader.place.file, &text);
-    if (!is_good)
-        rules_error(&outer->place,
-                    "the file \"%s\" cannot be read, files are nested deeper than %d, or there are "
-                    "more than %d",
-                    reader.place.file, HBA_FILE_DEPTH_MAX, HBA_FILES_MAX);
-    if (is_good) --*reader.files_left;
-    struct bytes rest = buf_content(&text);
-    while (is_good && rules_next_line(&rest, &reader.line)) {
-        reader.place.line++;
-        struct bytes ahead = reader.line;
-        if (rules_next(&ahead, &reader.word) == RULES_END) continue;
-        is_good = read_names(&reader, names, is_database);
+    join_path(&path, reader->place.file, name);
+    bool is_known = false;
+    for (unsigned i = 0; i < files->count; i++) {
+        if (strcmp(files->paths[i], buf_text(&path)) == 0) is_known = true;
     }
-    buf_release(&reader.word);
-    buf_release(&text);
+    bool is_good = is_known || files->count < HBA_FILES_MAX;
+    if (!is_good)
+        rules_error(&reader->place, "the list leads to more than %d files", HBA_FILES_MAX);
+    if (is_good && !is_known) files->paths[files->count++] = memory_copy_text(buf_text(&path));
     buf_release(&path);
     return is_good;
 }
@@ -167,12 +155,7 @@ static bool read_name(struct reader *reader, struct names *names, bool is_databa
         return false;
     }
     if (token == RULES_WORD && take_keyword(names, word, is_database)) return true;
-    if (token == RULES_WORD && word[0] == '@' && word[1] != '\0') {
-        char *name = memory_copy_text(word + 1);
-        bool is_good = read_names_file(reader, name, names, is_database);
-        memory_free(name);
-        return is_good;
-    }
+    if (token == RULES_WORD && word[0] == '@' && word[1] != '\0') return add_file(reader, word + 1);
     if (names->count < HBA_NAMES_MAX) {
         names_add(names, word);
         return true;
@@ -181,12 +164,46 @@ static bool read_name(struct reader *reader, struct names *names, bool is_databa
     return false;
 }
 
-/* A list divided by commas. */
-static bool read_names(struct reader *reader, struct names *names, bool is_database) {
+/* A list divided by commas; the files in it are noted. */
+static bool read_list(struct reader *reader, struct names *names, bool is_database) {
     do {
         if (!read_name(reader, names, is_database)) return false;
     } while (rules_take_comma(&reader->line));
     return true;
+}
+
+/* Reads a file of names: a list on each line. */
+static bool read_file(struct reader *outer, const char *path, struct names *names,
+                      bool is_database) {
+    struct buf text = {0};
+    struct reader reader = *outer;
+    reader.place.file = path;
+    reader.place.line = 0;
+    reader.word = (struct buf){0};
+    bool is_good = outer->source->read(path, &text);
+    if (!is_good) rules_error(&outer->place, "the file \"%s\" cannot be read", path);
+    struct bytes rest = buf_content(&text);
+    while (is_good && rules_next_line(&rest, &reader.line)) {
+        reader.place.line++;
+        struct bytes ahead = reader.line;
+        if (rules_next(&ahead, &reader.word) == RULES_END) continue;
+        is_good = read_list(&reader, names, is_database);
+    }
+    buf_release(&reader.word);
+    buf_release(&text);
+    return is_good;
+}
+
+/* A list, and all files that it leads to. */
+static bool read_names(struct reader *reader, struct names *names, bool is_database) {
+    struct files files = {.count = 0};
+    reader->files = &files;
+    bool is_good = read_list(reader, names, is_database);
+    for (unsigned i = 0; is_good && i < files.count; i++)
+        is_good = read_file(reader, files.paths[i], names, is_database);
+    for (unsigned i = 0; i < files.count; i++) memory_free(files.paths[i]);
+    reader->files = NULL;
+    return is_good;
 }
 
 /* ---- addresses */
@@ -336,10 +353,8 @@ static void rule_release(struct rule *rule) {
 }
 
 static bool read_rule(struct reader *reader, struct rule *rule) {
-    unsigned files_left = HBA_FILES_MAX;
     int type;
     int method;
-    reader->files_left = &files_left;
     if (!find_word(reader, "connection type", types, &type)) return false;
     rule->type = (enum hba_type)type;
     rule->verdict.line = reader->place.line;

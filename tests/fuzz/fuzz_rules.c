@@ -12,7 +12,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Every other file holds what this one does: the depth is bounded all the same. */
+/* Every other file holds what this one does: how many are read is bounded all the same. */
 static struct bytes again;
 
 static bool read_again(const char *path, struct buf *text) {

@@ -19,7 +19,9 @@ static bool read_file(const char *path, struct buf *text) {
     } else if (strcmp(path, "/etc/more") == 0) {
         buf_append_text(text, "five");
     } else if (strcmp(path, "/etc/loop") == 0) {
-        buf_append_text(text, "@loop\n");
+        buf_append_text(text, "@loop,around\n");
+    } else if (strncmp(path, "/etc/endless", 12) == 0) {
+        buf_append_format(text, "@%sx", path);
     } else if (strcmp(path, "/etc/bad") == 0) {
         buf_append_text(text, "one\n+group\n");
     } else {
@@ -114,6 +116,7 @@ static void test_judging(void **state) {
         {"host x,@names,y all all trust", "127.0.0.1", "five", "u", HBA_TRUST},
         {"host @/etc/names all all trust", "127.0.0.1", "three", "u", HBA_NONE},
         {"host all @more all trust", "127.0.0.1", "d", "five", HBA_TRUST},
+        {"host @loop all all trust", "127.0.0.1", "around", "u", HBA_TRUST},
         /* physical replication */
         {"host all all all trust", "physical:127.0.0.1", "d", "u", HBA_NONE},
         {"host replication all all trust", "physical:127.0.0.1", "d", "u", HBA_TRUST},
@@ -212,7 +215,7 @@ static void test_errors(void **state) {
         {"host samegroup all all trust", "samerole and samegroup are not supported"},
         {"host /^a all all trust", "\"/^a\": regular expressions are not supported"},
         {"host @missing all all trust", "the file \"/etc/missing\" cannot be read"},
-        {"host @loop all all trust", "nested deeper than 10"},
+        {"host @endless all all trust", "the list leads to more than 100 files"},
         {"host @bad all all trust", "(/etc/bad:2): \"+group\": +group is not supported"},
         {"host \"all all all trust", "a database is missing or broken"},
         {"include other.conf", "connection type \"include\""},
