@@ -39,6 +39,11 @@ static bool is_blank(char c) {
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
+/* What ends a word though it is no blank. */
+static bool is_mark(char c) {
+    return c == ',' || c == '"' || c == '#';
+}
+
 static void skip_blanks(struct bytes *line) {
     while (line->len > 0 && is_blank(line->at[0])) *line = bytes_of(line->at + 1, line->len - 1);
 }
@@ -73,7 +78,7 @@ enum rules_token rules_next(struct bytes *line, struct buf *word) {
         (void)take(line);
         return take_quoted(line, word);
     }
-    while (line->len > 0 && !is_blank(line->at[0]) && memchr(",\"#", line->at[0], 3) == NULL) {
+    while (line->len > 0 && !is_blank(line->at[0]) && !is_mark(line->at[0])) {
         if (line->at[0] == '\0') return RULES_BROKEN;
         buf_append_u8(word, (unsigned char)take(line));
     }

@@ -188,8 +188,9 @@ static void on_judged(struct blocking_job *job) {
     blocking_job_free(&job);
 }
 
-/* Has PAM or LDAP judge the password; meanwhile the client is not read. */
-static void ask_others(struct client *client) {
+/* Has PAM or LDAP judge the password; meanwhile the client is not read. VERIFY_LATER, or
+ * VERIFY_FAILED if they have too much to do. */
+static enum verify_result ask_others(struct client *client) {
     struct verify *verify = client->verify;
     char address[ENDPOINT_TEXT_SIZE];
     unsigned port;
@@ -207,15 +208,14 @@ static void ask_others(struct client *client) {
     if (blocking_post(client->set->blocking, job)) {
         verify->job = job;
         stream_stop(&client->stream);
-        return;
+        return VERIFY_LATER;
     }
-    struct buf out = {0};
     blocking_job_free(&job);
-    judge_verify(client, verify_finish(verify, false, "too many passwords wait to be judged"),
-                 &out);
+    return verify_finish(verify, false, "too many passwords wait to be judged");
 }
 
 static void judge_verify(struct client *client, enum verify_result result, struct buf *out) {
+    if (result == VERIFY_LATER) result = ask_others(client);
     if (result == VERIFY_FAILED) {
         buf_release(out);
         if (strcmp(client->verify->reason, VERIFY_NO_SUCH_USER) == 0) {
@@ -228,7 +228,6 @@ static void judge_verify(struct client *client, enum verify_result result, struc
     }
     write_and_release(client, out);
     if (result == VERIFY_OK) authenticated(client, false);
-    if (result == VERIFY_LATER) ask_others(client);
 }
 
 static bool is_local_owner(const struct client *client) {
@@ -489,8 +488,9 @@ static void read_startup(struct client *client) {
 }
 
 static void read_password(struct client *client) {
-    while (client->state == CLIENT_LOGIN && client->lookup == NULL &&
-           (client->verify == NULL || client->verify->job == NULL)) {
+    while (client->state == CLIENT_LOGIN && client->lookup == NULL) {
+        CHECK(client->verify != NULL);
+        if (client->verify->job != NULL) return;
         struct bytes kept = buf_content(&client->kept);
         if (kept.len < MESSAGE_HEAD_BYTES) return;
         uint32_t length = message_length(kept.at);
