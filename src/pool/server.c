@@ -248,9 +248,10 @@ static void judge_opening(struct server *server, enum opening_result result) {
 static void on_secured(struct stream *stream) {
     struct server *server = LIST_OWNER(stream, struct server, stream);
     struct buf text = {0};
-    tls_describe(stream_tls(stream), &text);
-    if (server->pool->set->config->log_connections)
+    if (server->pool->set->config->log_connections) {
+        tls_describe(stream_tls(stream), &text);
         server_log(server, LOG_LEVEL_LOG, "SSL established: %s", buf_text(&text));
+    }
     buf_release(&text);
     judge_opening(server, OPENING_DONE);
 }

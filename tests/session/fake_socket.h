@@ -50,6 +50,8 @@ struct wire {
     bool is_write_refused;
     bool read_wants_write;
     bool write_wants_read;
+    unsigned handshake_left; /* steps until TLS stands, */
+    int handshake_wants;     /* and the event that the next one waits for */
     struct socket *socket;
 };
 

@@ -187,6 +187,8 @@ static bool read_startup(struct postgres *postgres) {
         postgres->pid = bytes_get_u32(in.at + 8);
         postgres->secret = bytes_get_u32(in.at + 12);
         postgres->state = POSTGRES_ENDED;
+    } else if (code == 80877103) {
+        buf_append_text(&postgres->out, "S");
     } else {
         CHECK(code == 196608);
         take_parameters(postgres, bytes_of(in.at + 8, length - 8));

@@ -26,6 +26,21 @@ const struct scenario scenarios[] = {
      "A Q COMMIT;SELECT $",
      NULL, false, false},
 
+    {"servers with TLS", ONE "server_tls_sslmode = require\n",
+     "A login\n"
+     "A Q SELECT $;SELECT $\n"
+     "B login\n"
+     "A& Q BEGIN | Q SELECT $\n"
+     "B& Q SELECT $\n"
+     "A Q COMMIT\n"
+     "B wait\n"
+     "A& Q SLEEP 0 $\n"
+     "- time 20\n"
+     "A cancel\n"
+     "A wait\n"
+     "A Q SELECT $",
+     NULL, false, false},
+
     {"errors", ONE,
      "A login\n"
      "B login\n"
