@@ -295,7 +295,8 @@ static const struct setting pooler_settings[] = {
     {"server_tls_ciphers", STRING, POOLER(server_tls_ciphers), LIVE, "default", 0, 0, NULL,
      "Ciphers of TLS 1.2 and older towards servers, as client_tls_ciphers."},
     {"server_tls_key_file", STRING, POOLER(server_tls_key_file), LIVE, "", 0, 0, NULL,
-     "File with the private key of that certificate, without a password."},
+     "File with the private key of that certificate, without a password. Where nodes are probed, "
+     "libpq wants it to be readable for its owner alone."},
     {"server_tls_protocols", STRING, POOLER(server_tls_protocols), LIVE, "secure", 0, 0, NULL,
      "Versions of TLS towards servers, as client_tls_protocols."},
     {"server_tls_sslmode", ENUM, POOLER(server_tls_sslmode), LIVE, "prefer", 0, 0, sslmodes,

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import ssl
 import subprocess
 import time
@@ -10,6 +11,7 @@ import time
 import psycopg
 import pytest
 
+import cluster as clusters
 import pooler as poolers
 import tls
 import wire
@@ -682,3 +684,101 @@ def test_idle_clients_own_little(start_tls_pooler, certificates):
         assert client.query("SELECT 1").value == "1"
     each = (pooler.memory() - before) / count
     assert each < 24 * 1024, f"{each:.0f} bytes for each idle client"
+
+
+# Side by side with PgBouncer
+
+SAME_FILE = """
+[databases]
+app = host=127.0.0.1 port={server_port} dbname=app
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir = {folder}
+auth_type = trust
+auth_file = {auth_file}
+admin_users = app_trust
+client_tls_sslmode = {mode}
+client_tls_cert_file = {certificate}
+client_tls_key_file = {key}
+server_tls_sslmode = prefer
+"""
+
+
+def shown_to(port, certificates, sslmode, version):
+    """What a client of the console sees of its own TLS, or the error of its login."""
+    info = psycopg.conninfo.make_conninfo(
+        host="127.0.0.1", port=port, user="app_trust", dbname="pgbouncer", sslmode=sslmode,
+        sslrootcert=certificates.file("ca.pem"), ssl_max_protocol_version=version,
+    )  # fmt: skip
+    try:
+        with psycopg.connect(info, autocommit=True) as connection:
+            notices = []
+            connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+            (row,) = poolers.rows_of(connection, "SHOW CLIENTS")
+            status = connection.execute("SET client_tls_ciphers = 'nonsense'").statusmessage
+            connection.execute("SET client_tls_ciphers = 'ECDHE-ECDSA-AES128-GCM-SHA256'")
+            return row["tls"], status, notices
+    except psycopg.OperationalError as error:
+        return str(error).replace(str(port), "PORT").split("\n")[0]
+
+
+def observe(port, certificates):
+    found = []
+    for sslmode in ("disable", "prefer", "require", "verify-full"):
+        for version in ("TLSv1.3", "TLSv1.2"):
+            found.append(shown_to(port, certificates, sslmode, version))
+    for request in (wire.SSL_REQUEST + b"more", wire.SSL_REQUEST):
+        client = wire.Client(("127.0.0.1", port))
+        client.send(request)
+        if request == wire.SSL_REQUEST:
+            found.append(client.read_bytes(1))
+            client.drop()
+        else:
+            error = client.read_to_end().error
+            found.append([error[field] for field in "SCM"])
+    return found
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require"])
+def test_side_by_side(cluster, start_pooler, certificates, mode):
+    """The same file, the same clients, the same answers."""
+    seen = {}
+    pooler = start_pooler()
+    for name, binary in (("weir", poolers.BINARY), ("pgbouncer", "/usr/sbin/pgbouncer")):
+        folder = os.path.join(pooler.folder, name)
+        os.mkdir(folder)
+        clusters.give_away(folder)
+        ini = os.path.join(folder, "same.ini")
+        port = clusters.free_port()
+        with open(ini, "w", encoding="utf-8") as file:
+            file.write(
+                SAME_FILE.format(
+                    server_port=cluster.primary.port, port=port, folder=folder, mode=mode,
+                    auth_file=pooler.auth_file, certificate=certificates.file("server.pem"),
+                    key=certificates.file("server.key"),
+                )
+            )  # fmt: skip
+        copy = os.path.join(cluster.folder, os.path.basename(binary) + ".side")
+        if not os.path.exists(copy):
+            shutil.copy(binary, copy)
+        process = cluster.guarded([copy, "-q", ini])
+        try:
+            wait_for_port(port)
+            seen[name] = observe(port, certificates)
+        finally:
+            process.kill()
+            process.wait()
+    assert seen["weir"] == seen["pgbouncer"]
+
+
+def wait_for_port(port):
+    deadline = time.monotonic() + 10 * poolers.PATIENCE
+    while True:
+        try:
+            wire.Client(("127.0.0.1", port)).drop()
+            return
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
