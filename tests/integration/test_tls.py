@@ -151,7 +151,8 @@ def test_client_certificates(start_tls_pooler, certificates, mode):
 
 
 def test_no_names_of_authorities_are_sent(start_tls_pooler, certificates):
-    pooler = start_tls_pooler({"client_tls_sslmode": "verify-ca", "client_tls_protocols": "tlsv1.2"})
+    settings = {"client_tls_sslmode": "verify-ca", "client_tls_protocols": "tlsv1.2"}
+    pooler = start_tls_pooler(settings)
     done = subprocess.run(
         ["openssl", "s_client", "-starttls", "postgres", "-connect", f"127.0.0.1:{pooler.port}"],
         input="", capture_output=True, text=True, timeout=30, check=False,
@@ -342,7 +343,7 @@ def test_much_in_both_directions(start_tls_pooler, certificates, version):
     text = "".join(chr(ord("a") + i % 26) * (i % 97) for i in range(60000))
     expected = hashlib.md5(text.encode()).hexdigest()
     assert client.query(f"SELECT md5('{text}')").value == expected
-    client.send(wire.query("SELECT repeat(chr(97 + i % 26), 100000) FROM generate_series(1, 100) i"))
+    client.send(wire.query(tls.TEN_MEGABYTES))
     time.sleep(0.3)
     answer = client.answer()
     assert [len(row[0]) for row in answer.rows] == [100000] * 100
@@ -595,9 +596,8 @@ def test_wrong_settings_at_start_and_at_reload(
 def test_wrong_files_end_the_start(start_tls_pooler, certificates):
     pooler = start_tls_pooler({"client_tls_cert_file": "/nowhere/cert.pem"}, wait=False)
     assert pooler.process.wait(10 * poolers.PATIENCE) == 1
-    assert 'ERROR TLS setup failed: failed to load certificate file "/nowhere/cert.pem": No such' in (
-        pooler.log_text()
-    )
+    words = 'ERROR TLS setup failed: failed to load certificate file "/nowhere/cert.pem": No such'
+    assert words in pooler.log_text()
     pooler.write_ini({})
     pooler.start()
     pooler.wait_ready()

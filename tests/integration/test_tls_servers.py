@@ -2,12 +2,13 @@
 
 import contextlib
 import os
-import ssl
+import subprocess
 import time
 
 import psycopg
 import pytest
 
+import cluster as clusters
 import pooler as poolers
 import tls
 import wire
@@ -15,9 +16,7 @@ from certificates import Certificates
 
 pytestmark = pytest.mark.weir_only
 
-MINE = (
-    "SELECT ssl, version, cipher, client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
-)
+MINE = "SELECT ssl, version, cipher, client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +88,10 @@ def refused(pooler, **more):
 
 # Modes
 
+MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
-@pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"])
+
+@pytest.mark.parametrize("mode", MODES)
 def test_modes(cluster, start_pooler, certificates, secure, mode):
     secure(cluster.primary)
     pooler = start_pooler(settings_for(certificates, mode))
@@ -138,7 +139,7 @@ def test_much_in_both_directions(cluster, start_pooler, certificates, secure):
     client = pooler.client()
     text = "x" * 3_000_000
     assert client.query(f"SELECT length('{text}')").value == "3000000"
-    client.send(wire.query("SELECT repeat(chr(97 + i % 26), 100000) FROM generate_series(1, 100) i"))
+    client.send(wire.query(tls.TEN_MEGABYTES))
     time.sleep(0.3)
     answer = client.answer()
     assert [row[0] for row in answer.rows] == [chr(97 + i % 26) * 100000 for i in range(1, 101)]
@@ -201,13 +202,13 @@ def test_each_host_of_a_list_by_its_own_name(cluster, start_pooler, certificates
     assert "TLS handshake error" not in pooler.log_text()
 
 
-@pytest.mark.parametrize("mode,is_taken", [("require", True), ("verify-ca", False), ("verify-full", False)])
-def test_a_strange_authority(cluster, start_pooler, certificates, secure, mode, is_taken):
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+def test_a_strange_authority(cluster, start_pooler, certificates, secure, mode):
     secure(cluster.primary)
     settings = settings_for(certificates, mode, query_wait_timeout=2)
     settings["server_tls_ca_file"] = certificates.file("other_ca.pem")
     pooler = start_pooler(settings)
-    if is_taken:
+    if mode == "require":
         assert ssl_of(pooler)[0] is True
         return
     refused(pooler)
@@ -421,6 +422,41 @@ def test_a_busy_server_is_recycled_when_it_is_released(cluster, start_pooler, ce
         connection.commit()
         assert connection.execute(MINE).fetchone()[0] is True
     assert pooler.log_text().count("database configuration changed") == 1
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("protocol", ["simple", "prepared"])
+def test_load_while_settings_change(cluster, start_pooler, certificates, secure, protocol):
+    """TLS on both sides; every RELOAD replaces all servers, and no client notices."""
+    secure(cluster.primary)
+    settings = settings_for(
+        certificates,
+        "verify-full",
+        default_pool_size=4,
+        client_tls_sslmode="require",
+        client_tls_cert_file=certificates.file("server.pem"),
+        client_tls_key_file=certificates.file("server.key"),
+    )
+    pooler = start_pooler(settings)
+    script = os.path.join(pooler.folder, "script.sql")
+    with open(script, "w", encoding="utf-8") as file:
+        file.write("BEGIN;\nSELECT repeat('x', 20000);\nEND;\nSELECT 1;\n")
+    place = pooler.conninfo(sslmode="verify-ca", sslrootcert=certificates.file("ca.pem"))
+    command = [clusters.program("pgbench"), "-n", "-f", script, "-c", "8", "-T", "3"]
+    command += ["-M", protocol, place]
+    load = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=clusters.environment(),
+    )  # fmt: skip
+    for number in range(8):
+        time.sleep(0.3)
+        more = {"server_tls_protocols": "tlsv1.2"} if number % 2 else {}
+        pooler.write_ini({**settings, **more})
+        pooler.reload()
+    text, _ = load.communicate(timeout=60)
+    assert load.returncode == 0, text
+    assert "number of failed transactions: 0 (0.000%)" in text
+    assert pooler.log_text().count("database configuration changed") >= 4
 
 
 # Cancel and probes

@@ -126,4 +126,7 @@ class Recorder(Listener):
             back.join(5)
 
 
+# A hundred rows of 100,000 letters each, the i-th beginning with chr(97 + i % 26).
+TEN_MEGABYTES = "SELECT repeat(chr(97 + i % 26), 100000) FROM generate_series(1, 100) i"
+
 SSL_ERRORS = (ssl.SSLError, ConnectionError, wire.Closed)

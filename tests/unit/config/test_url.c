@@ -172,8 +172,10 @@ static void test_is_url(void **state) {
 static void test_configuration(void **state) {
     (void)state;
     struct config_errors errors = {0};
-    struct config *config = config_from_url(
-        "postgres://u:s%40@h1,[::1]:5433/app?sslmode=disable&connect_timeout=3", &errors);
+    struct config *config =
+        config_from_url("postgres://u:s%40@h1,[::1]:5433/app?sslmode=verify-ca&connect_timeout=3"
+                        "&sslrootcert=%2Fca.pem",
+                        &errors);
     assert_non_null(config);
     assert_int_equal(errors.count + errors.warnings_count, 0);
     assert_int_equal(config->listen_addr.count, 1);
@@ -181,7 +183,8 @@ static void test_configuration(void **state) {
     assert_int_equal(config->listen_port, 6432);
     assert_string_equal(config->unix_socket_dir, "/tmp");
     assert_int_equal(config->auth_type, AUTH_TYPE_SCRAM_SHA_256);
-    assert_int_equal(config->server_tls_sslmode, SSLMODE_DISABLE);
+    assert_int_equal(config->server_tls_sslmode, SSLMODE_VERIFY_CA);
+    assert_string_equal(config->server_tls_ca_file, "/ca.pem");
     assert_int_equal(config->server_connect_timeout_us, 3 * (uint64_t)US_PER_S);
     const struct config_database *database = config_database(config, bytes_of_text("app"));
     assert_int_equal(config_routing(config, database, NULL), ROUTING_READ_WRITE);
