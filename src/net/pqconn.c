@@ -198,21 +198,7 @@ static void fail(struct pqconn *conn, const char *why) {
     conn->ops->failed(conn->owner, error);
 }
 
-static void begin_connecting(struct pqconn *conn);
-
-/* Tries again without TLS where that is what failed. */
-static bool tried_plain(struct pqconn *conn) {
-    if (conn->state != PQCONN_CONNECTING || !conn->may_try_plain || PQsslInUse(conn->pg) == 1)
-        return false;
-    conn->may_try_plain = false;
-    drop_poll(conn);
-    PQfinish(conn->pg);
-    begin_connecting(conn);
-    return true;
-}
-
 static void fail_as_libpq_says(struct pqconn *conn) {
-    if (tried_plain(conn)) return;
     char error[PQCONN_ERROR_SIZE];
     pqconn_tidy(PQerrorMessage(conn->pg), error);
     fail(conn, conn->notice[0] != '\0' ? conn->notice : error);
@@ -247,27 +233,6 @@ static void stand(struct pqconn *conn) {
     loop_timer_stop(&conn->deadline);
     conn->state = PQCONN_IDLE;
     conn->ops->connected(conn->owner, conn->address);
-}
-
-static void connect_on(struct pqconn *conn) {
-    drop_poll(conn);
-    int events = 0;
-    switch (PQconnectPoll(conn->pg)) {
-    case PGRES_POLLING_READING:
-        events = UV_READABLE;
-        break;
-    case PGRES_POLLING_WRITING:
-        events = UV_WRITABLE;
-        break;
-    case PGRES_POLLING_OK:
-        stand(conn);
-        return;
-    case PGRES_POLLING_FAILED:
-    default:
-        fail_as_libpq_says(conn);
-        return;
-    }
-    if (!want(conn, events)) fail(conn, "connect failed: the socket cannot be polled");
 }
 
 static PGconn *start_libpq(const struct pqconn *conn) {
@@ -314,6 +279,36 @@ static void begin_connecting(struct pqconn *conn) {
         return;
     }
     if (!want(conn, UV_WRITABLE)) fail(conn, "connect failed: the socket cannot be polled");
+}
+
+/* Tries again without TLS where that is what failed. */
+static bool tried_plain(struct pqconn *conn) {
+    if (!conn->may_try_plain || PQsslInUse(conn->pg) == 1) return false;
+    conn->may_try_plain = false;
+    PQfinish(conn->pg);
+    begin_connecting(conn);
+    return true;
+}
+
+static void connect_on(struct pqconn *conn) {
+    drop_poll(conn);
+    int events = 0;
+    switch (PQconnectPoll(conn->pg)) {
+    case PGRES_POLLING_READING:
+        events = UV_READABLE;
+        break;
+    case PGRES_POLLING_WRITING:
+        events = UV_WRITABLE;
+        break;
+    case PGRES_POLLING_OK:
+        stand(conn);
+        return;
+    case PGRES_POLLING_FAILED:
+    default:
+        if (!tried_plain(conn)) fail_as_libpq_says(conn);
+        return;
+    }
+    if (!want(conn, events)) fail(conn, "connect failed: the socket cannot be polled");
 }
 
 static void on_lookup(void *owner, const char *address, const char *error) {
