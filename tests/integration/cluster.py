@@ -18,7 +18,9 @@ by a password in clear text, app_md5 by MD5, probe by SCRAM with pg_monitor; PAS
 secrets. The database is `app`. Only the standard library is used.
 """
 
+import fcntl
 import glob
+import itertools
 import os
 import pwd
 import random
@@ -41,6 +43,7 @@ TRUSTED = ("postgres", "app_trust")
 DATABASE = "app"
 START_SECONDS = 30
 PORTS = range(20000, 32000)
+PORT_SHARES = 8
 
 CONFIGURATION = """
 listen_addresses = '127.0.0.1'
@@ -136,9 +139,33 @@ def give_away(path):
         os.chown(path, user.pw_uid, user.pw_gid)
 
 
+def own_ports():
+    """This process's share of PORTS, in any order, again and again.
+
+    A port is taken some time before somebody listens on it: runs at the same time, which each
+    hold the lock of another share, must not come upon the same one, nor one run twice.
+    """
+    ports = list(PORTS)
+    for share in range(PORT_SHARES):
+        path = f"{tempfile.gettempdir()}/weir-test-ports.{os.getuid()}.{share}"
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            continue
+        ports = ports[share::PORT_SHARES]
+        break
+    random.shuffle(ports)
+    return itertools.cycle(ports)
+
+
+OWN_PORTS = own_ports()
+
+
 def free_port():
     """A loopback port that nobody listens on, outside the range that outgoing connections use."""
-    for port in random.sample(PORTS, 200):
+    for port in itertools.islice(OWN_PORTS, 200):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
