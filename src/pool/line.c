@@ -104,6 +104,11 @@ static bool suits(const struct borrower *borrower, const struct server *server) 
                        server->login_round);
 }
 
+static uint64_t load_of(const struct pool_node *node) {
+    const struct node *place = cluster_node_const(node->cluster, node->index);
+    return ((uint64_t)node_active(place) << 20) / place->weight;
+}
+
 /* The server of the least busy node that suits, among those in that state, or NULL. */
 static struct server *find(const struct pool *pool, const struct borrower *borrower,
                            enum server_state state) {
@@ -116,8 +121,7 @@ static struct server *find(const struct pool *pool, const struct borrower *borro
         struct server *server = LIST_OWNER(first, struct server, link);
         if (!suits(borrower, server)) continue;
         if (pool->nodes_count == 1) return server;
-        const struct node *place = cluster_node_const(node->cluster, node->index);
-        uint64_t load = ((uint64_t)node_active(place) << 20) / place->weight;
+        uint64_t load = load_of(node);
         if (load >= best_load) continue;
         best = server;
         best_load = load;
@@ -230,6 +234,23 @@ static void give_up(struct pool *pool, struct server *server, int worker) {
     wake(pool, worker);
 }
 
+/* The least busy replica may have no server that is free: the next read is to find one there. */
+static void spread(struct pool *pool, const struct borrower *borrower,
+                   const struct server *server) {
+    int wanted = borrower->route->node;
+    if (wanted < 0 || wanted == (int)server->node->index) return;
+    for (size_t i = 0; i < pool->nodes_count; i++) {
+        struct pool_node *node = pool->nodes[i];
+        if ((int)node->index != wanted) continue;
+        bool is_resting = node->has_failed && loop_now_us(pool->set->loop) < node->retry_at_us;
+        bool has_one = node->servers[SERVER_IDLE].count + node->servers[SERVER_USED].count > 0 ||
+                       is_connecting(node);
+        if (is_resting || has_one || load_of(node) >= load_of(server->node)) return;
+        if (room_take(node, limit_of(node), NULL)) (void)server_open(pool, node);
+        return;
+    }
+}
+
 struct server *pool_borrow(struct pool *pool, struct borrower *borrower) {
     CHECK(borrower->server == NULL && !link_is_listed(&borrower->waiting));
     enum pool_line line =
@@ -242,6 +263,7 @@ struct server *pool_borrow(struct pool *pool, struct borrower *borrower) {
         struct server *server = find(pool, borrower, SERVER_IDLE);
         bool is_owed = pool->has_limits && room_is_wanted(pool);
         if (server != NULL && !is_owed && older_elsewhere(pool, line, 0) < 0) {
+            if (line == POOL_LINE_REPLICA) spread(pool, borrower, server);
             lend(borrower, server);
             return server;
         }

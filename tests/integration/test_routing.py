@@ -1,9 +1,11 @@
 """Which node runs what: reads on replicas, everything else on the primary, and why."""
 
+import time
+
 import pytest
 
 from pooler import PATIENCE
-from routed import Watch, entry_of, start_routed, stopped
+from routed import PROBING, Watch, entry_of, replay_paused, start_routed, stopped
 from wire import (
     FLUSH,
     SYNC,
@@ -222,20 +224,49 @@ def test_roles_are_found_by_asking(routed, watch, cluster):
     assert [row["lag_bytes"] for row in nodes.values() if row["role"] == "primary"] == [None]
 
 
+def read_at_once(clients, watch):
+    """Where the clients' reads went, which were under way at the same time.
+
+    Between two reads there is a probe: without one a session stays with the replica it read from.
+    """
+    time.sleep(1.5 * float(PROBING["probe_interval"]))
+    for client in clients:
+        client.send(query("SELECT pg_sleep(0.1)"))
+    for client in clients:
+        assert not client.answer().errors
+    return watch.queries()
+
+
 def test_reads_go_to_the_least_busy_replica(routed, watch, cluster):
     """Of two reads at the same time each has a replica to itself, once both have a server."""
     apart = {node.port: 1 for node in cluster.standbys}
     clients = [routed.client(), routed.client()]
     turns = []
     for _ in range(10):
-        for client in clients:
-            client.send(query("SELECT pg_sleep(0.1)"))
-        for client in clients:
-            assert not client.answer().errors
-        turns.append(watch.queries())
+        turns.append(read_at_once(clients, watch))
         assert cluster.primary.port not in turns[-1]
     # On a busy machine the second may come when the first is over.
     assert turns.count(apart) >= 3, turns
+
+
+def test_a_replica_without_servers_gets_its_share(start_pooler, cluster):
+    """Idle servers on one replica do not keep the work there when another one is less busy."""
+    late = cluster.standbys[1]
+    apart = {node.port: 1 for node in cluster.standbys}
+    routed = start_routed(start_pooler, cluster)
+    watch = Watch(routed)
+    watch.settle()
+
+    with routed.client() as first, routed.client() as second:
+        clients = [first, second]
+        with replay_paused(late):
+            first.query("INSERT INTO other VALUES (1)")
+            watch.wait_route("the only one that can serve it")
+            watch.queries()
+            assert late.port not in read_at_once(clients, watch)
+        watch.settle()
+        turns = [read_at_once(clients, watch) for _ in range(10)]
+        assert turns.count(apart) >= 3, turns
 
 
 def test_fixed_routes(start_pooler, cluster):
