@@ -33,7 +33,8 @@ void findings_add_name(struct findings *findings, char kind, const struct bytes 
 
 /* Notes that a parameter is set: to `value`, or to something that the text does not say where
  * value.at is NULL. `flag` is TRAITS_SETS or TRAITS_SETS_LOCAL; of it follows TRAITS_READ_ONLY,
- * TRAITS_READ_WRITE or TRAITS_SERIALIZABLE where the parameter is one of the transaction's. */
+ * TRAITS_READ_WRITE or TRAITS_SERIALIZABLE where the parameter is one of the transaction's, and
+ * neither where the value is one that changes no answer. */
 void findings_set_parameter(struct findings *findings, struct bytes name, struct bytes value,
                             uint32_t flag);
 

@@ -1,6 +1,8 @@
 /* What has been found in one statement; see sql/findings.h. */
 #include "sql/findings.h"
 
+#include "core/check.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -71,9 +73,34 @@ static bool is_on(struct bytes value) {
            bytes_equal_nocase(value, "yes") || bytes_equal_text(value, "1");
 }
 
+/* Settings to values under which every statement answers as it does by default: sessions that have
+ * set them read from replicas as before. PgJDBC sets extra_float_digits at each login; since
+ * PostgreSQL 12 all values above 0 give the shortest exact form. */
+static const struct {
+    const char *name, *value;
+} no_difference[] = {
+    {"extra_float_digits", "1"},
+    {"extra_float_digits", "2"},
+    {"extra_float_digits", "3"},
+};
+
+static bool makes_no_difference(struct bytes name, struct bytes value) {
+    if (value.at == NULL) return false;
+    for (size_t i = 0; i < COUNT(no_difference); i++) {
+        if (bytes_equal_nocase(name, no_difference[i].name) &&
+            bytes_equal_text(value, no_difference[i].value))
+            return true;
+    }
+    return false;
+}
+
 void findings_set_parameter(struct findings *findings, struct bytes name, struct bytes value,
                             uint32_t flag) {
     int shown = name.len > 40 ? 40 : (int)name.len;
+    if (makes_no_difference(name, value)) {
+        findings_note(findings, TRAITS_NEEDS_PRIMARY, "sets %.*s", shown, name.at);
+        return;
+    }
     add_parameter(findings, name);
     if (bytes_equal_nocase(name, "transaction_read_only")) {
         if (value.at != NULL && is_on(value)) {

