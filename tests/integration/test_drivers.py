@@ -1,0 +1,212 @@
+"""Drivers through Weir in transaction mode, as they are when nobody configures them.
+
+Each program in tests/drivers/ does the same work by another driver: logs in by SCRAM with a URL,
+sends parameters of many types, repeats statements until they are prepared, goes through
+transactions, errors, COPY, a cancelled query and pipelines, and has two connections that take
+turns. It prints what it saw; through Weir that has to be what PostgreSQL itself gives.
+"""
+
+import os
+import shutil
+import subprocess
+import urllib.parse
+
+import pytest
+
+import cluster as clusters
+import pooler as poolers
+from routed import Watch, start_routed
+
+FOLDER = os.path.join(poolers.TOP, "tests", "drivers")
+CACHE = os.path.join(poolers.TOP, "build", "drivers-test")
+MODULES = os.path.join(poolers.TOP, "build", "npm", "node_modules")
+JDBC = "/usr/share/java/postgresql.jar"
+USER = "app"
+SECONDS = 30
+# Node's warnings are about the next release of pg.
+ENVIRONMENT = {"LANG": "C.UTF-8", "TZ": "UTC", "NODE_PATH": MODULES, "NODE_NO_WARNINGS": "1"}
+
+# What each transcript has, whatever the driver.
+COMMON = {"connect", "simple", "types", "repeated", "commit", "rollback", "savepoint", "error"}
+COMMON |= {"cursor", "rows", "copy", "cancel", "turns", "unicode", "closed"}
+LACKS = {"pg": {"cursor", "copy"}}
+
+
+def source(name):
+    return os.path.join(FOLDER, name)
+
+
+def python(name):
+    return lambda: ["/usr/bin/python3", source(name)]
+
+
+def is_older(made, origin):
+    return not os.path.exists(made) or os.path.getmtime(made) < os.path.getmtime(origin)
+
+
+def compiled(name, made, command):
+    """The path of `made`, which `command` makes of the program `name` where it is too old."""
+    made = os.path.join(CACHE, made)
+    if is_older(made, source(name)):
+        os.makedirs(CACHE, exist_ok=True)
+        subprocess.run([*command, source(name)], check=True, timeout=120, cwd=CACHE)
+    return made
+
+
+def jdbc():
+    compiled("WithJdbc.java", "WithJdbc.class", ["javac", "-d", ".", "-cp", JDBC])
+    quick = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Dfile.encoding=UTF-8"]
+    return ["java", *quick, "-Dstdout.encoding=UTF-8", "-cp", f"{CACHE}:{JDBC}", "WithJdbc"]
+
+
+def libpqxx():
+    # Objects before libraries: the source comes last, so the linker is told to keep them all.
+    flags = ["-std=c++17", "-Wl,--no-as-needed", "-o", "with_libpqxx"]
+    return [compiled("with_libpqxx.cpp", "with_libpqxx", ["g++", *flags, "-lpqxx", "-lpq"])]
+
+
+DRIVERS = {
+    "psycopg": python("with_psycopg.py"),
+    "psycopg2": python("with_psycopg2.py"),
+    "asyncpg": python("with_asyncpg.py"),
+    "pg": lambda: ["node", source("with_pg.js")],
+    "postgres": lambda: ["node", source("with_postgres.js")],
+    "jdbc": jdbc,
+    "libpqxx": libpqxx,
+    "pdo": lambda: ["php", source("with_pdo.php")],
+    "ruby-pg": lambda: ["ruby", source("with_ruby_pg.rb")],
+}
+
+
+def url(driver, host, port):
+    """Where the driver connects to; PgJDBC spells it in a way of its own."""
+    secret = urllib.parse.quote(clusters.PASSWORDS[USER])
+    if driver == "jdbc":
+        return f"jdbc:postgresql://{host}:{port}/{clusters.DATABASE}?user={USER}&password={secret}"
+    return f"postgresql://{USER}:{secret}@{host}:{port}/{clusters.DATABASE}"
+
+
+def transcript(driver, place):
+    """What the program of this driver prints; it must end well, without a word of complaint."""
+    done = subprocess.run(
+        [*DRIVERS[driver](), url(driver, place.host, place.port)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS * poolers.PATIENCE,
+        check=False,
+        env={**ENVIRONMENT, "PATH": os.environ["PATH"]},
+    )
+    assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
+    return done.stdout.split("\n")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def things(cluster):
+    """The table that the programs use."""
+    cluster.primary.sql("CREATE TABLE things (id int, name text); GRANT ALL ON things TO PUBLIC")
+    cluster.wait_replayed()
+    yield
+    cluster.primary.sql("DROP TABLE things")
+
+
+@pytest.fixture(scope="module")
+def direct(cluster):
+    """The transcript of a driver without a pooler, made once."""
+    made = {}
+
+    def get(driver):
+        if driver not in made:
+            made[driver] = transcript(driver, cluster.primary)
+        return made[driver]
+
+    return get
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_transcripts_are_whole(direct, driver):
+    steps = {line.partition(":")[0] for line in direct(driver)}
+    assert COMMON - LACKS.get(driver, set()) <= steps
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_pooled(start_pooler, direct, driver, size):
+    settings = {"auth_type": "scram-sha-256", "default_pool_size": size}
+    assert transcript(driver, start_pooler(settings)) == direct(driver)
+
+
+@pytest.mark.weir_only
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_routed(start_pooler, cluster, direct, driver):
+    routed = start_routed(start_pooler, cluster, {"auth_type": "scram-sha-256"})
+    watch = Watch(routed)
+    watch.settle()
+    assert transcript(driver, routed) == direct(driver)
+    assert set(watch.by_role()) == {"primary", "replica"}
+
+
+# pgbench, which has its own way with each protocol
+
+
+def pgbench(pooler, *options):
+    """What pgbench prints about a run that had no error."""
+    command = [clusters.program("pgbench"), *options, "-h", pooler.host, "-p", str(pooler.port)]
+    done = subprocess.run(
+        [*command, "-U", USER, clusters.DATABASE],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS * poolers.PATIENCE,
+        check=False,
+        env=clusters.environment(PGPASSWORD=clusters.PASSWORDS[USER]),
+    )
+    assert done.returncode == 0 and "error" not in done.stderr, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def transfers(cluster, start_pooler):
+    """Makes pgbench's tables through a pooler, then gives what checks how many transfers there are
+    and that no money was lost."""
+    pgbench(start_pooler({"auth_type": "scram-sha-256"}), "--initialize", "--quiet")
+    cluster.wait_replayed()
+
+    def check(count):
+        sums = ["abalance) FROM pgbench_accounts", "bbalance) FROM pgbench_branches"]
+        sums += ["tbalance) FROM pgbench_tellers", "delta) FROM pgbench_history"]
+        union = " UNION ".join(f"SELECT sum({one}" for one in sums)
+        found = cluster.primary.sql(
+            f"SELECT count(*), (SELECT count(*) FROM ({union}) u) FROM pgbench_history"
+        )
+        assert found == f"{count}|1"
+
+    yield check
+    cluster.primary.sql(
+        "DROP TABLE pgbench_branches, pgbench_tellers, pgbench_accounts, pgbench_history"
+    )
+
+
+def run_protocols(pooler, check):
+    """8 clients do 15 of pgbench's transfers and 30 reads each, in each protocol. Each has a thread
+    of its own: PQprepare blocks all clients of a thread, one that has the only server too."""
+    for i, protocol in enumerate(("simple", "extended", "prepared")):
+        for script, each in (("tpcb-like", 15), ("select-only", 30)):
+            options = ["-n", "-M", protocol, "-c", "8", "-j", "8", "-b", script, "-t", str(each)]
+            printed = pgbench(pooler, *options)
+            assert f"transactions actually processed: {8 * each}/{8 * each}" in printed
+            assert "number of failed transactions: 0 " in printed
+        check((i + 1) * 8 * 15)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_pgbench(start_pooler, transfers, size):
+    settings = {"auth_type": "scram-sha-256", "default_pool_size": size}
+    run_protocols(start_pooler(settings), transfers)
+
+
+@pytest.mark.weir_only
+def test_pgbench_routed(start_pooler, cluster, transfers):
+    routed = start_routed(start_pooler, cluster, {"auth_type": "scram-sha-256"})
+    watch = Watch(routed)
+    watch.settle()
+    run_protocols(routed, transfers)
+    assert set(watch.by_role()) == {"primary", "replica"}
