@@ -6,8 +6,8 @@ transactions, errors, COPY, a cancelled query and pipelines, and has two connect
 turns. It prints what it saw; through Weir that has to be what PostgreSQL itself gives.
 """
 
+import fcntl
 import os
-import shutil
 import subprocess
 import urllib.parse
 
@@ -15,6 +15,7 @@ import pytest
 
 import cluster as clusters
 import pooler as poolers
+from certificates import Certificates
 from routed import Watch, start_routed
 
 FOLDER = os.path.join(poolers.TOP, "tests", "drivers")
@@ -29,6 +30,7 @@ ENVIRONMENT = {"LANG": "C.UTF-8", "TZ": "UTC", "NODE_PATH": MODULES, "NODE_NO_WA
 # What each transcript has, whatever the driver.
 COMMON = {"connect", "simple", "types", "repeated", "commit", "rollback", "savepoint", "error"}
 COMMON |= {"cursor", "rows", "copy", "cancel", "turns", "unicode", "closed"}
+WITHOUT_TLS = {"pg", "postgres"}
 LACKS = {"pg": {"cursor", "copy"}}
 
 
@@ -45,11 +47,14 @@ def is_older(made, origin):
 
 
 def compiled(name, made, command):
-    """The path of `made`, which `command` makes of the program `name` where it is too old."""
+    """The path of `made`, which `command` makes of the program `name` where it is too old. Another
+    run of the tests at the same time waits for it."""
     made = os.path.join(CACHE, made)
-    if is_older(made, source(name)):
-        os.makedirs(CACHE, exist_ok=True)
-        subprocess.run([*command, source(name)], check=True, timeout=120, cwd=CACHE)
+    os.makedirs(CACHE, exist_ok=True)
+    with open(os.path.join(CACHE, "lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_older(made, source(name)):
+            subprocess.run([*command, source(name)], check=True, timeout=120, cwd=CACHE)
     return made
 
 
@@ -60,7 +65,7 @@ def jdbc():
 
 
 def libpqxx():
-    # Objects before libraries: the source comes last, so the linker is told to keep them all.
+    # The source comes behind the libraries, so the linker is told to keep them all.
     flags = ["-std=c++17", "-Wl,--no-as-needed", "-o", "with_libpqxx"]
     return [compiled("with_libpqxx.cpp", "with_libpqxx", ["g++", *flags, "-lpqxx", "-lpq"])]
 
@@ -122,17 +127,38 @@ def direct(cluster):
     return get
 
 
+@pytest.fixture(scope="module")
+def certificates(cluster):
+    made = Certificates(os.path.join(cluster.folder, "tls-drivers"))
+    made.issue("server", names=["IP:127.0.0.1"])
+    return made
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_transcripts_are_whole(direct, driver):
     steps = {line.partition(":")[0] for line in direct(driver)}
     assert COMMON - LACKS.get(driver, set()) <= steps
 
 
-@pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_pooled(start_pooler, direct, driver, size):
-    settings = {"auth_type": "scram-sha-256", "default_pool_size": size}
+def test_one_server(start_pooler, direct, driver):
+    settings = {"auth_type": "scram-sha-256", "default_pool_size": 1}
     assert transcript(driver, start_pooler(settings)) == direct(driver)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_two_servers_and_tls(start_pooler, direct, certificates, driver):
+    """Most drivers take TLS where it is offered, and bind SCRAM to it where they can."""
+    settings = {
+        "auth_type": "scram-sha-256",
+        "default_pool_size": 2,
+        "client_tls_sslmode": "prefer",
+        "client_tls_cert_file": certificates.file("server.pem"),
+        "client_tls_key_file": certificates.file("server.key"),
+    }
+    pooler = start_pooler(settings)
+    assert transcript(driver, pooler) == direct(driver)
+    assert ("tls=TLSv1.3" in pooler.log_text()) == (driver not in WITHOUT_TLS)
 
 
 @pytest.mark.weir_only
