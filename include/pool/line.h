@@ -14,6 +14,9 @@ void line_serve(struct pool *pool);
 /* Whether anybody, here or on another worker, waits for a server of this node. */
 bool line_has_waiters(const struct pool *pool, const struct pool_node *node);
 
+/* Arrival of the oldest waiter of this worker whom a server of this node may serve; 0: nobody. */
+uint64_t line_oldest_us(const struct pool_node *node);
+
 /* A permit of the node was freed: wakes the worker whose waiter is first. */
 void line_permit_freed(struct pool *pool, const struct pool_node *node);
 

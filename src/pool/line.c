@@ -77,6 +77,18 @@ bool line_has_waiters(const struct pool *pool, const struct pool_node *node) {
     return false;
 }
 
+uint64_t line_oldest_us(const struct pool_node *node) {
+    unsigned lines = lines_of(node);
+    uint64_t oldest_us = 0;
+    for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
+        struct link *first = lines & 1u << line ? list_first(&node->pool->lines[line]) : NULL;
+        if (first == NULL) continue;
+        uint64_t since_us = LIST_OWNER(first, struct borrower, waiting)->since_us;
+        if (oldest_us == 0 || since_us < oldest_us) oldest_us = since_us;
+    }
+    return oldest_us;
+}
+
 void line_permit_freed(struct pool *pool, const struct pool_node *node) {
     if (node->is_old) return;
     for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
@@ -192,7 +204,9 @@ static bool connect_for(struct pool *pool, const struct borrower *borrower) {
         if (node->has_failed && now_us < node->retry_at_us) continue;
         if (best == NULL || node->servers_count < best->servers_count) best = node;
     }
-    if (best == NULL) return is_under_way;
+    /* Where pools share a limit, one node after the other: room for the second would be made by
+     * closing the server of the first before it can serve. */
+    if (best == NULL || (is_under_way && pool->has_limits)) return is_under_way;
     int size = size_for(best, borrower);
     int older = older_elsewhere(pool, borrower->line, borrower->since_us);
     if (older >= 0 && size > 0 && atomic_load(&best->permit->used) + 1 >= size) {
@@ -487,10 +501,7 @@ static void tick_line(struct pool *pool, enum pool_line line, uint64_t now_us) {
         struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
         uint64_t waited_us = now_us - borrower->since_us;
         if (pool->query_wait_us > 0 && waited_us >= pool->query_wait_us) {
-            refuse(borrower,
-                   borrower->wants_greeting_only ? FAULT_LOGIN_TIMEOUT_SERVER
-                                                 : FAULT_QUERY_WAIT_TIMEOUT,
-                   NULL, NULL);
+            refuse(borrower, FAULT_QUERY_WAIT_TIMEOUT, NULL, NULL);
         } else if (lacks_primary && waited_us >= config->primary_wait_timeout_us) {
             char trouble[CLUSTER_TROUBLE_SIZE];
             cluster_trouble_get((struct cluster *)(uintptr_t)cluster, trouble);

@@ -2,6 +2,7 @@
 #include "pool/room.h"
 
 #include "core/memory.h"
+#include "pool/line.h"
 
 /* ---- whose turn it is */
 
@@ -54,17 +55,18 @@ static struct server *longer_unused(struct server *a, struct link *l) {
 }
 
 /* The server of this worker that counts in the limit and was unused longest, or NULL. Idle ones
- * of a pool with a waiter that came before `since_us` are that waiter's, but for `own`, which has
- * none that suits. */
+ * of a node with a waiter that came before are that waiter's; those of `own` do not suit the one
+ * who wants room. */
 static struct server *unused_longest(const struct pool_set *set, const struct limit *limit,
                                      const struct pool *own, uint64_t since_us) {
     struct server *found = NULL;
     LIST_EACH (&set->all, l) {
         const struct pool *pool = LIST_OWNER(l, struct pool, link);
         if (!counts_in(pool, limit)) continue;
-        uint64_t oldest_us = pool_oldest_us(pool);
-        if (pool != own && oldest_us != 0 && oldest_us < since_us + ROOM_PATIENCE_US) continue;
+        uint64_t before_us = pool == own ? since_us : since_us + ROOM_PATIENCE_US;
         for (size_t i = 0; i < pool->nodes_count; i++) {
+            uint64_t oldest_us = line_oldest_us(pool->nodes[i]);
+            if (oldest_us != 0 && oldest_us < before_us) continue;
             const struct list *servers = pool->nodes[i]->servers;
             found = longer_unused(found, list_first(&servers[SERVER_IDLE]));
             found = longer_unused(found, list_last(&servers[SERVER_IDLE]));

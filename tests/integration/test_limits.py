@@ -9,6 +9,7 @@ import time
 import pytest
 
 from pooler import ADMIN, KIND, MONITOR, PATIENCE, SECRETS, WORKERS
+from routed import Watch, start_routed
 from tools import in_threads
 from wire import LoginFailed, query, startup
 
@@ -385,6 +386,26 @@ def test_both_limits_at_once(start_pooler, cluster):
 
     in_threads(18, work)
     assert backends(cluster) <= 3 + (WORKERS > 1)
+
+
+@pytest.mark.weir_only
+def test_max_db_connections_counts_all_nodes(start_pooler, cluster):
+    """Where the limit leaves room for one server only, reads and writes take turns with it."""
+    routed = start_routed(start_pooler, cluster, {"max_db_connections": 1})
+    watch = Watch(routed)
+    watch.settle()
+    with routed.client() as one, routed.client() as two:
+        for turn in range(3):
+            assert one.query(f"SELECT {turn}").value == str(turn)
+            assert two.query("BEGIN; SELECT 'written'; COMMIT").value == "written"
+        assert set(watch.by_role()) == {"primary", "replica"}
+        begin(two)
+        one.send(query("SELECT 'late'"))
+        assert one.is_silent(0.3)
+        commit(two)
+        assert one.answer().value == "late"
+    rows = [row for row in routed.admin("SHOW SERVERS") if row["database"] == "app"]
+    assert len(rows) <= 1
 
 
 def test_limits_follow_set(start_pooler, cluster):

@@ -254,6 +254,15 @@ def test_client_login_timeout_without_a_server(start_pooler, cluster):
     ends(client, "client_login_timeout (server down)", T)
 
 
+def test_query_wait_timeout_of_a_login(start_pooler):
+    """Whoever waits for the pool's parameters waits in the same line."""
+    pooler = start_pooler({"query_wait_timeout": T})
+    pooler.admin("PAUSE")
+    client = pooler.connect()
+    client.send(startup({"user": "app_trust", "database": "app"}))
+    ends(client, "query_wait_timeout", T)
+
+
 def test_no_timeout_at_all(start_pooler):
     """0 means never, everywhere."""
     names = "query client_idle idle_transaction query_wait client_login server_idle"
