@@ -190,13 +190,10 @@ bool process_parse_later(struct process *process, struct worker *worker, struct 
     return parser_post(process->parser, worker, job);
 }
 
-void process_cancel(struct process *process, const char key[8]) {
+void process_cancel(struct process *process, const char *key, struct cancel_ticket ticket) {
     unsigned worker = (unsigned char)key[0] >> 2;
-    if (worker >= process->workers_count) {
-        log_line(LOG_LEVEL_LOG, "failed cancel request");
-        return;
-    }
-    worker_cancel(&process->workers[worker], key);
+    /* A key of a worker that is not there is nobody's: any worker says so. */
+    worker_cancel(&process->workers[worker < process->workers_count ? worker : 0], key, ticket);
 }
 
 /* ---- new settings */

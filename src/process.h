@@ -80,7 +80,7 @@ int process_run(struct config *config, const struct process_options *options);
 void process_tick(struct process *process);
 void process_post(struct process *process, unsigned worker, struct loop_mail *mail);
 bool process_parse_later(struct process *process, struct worker *worker, struct traits_job *job);
-void process_cancel(struct process *process, const char key[8]);
+void process_cancel(struct process *process, const char *key, struct cancel_ticket ticket);
 
 /* New settings from the file; false with errors, and everything stays as it was. */
 bool process_reload(void *owner, struct config_errors *errors);

@@ -72,9 +72,31 @@ static bool move_to_console(void *owner, struct socket_parts parts, struct bytes
     return true;
 }
 
-static void cancel(void *owner, const char *key) {
+static void cancel(void *owner, const char *key, struct cancel_ticket ticket) {
     struct worker *worker = owner;
-    process_cancel(worker->process, key);
+    process_cancel(worker->process, key, ticket);
+}
+
+struct cancel_end_mail {
+    struct loop_mail mail;
+    uint32_t id;
+    const char *reason;
+};
+
+static void run_cancel_end(struct loop_mail *mail, void *context) {
+    struct cancel_end_mail *end = (struct cancel_end_mail *)(void *)mail;
+    struct worker *worker = context;
+    client_cancel_ended(&worker->clients, end->id, end->reason);
+    memory_free(end);
+}
+
+static void cancel_ended(void *owner, struct cancel_ticket ticket, const char *reason) {
+    struct worker *worker = owner;
+    struct cancel_end_mail *end = memory_new(sizeof *end);
+    end->mail.run = run_cancel_end;
+    end->id = ticket.id;
+    end->reason = reason;
+    process_post(worker->process, ticket.worker, &end->mail);
 }
 
 static bool parse_later(void *owner, struct traits_job *job) {
@@ -122,15 +144,17 @@ void worker_init(struct worker *worker, struct process *process, unsigned index,
     worker->index = index;
     worker->loop = loop_new();
     loop_set_context(worker->loop, worker);
-    worker->pools = (struct pool_set){
-        .loop = worker->loop,
-        .worker = index,
-        .workers = process->workers_count,
-        .databases = process->databases,
-        .permits = process->permits,
-        .texts = &worker->texts,
-        .transport = transport_ref(process->transport),
-        .ops = {.server_forget = server_forget, .wake = wake_other, .owner = worker}};
+    worker->pools = (struct pool_set){.loop = worker->loop,
+                                      .worker = index,
+                                      .workers = process->workers_count,
+                                      .databases = process->databases,
+                                      .permits = process->permits,
+                                      .texts = &worker->texts,
+                                      .transport = transport_ref(process->transport),
+                                      .ops = {.server_forget = server_forget,
+                                              .wake = wake_other,
+                                              .cancel_ended = cancel_ended,
+                                              .owner = worker}};
     pool_set_init(&worker->pools, config, users);
     worker->clients = (struct client_set){.loop = worker->loop,
                                           .pools = &worker->pools,
@@ -226,19 +250,21 @@ void worker_give(struct worker *worker, struct socket_parts parts, struct bytes 
 
 struct cancel_mail {
     struct loop_mail mail;
-    char key[8];
+    struct cancel_ticket ticket;
+    char key[CANCEL_KEY_BYTES];
 };
 
 static void run_cancel(struct loop_mail *mail, void *context) {
     struct cancel_mail *request = (struct cancel_mail *)(void *)mail;
     struct worker *worker = context;
-    client_cancel(&worker->clients, request->key);
+    client_cancel(&worker->clients, request->key, request->ticket);
     memory_free(request);
 }
 
-void worker_cancel(struct worker *worker, const char key[8]) {
+void worker_cancel(struct worker *worker, const char *key, struct cancel_ticket ticket) {
     struct cancel_mail *request = memory_new(sizeof *request);
     request->mail.run = run_cancel;
+    request->ticket = ticket;
     memcpy(request->key, key, sizeof request->key);
     loop_post(worker->loop, &request->mail);
 }

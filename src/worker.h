@@ -50,7 +50,7 @@ void worker_free_loop(struct worker *worker);
 /* A new connection, with its first packet where that was read already. */
 void worker_give(struct worker *worker, struct socket_parts parts, struct bytes packet);
 /* A cancel request for a client of this worker. */
-void worker_cancel(struct worker *worker, const char key[8]);
+void worker_cancel(struct worker *worker, const char *key, struct cancel_ticket ticket);
 /* New settings; takes over the references. */
 void worker_apply(struct worker *worker, struct config *config, struct users *users);
 /* Waiters may be served now. */

@@ -3,11 +3,12 @@
  *
  *      STARTUP -> LOGIN -> WELCOME -> IDLE <-> WAITING -> ACTIVE
  *         |                            ^                    |
- *         `-> CONSOLE                  `--------------------'
+ *         `-> CONSOLE, CANCEL          `--------------------'
  *      any state -> CLOSED, freed at the end of the turn
  *
  * STARTUP reads the first packet, LOGIN verifies, WELCOME waits for the pool's first server, IDLE
- * has no server, WAITING stands in line, ACTIVE has a server. The console speaks in CONSOLE.
+ * has no server, WAITING stands in line, ACTIVE has a server. The console speaks in CONSOLE; a
+ * cancel request stays in CANCEL until it is known what became of it.
  */
 #ifndef WEIR_CLIENT_CLIENT_H
 #define WEIR_CLIENT_CLIENT_H
@@ -114,8 +115,10 @@ struct client {
 /* Takes over a connection, which may come with TLS and its first packet from another worker. */
 void client_accept(struct client_set *set, struct socket_parts parts, struct bytes packet);
 
-/* The client whose cancel key this is asks for a cancel. Called on its worker. */
-void client_cancel(struct client_set *set, const char key[8]);
+/* A cancel is asked for the client whose key (8 bytes) this is; called on its worker. The outcome
+ * goes to the ticket's worker, which calls client_cancel_ended: there the requester is closed. */
+void client_cancel(struct client_set *set, const char *key, struct cancel_ticket ticket);
+void client_cancel_ended(struct client_set *set, uint32_t id, const char *reason);
 
 /* Tells the client what is wrong and closes it; `argument` as in proto/fault.h. */
 void client_fail(struct client *client, enum fault_id fault, const char *argument);

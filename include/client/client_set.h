@@ -25,6 +25,7 @@ enum client_state {
     CLIENT_WAITING,
     CLIENT_ACTIVE,
     CLIENT_CONSOLE,
+    CLIENT_CANCEL,
     CLIENT_CLOSED,
     CLIENT_STATE_COUNT
 };
@@ -41,8 +42,8 @@ struct client_set_ops {
     /* Gives the connection to worker 0, where the console is, with the first packet. False if
      * this is worker 0. Owns the parts and copies the packet if true. */
     bool (*move_to_console)(void *owner, struct socket_parts parts, struct bytes packet);
-    /* A cancel request: `key` has 8 bytes. May be for another worker. */
-    void (*cancel)(void *owner, const char *key);
+    /* A cancel request: `key` has 8 bytes. May be for another worker; see client_cancel. */
+    void (*cancel)(void *owner, const char *key, struct cancel_ticket ticket);
     void *owner;
 };
 

@@ -5,6 +5,7 @@
  *      client_tls.c    TLS ahead of that         client_method.c how it has to log in
  *      relay.c         lending and its end       request.c       what the client sends
  *      judge.c         where a group may run     reply.c         what the server answers
+ *      request_cancel.c  cancel requests
  */
 #ifndef WEIR_CLIENT_PARTS_H
 #define WEIR_CLIENT_PARTS_H
@@ -96,6 +97,12 @@ void relay_release(struct client *client);
 
 /* Goes on at the end of the turn with what was kept. */
 void relay_resume_later(struct client *client);
+
+/* The client's first packet was a cancel request with this key of 8 bytes. */
+void client_cancel_request(struct client *client, const char *key);
+
+/* Takes a waiting client out of the line: its request is answered with an error and dropped. */
+void relay_cancel_waiting(struct client *client);
 
 /* Sends an error of our own and ReadyForQuery for what is owed, and keeps the connection. */
 void relay_answer_error(struct client *client, enum fault_id fault, const char *argument);

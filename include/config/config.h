@@ -66,6 +66,7 @@ struct config {
     int max_user_client_connections;
     int max_user_connections;
     int min_pool_size;
+    int peer_id; /* 0: no peers */
     char *pidfile;
     int pkt_buf;
     uint64_t pool_idle_timeout_us;

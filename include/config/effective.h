@@ -18,6 +18,9 @@ const struct config_database *config_database(const struct config *config, struc
 const struct config_user *config_user(const struct config *config, struct bytes name);
 
 /* The entry of [nodes] called HOST:PORT, else the one called HOST, else NULL. */
+/* The peer of that number, or NULL; how many requests may be on the way to it, 0 without limit. */
+const struct config_peer *config_peer(const struct config *config, unsigned id);
+int config_peer_pool_size(const struct config *config, const struct config_peer *peer);
 const struct config_node *config_node(const struct config *config, const char *host, int port);
 
 /* Weight and zone of a node, listed or not: 1 and "" are the defaults. */

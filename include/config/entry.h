@@ -125,6 +125,14 @@ struct config_user {
     uint64_t client_idle_timeout_us;
 };
 
+/* Another process that shares cancel requests with this one; its name is its number. */
+struct config_peer {
+    struct config_entry entry;
+    char *host; /* a name, an address or a socket's directory; never NULL in a finished snapshot */
+    int port;
+    int pool_size;
+};
+
 struct config_node {
     struct config_entry entry;
     int weight;

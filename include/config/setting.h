@@ -10,6 +10,7 @@
  *      SETTING_SCOPE_DATABASE  [databases] NAME = pairs    struct config_database
  *      SETTING_SCOPE_USER      [users]     NAME = pairs    struct config_user
  *      SETTING_SCOPE_NODE      [nodes]     NAME = pairs    struct config_node
+ *      SETTING_SCOPE_PEER      [peers]     ID = pairs      struct config_peer
  *
  *      type     member           text
  *      BOOL     bool             0 or 1
@@ -39,6 +40,7 @@ enum setting_scope {
     SETTING_SCOPE_DATABASE,
     SETTING_SCOPE_USER,
     SETTING_SCOPE_NODE,
+    SETTING_SCOPE_PEER,
     SETTING_SCOPE_COUNT
 };
 

@@ -8,6 +8,7 @@
 #include "core/text.h"
 #include "net/endpoint.h"
 #include "net/loop.h"
+#include "pool/cancel.h"
 #include "pool/database.h"
 #include "pool/permit.h"
 #include "pool/server.h"
@@ -30,6 +31,8 @@ struct pool_ops {
     void (*server_forget)(void *owner, struct server *server); /* free server->memory */
     /* Has another worker call pool_set_wake with that key; it may begin with NUL. */
     void (*wake)(void *owner, unsigned worker, struct bytes key);
+    /* A cancel request is over: its requester's connection ends, with a literal as the reason. */
+    void (*cancel_ended)(void *owner, struct cancel_ticket ticket, const char *reason);
     void *owner;
 };
 

@@ -25,7 +25,8 @@ enum startup_kind {
     STARTUP_SSL_REQUEST,
     STARTUP_GSS_REQUEST,
     STARTUP_CANCEL,
-    STARTUP_BAD /* `fault` and `argument` say why */
+    STARTUP_CANCEL_BAD, /* its length is wrong; nobody is told */
+    STARTUP_BAD         /* `fault` and `argument` say why */
 };
 
 enum startup_replication {

@@ -250,7 +250,7 @@ static void write_clients(struct buf *out, const struct census *census) {
     static const char *const states[CLIENT_CLOSED] = {
         [CLIENT_STARTUP] = "startup", [CLIENT_LOGIN] = "login",     [CLIENT_WELCOME] = "welcome",
         [CLIENT_IDLE] = "idle",       [CLIENT_WAITING] = "waiting", [CLIENT_ACTIVE] = "active",
-        [CLIENT_CONSOLE] = "console",
+        [CLIENT_CONSOLE] = "console", [CLIENT_CANCEL] = "cancel",
     };
     metric_head(out, "weir_clients", METRIC_GAUGE, "Connections of clients by state.");
     for (size_t i = 0; i < COUNT(states); i++) {

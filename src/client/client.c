@@ -26,13 +26,14 @@ static const struct {
     const char *text;
     unsigned next; /* set of states */
 } states[CLIENT_STATE_COUNT] = {
-    [CLIENT_STARTUP] = {"login", 1u << CLIENT_LOGIN | 1u << CLIENT_CLOSED},
+    [CLIENT_STARTUP] = {"login", 1u << CLIENT_LOGIN | 1u << CLIENT_CANCEL | 1u << CLIENT_CLOSED},
     [CLIENT_LOGIN] = {"login", 1u << CLIENT_WELCOME | 1u << CLIENT_CONSOLE | 1u << CLIENT_CLOSED},
     [CLIENT_WELCOME] = {"waiting", 1u << CLIENT_IDLE | 1u << CLIENT_CLOSED},
     [CLIENT_IDLE] = {"idle", 1u << CLIENT_WAITING | 1u << CLIENT_ACTIVE | 1u << CLIENT_CLOSED},
     [CLIENT_WAITING] = {"waiting", 1u << CLIENT_IDLE | 1u << CLIENT_ACTIVE | 1u << CLIENT_CLOSED},
     [CLIENT_ACTIVE] = {"active", 1u << CLIENT_IDLE | 1u << CLIENT_CLOSED},
     [CLIENT_CONSOLE] = {"idle", 1u << CLIENT_CLOSED},
+    [CLIENT_CANCEL] = {"active_cancel_req", 1u << CLIENT_CLOSED},
     [CLIENT_CLOSED] = {"closed", 0},
 };
 
@@ -312,12 +313,12 @@ static void take_random(struct client_set *set, char *at, size_t len) {
 
 static void make_key(struct client *client) {
     struct client_set *set = client->set;
-    /* Byte 1: the worker; bytes 2 and 3: a peer's id, none yet; low two bits of byte 8: hops left
-     * for peers. All others are random, since whoever knows a key may cancel. */
+    /* As in request_cancel.c; what is random is so because whoever knows a key may cancel. */
     do {
         take_random(set, client->key, sizeof client->key);
         client->key[0] = (char)((client->key[0] & 3) | (int)(set->pools->worker << 2));
-        client->key[1] = client->key[2] = 0;
+        client->key[1] = (char)(set->pools->config->peer_id & 0xFF);
+        client->key[2] = (char)(set->pools->config->peer_id >> 8);
         client->key[7] = (char)(client->key[7] | 3);
     } while (map_find(&set->keys, bytes_of(client->key, sizeof client->key)) != NULL);
     map_add(&set->keys, &client->by_key, bytes_of(client->key, sizeof client->key));
@@ -523,7 +524,7 @@ static void close_obsolete(const struct client *client) {
 static void give_up(struct client *client, enum fault_id fault) {
     struct server *server = client->borrower.server;
     if (server != NULL && server->state == SERVER_LENT) {
-        if (!pipeline_is_empty(&client->pipeline)) cancel_start(server);
+        if (!pipeline_is_empty(&client->pipeline)) cancel_start(server, (struct cancel_ticket){0});
         server_close(server, "%s", fault_of(fault)->text);
     }
     client_fail(client, fault, NULL);

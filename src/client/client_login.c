@@ -453,8 +453,10 @@ static void on_packet(struct client *client, struct bytes packet, bool is_more_b
         }
         return;
     case STARTUP_CANCEL:
-        client->set->ops.cancel(client->set->ops.owner, packet.at + 8);
-        client_close(client, "cancel request");
+        client_cancel_request(client, packet.at + 8);
+        return;
+    case STARTUP_CANCEL_BAD:
+        client_close(client, "bad cancel request");
         return;
     case STARTUP_BAD:
         client_fail(client, startup.fault, startup.argument);

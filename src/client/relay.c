@@ -15,7 +15,6 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
-#include "pool/cancel.h"
 #include "proto/startup.h"
 
 /* ---- floors */
@@ -424,8 +423,7 @@ void relay_answer_error(struct client *client, enum fault_id fault, const char *
     buf_release(&out);
 }
 
-/* Out of the line: the request that waited is answered with an error and dropped. */
-static void cancel_waiting(struct client *client) {
+void relay_cancel_waiting(struct client *client) {
     pool_leave(&client->borrower);
     client_become(client, CLIENT_IDLE);
     end_retry(client);
@@ -434,25 +432,4 @@ static void cancel_waiting(struct client *client) {
     relay_answer_error(client, FAULT_CANCELED, NULL);
     client->is_skipping = true;
     relay_resume_later(client);
-}
-
-void client_cancel(struct client_set *set, const char key[8]) {
-    struct map_node *node = map_find(&set->keys, bytes_of(key, 8));
-    if (node == NULL) {
-        log_line(LOG_LEVEL_LOG, "failed cancel request");
-        return;
-    }
-    struct client *client = MAP_OWNER(node, struct client, by_key);
-    struct server *server = client->borrower.server;
-    if (client->state == CLIENT_WAITING) {
-        cancel_waiting(client);
-    } else if (client->state == CLIENT_CONSOLE) {
-        set->ops.console_cancel(set->ops.owner, client);
-    } else if (client->state != CLIENT_ACTIVE || server->state == SERVER_CLOSED ||
-               pipeline_is_empty(&client->pipeline)) {
-        client_log(client, LOG_LEVEL_LOG, "cancel request for idle client");
-    } else {
-        client->is_cancelled = true;
-        cancel_start(server);
-    }
 }

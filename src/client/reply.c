@@ -195,6 +195,7 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
     if (client->retry.is_holding) release_held(client, reply->out);
     if (!client->retry.is_discarding) emit(reply);
     if (!pipeline_is_empty(&client->pipeline)) return;
+    if (reply->server->cancels > 0) cancel_query_ended(reply->server);
     bool is_kept = client_keeps_server(client) && !client->retry.is_discarding;
     bool is_free = status == 'I' && !is_kept;
     client->is_release_due = is_free && client->request_skip == 0;

@@ -34,7 +34,6 @@
 enum section_kind {
     SECTION_KIND_NONE,
     SECTION_KIND_UNKNOWN, /* already reported; its lines are passed over */
-    SECTION_KIND_PEERS,
     SECTION_KIND_SETTINGS
 };
 
@@ -49,7 +48,7 @@ static const struct section sections[] = {
     {"databases", SECTION_KIND_SETTINGS, SETTING_SCOPE_DATABASE},
     {"users", SECTION_KIND_SETTINGS, SETTING_SCOPE_USER},
     {"nodes", SECTION_KIND_SETTINGS, SETTING_SCOPE_NODE},
-    {"peers", SECTION_KIND_PEERS, SETTING_SCOPE_POOLER},
+    {"peers", SECTION_KIND_SETTINGS, SETTING_SCOPE_PEER},
 };
 
 static const struct section section_none = {"", SECTION_KIND_NONE, SETTING_SCOPE_POOLER};
@@ -191,8 +190,8 @@ static void section_begin(struct reader *reader, struct bytes name) {
     struct buf quoted = {0};
     errors_quote(&quoted, name, false);
     errors_add(reader->errors,
-               "invalid section %s in configuration (%s): expected pgbouncer, databases, users or "
-               "nodes",
+               "invalid section %s in configuration (%s): expected pgbouncer, databases, users, "
+               "peers or nodes",
                buf_text(&quoted), where(reader));
     buf_release(&quoted);
 }
@@ -206,10 +205,6 @@ static void setting_found(struct reader *reader, struct bytes key, struct bytes 
         syntax_error(reader, "expected [pgbouncer] or another section first");
         break;
     case SECTION_KIND_UNKNOWN:
-        break;
-    case SECTION_KIND_PEERS:
-        errors_add(reader->errors, "section [peers] is not supported by this version of weir (%s)",
-                   place.where);
         break;
     case SECTION_KIND_SETTINGS:
         if (section->scope == SETTING_SCOPE_POOLER)

@@ -8,6 +8,7 @@ static const char *const nouns[SETTING_SCOPE_COUNT] = {
     [SETTING_SCOPE_DATABASE] = "database",
     [SETTING_SCOPE_USER] = "user",
     [SETTING_SCOPE_NODE] = "node",
+    [SETTING_SCOPE_PEER] = "peer",
 };
 
 static void shown(const struct setting *setting, const void *object, struct buf *text) {

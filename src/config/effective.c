@@ -3,6 +3,8 @@
 
 #include "core/check.h"
 
+#include <stdio.h>
+
 #define CONSOLE_NAME     "pgbouncer"
 #define CONSOLE_NAME_OWN "weir"
 
@@ -25,6 +27,16 @@ const struct config_database *config_database(const struct config *config, struc
 
 const struct config_user *config_user(const struct config *config, struct bytes name) {
     return entry_find(config, SETTING_SCOPE_USER, name);
+}
+
+const struct config_peer *config_peer(const struct config *config, unsigned id) {
+    char name[16];
+    (void)snprintf(name, sizeof name, "%u", id);
+    return entry_find(config, SETTING_SCOPE_PEER, bytes_of_text(name));
+}
+
+int config_peer_pool_size(const struct config *config, const struct config_peer *peer) {
+    return peer->pool_size != SETTING_UNSET ? peer->pool_size : config->default_pool_size;
 }
 
 const struct config_node *config_node(const struct config *config, const char *host, int port) {

@@ -22,6 +22,7 @@ static const struct {
     [SETTING_SCOPE_DATABASE] = {"database", "unrecognized connection parameter", 63},
     [SETTING_SCOPE_USER] = {"user", "unrecognized user parameter", 127},
     [SETTING_SCOPE_NODE] = {"node", "unrecognized node parameter", 255},
+    [SETTING_SCOPE_PEER] = {"peer", "unrecognized connection parameter", 5},
 };
 
 #define NAME_RESERVED "pgbouncer"

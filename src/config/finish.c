@@ -153,6 +153,22 @@ static void node_check(const struct config *config, const struct config_entry *n
     buf_release(&quoted);
 }
 
+static void peer_check(const struct config_entry *entry, struct config_errors *errors) {
+    const struct config_peer *peer = LIST_OWNER(entry, struct config_peer, entry);
+    unsigned number = 0;
+    const char *digit = entry->name;
+    for (; *digit >= '0' && *digit <= '9'; digit++) number = number * 10 + (unsigned)(*digit - '0');
+    if (*digit != '\0' || number < 1 || number > UINT16_MAX || entry->name[0] == '0') {
+        struct buf quoted = {0};
+        errors_quote(&quoted, bytes_of_text(entry->name), false);
+        errors_add(errors, "invalid peer name %s (%s): expected a number from 1 to 65535",
+                   buf_text(&quoted), entry->where);
+        buf_release(&quoted);
+    }
+    if (peer->host == NULL)
+        errors_add(errors, "no host in peer \"%s\" (%s): expected one", entry->name, entry->where);
+}
+
 static void logins_check(const struct config *config, struct config_errors *errors) {
     bool wants_secrets = config->auth_type == AUTH_TYPE_PLAIN ||
                          config->auth_type == AUTH_TYPE_MD5 ||
@@ -191,6 +207,8 @@ bool snapshot_finish(struct config *config, struct config_errors *errors) {
     /* With errors before, a node may be unknown only because its database was not understood. */
     for (size_t i = 0; i < nodes->count && errors->count == 0; i++)
         node_check(config, nodes->at[i], errors);
+    for (size_t i = 0; i < config->entries[SETTING_SCOPE_PEER].count; i++)
+        peer_check(config->entries[SETTING_SCOPE_PEER].at[i], errors);
     logins_check(config, errors);
     cert_check(config, errors);
     return errors->count == before;

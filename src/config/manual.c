@@ -33,11 +33,17 @@ static const struct {
                             "Each line is a host that a database lists, or 'HOST:PORT' in quotes, "
                             "and pairs of key and value.",
                             ";pg2 = weight=2 zone=eu-west\n;'pg3:5432' = weight=1\n"},
+    [SETTING_SCOPE_PEER] = {"[peers]", "KEYS OF [peers]",
+                            "Each line is the peer_id of another process to which clients of this "
+                            "one may be led, and pairs of key and value. A cancel request that "
+                            "reaches the wrong process is passed on to the right one.",
+                            ";1 = host=10.0.0.1\n;2 = host=/run/weir2 port=6433\n"},
 };
 
 /* The order in the sample file, where the pooler's long list comes last. */
 static const enum setting_scope sample_order[] = {SETTING_SCOPE_DATABASE, SETTING_SCOPE_NODE,
-                                                  SETTING_SCOPE_USER, SETTING_SCOPE_POOLER};
+                                                  SETTING_SCOPE_USER, SETTING_SCOPE_PEER,
+                                                  SETTING_SCOPE_POOLER};
 
 static void append_choices(struct buf *text, const struct setting *setting) {
     const char *separator = "";

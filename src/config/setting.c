@@ -30,6 +30,9 @@
 #define NODE(member)                                                                               \
     offsetof(struct config_node, member), sizeof(((struct config_node *)NULL)->member)
 
+#define PEER(member)                                                                               \
+    offsetof(struct config_peer, member), sizeof(((struct config_peer *)NULL)->member)
+
 #define NONE      0
 #define LIVE      SETTING_FLAG_LIVE
 #define OWN       SETTING_FLAG_OWN
@@ -240,6 +243,8 @@ static const struct setting pooler_settings[] = {
     {"min_pool_size", INT, POOLER(min_pool_size), LIVE, "0", 0, POOL_SIZE_MAX, NULL,
      "Server connections that each pool keeps on each node while it has clients, and "
      "always where its database entry has a user; 0 = none."},
+    {"peer_id", INT, POOLER(peer_id), LIVE, "0", 0, 16383, NULL,
+     "Number of this process among its peers, which share cancel requests; 0 = it has none."},
     {"pidfile", STRING, POOLER(pidfile), NONE, "", 0, 0, NULL,
      "File that holds the process id while the process runs; empty = none."},
     {"pkt_buf", INT, POOLER(pkt_buf), COMPAT, "4096", 1, INT_MAX, NULL,
@@ -498,10 +503,18 @@ static const struct setting node_settings[] = {
      "Where the node stands; any word. Not used in this version."},
 };
 
+static const struct setting peer_settings[] = {
+    {"host", STRING, PEER(host), LIVE, NULL, 0, 0, NULL,
+     "Host name, address or socket directory of the peer; required."},
+    {"port", INT, PEER(port), LIVE, "6432", 1, 65535, NULL, "Its port."},
+    {"pool_size", INT, PEER(pool_size), LIVE, NULL, 0, POOL_SIZE_MAX, NULL,
+     "Cancel requests that each worker may be passing on to it at one time, instead of "
+     "default_pool_size; 0 = no limit."},
+};
+
 static const struct setting_unsupported pooler_unsupported[] = {
     {"dns_nxdomain_ttl", NULL},
     {"dns_zone_check_period", "0"},
-    {"peer_id", "0"},
     {"resolv_conf", ""},
 };
 
@@ -516,6 +529,7 @@ static const struct {
     [SETTING_SCOPE_DATABASE] = {database_settings, COUNT(database_settings), NULL, 0},
     [SETTING_SCOPE_USER] = {user_settings, COUNT(user_settings), NULL, 0},
     [SETTING_SCOPE_NODE] = {node_settings, COUNT(node_settings), NULL, 0},
+    [SETTING_SCOPE_PEER] = {peer_settings, COUNT(peer_settings), NULL, 0},
 };
 
 size_t setting_count(enum setting_scope scope) {

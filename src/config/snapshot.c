@@ -17,6 +17,7 @@ static const size_t entry_sizes[SETTING_SCOPE_COUNT] = {
     [SETTING_SCOPE_DATABASE] = sizeof(struct config_database),
     [SETTING_SCOPE_USER] = sizeof(struct config_user),
     [SETTING_SCOPE_NODE] = sizeof(struct config_node),
+    [SETTING_SCOPE_PEER] = sizeof(struct config_peer),
 };
 
 struct config *snapshot_new(void) {

@@ -1,12 +1,12 @@
 /*
- * One cancel request to PostgreSQL; see pool/cancel.h and the manual, section 55.2.8.
+ * Cancel requests; see pool/cancel.h and the manual, section 55.2.8.
  *
- *      dial -> [TLS] -> send 16 bytes -> wait until the other side closes -> server_cancel_ended
+ *      QUEUED -> DIALLING, TLS -> SENT: 16 bytes -> the other side closes -> over
+ *         `-----------`-> over: the query has ended, or cancel_wait_timeout
  *
  * PostgreSQL closes the connection after it has sent the signal, so the end of the connection is
- * the earliest moment at which no signal can be under way any more. A request that hangs is given
- * up after cancel_wait_timeout; the server is then closed rather than lent, see
- * server_cancel_ended.
+ * the earliest moment at which no signal can be under way any more. If that does not come in
+ * cancel_wait_timeout, the server is closed rather than lent, see server_cancel_ended.
  */
 #include "pool/cancel.h"
 
@@ -17,43 +17,76 @@
 #include "pool/pool.h"
 #include "proto/startup.h"
 
+enum cancel_state { CANCEL_QUEUED, CANCEL_DIALLING, CANCEL_SENT, CANCEL_OVER };
+
 struct cancel {
     struct stream stream;
     struct opening opening;
-    bool is_sent;
     struct endpoint_dial *dial;
     struct loop_timer timer;
     struct loop_hook end;
-    struct link link; /* in the set's cancels */
-    struct server *server;
+    struct link link; /* in the set's cancels, in order of arrival */
+    struct pool_set *set;
+    struct server *server; /* NULL: for a peer */
+    unsigned peer_id;
+    char key[CANCEL_KEY_BYTES]; /* for a peer */
+    struct cancel_ticket ticket;
+    enum cancel_state state;
 };
+
+static void serve_queued(struct pool_set *set);
+
+void cancel_answer(struct pool_set *set, struct cancel_ticket ticket, const char *reason) {
+    if (ticket.id != 0) set->ops.cancel_ended(set->ops.owner, ticket, reason);
+}
 
 static void cancel_free(struct loop_hook *hook) {
     memory_free(LIST_OWNER(hook, struct cancel, end));
 }
 
-static void finish(struct cancel *cancel, const char *trouble) {
-    struct server *server = cancel->server;
-    if (server == NULL) return;
-    cancel->server = NULL;
-    list_remove(&server->pool->set->cancels, &cancel->link);
-    if (trouble != NULL) {
-        log_line(LOG_LEVEL_WARNING, "S-0x%x: cancel request failed: %s", server->id, trouble);
-        server->is_close_needed = true;
-    }
+/* The request is over. If it may have been sent and is not known to have arrived, the signal may
+ * come at any time: its server must not be lent again. */
+static void finish(struct cancel *cancel, const char *reason) {
+    if (cancel->state == CANCEL_OVER) return;
+    struct pool_set *set = cancel->set;
+    cancel->state = CANCEL_OVER;
+    list_remove(&set->cancels, &cancel->link);
     endpoint_dial_close(&cancel->dial);
     opening_release(&cancel->opening);
     stream_close(&cancel->stream);
     loop_timer_stop(&cancel->timer);
-    loop_at_end(server->pool->set->loop, &cancel->end);
-    server_cancel_ended(server);
+    loop_at_end(set->loop, &cancel->end);
+    cancel_answer(set, cancel->ticket, reason);
+    if (cancel->server != NULL) server_cancel_ended(cancel->server);
+    serve_queued(set);
 }
+
+static void give_up(struct cancel *cancel, const char *reason) {
+    bool is_in_doubt = cancel->server != NULL && cancel->state == CANCEL_SENT;
+    if (cancel->state != CANCEL_QUEUED)
+        log_line(LOG_LEVEL_WARNING, "cancel request failed: %s", reason);
+    if (is_in_doubt) cancel->server->is_close_needed = true;
+    finish(cancel, reason);
+}
+
+/* It could not be sent, for a reason that the requester's line in the log does not give. */
+static void fail(struct cancel *cancel, const char *trouble) {
+    log_line(LOG_LEVEL_WARNING, "cancel request failed: %s", trouble);
+    finish(cancel, "failed cancel request");
+}
+
+/* ---- the connection */
 
 static void send_request(struct cancel *cancel) {
     const struct server *server = cancel->server;
     struct buf packet = {0};
-    cancel->is_sent = true;
-    message_write_cancel_request(&packet, server->backend_pid, server->backend_secret);
+    cancel->state = CANCEL_SENT;
+    if (server != NULL) {
+        message_write_cancel_request(&packet, server->backend_pid, server->backend_secret);
+    } else {
+        message_write_cancel_request(&packet, bytes_get_u32(cancel->key),
+                                     bytes_get_u32(cancel->key + 4));
+    }
     stream_write_bytes(&cancel->stream, buf_content(&packet));
     memory_wipe(packet.memory, packet.size);
     buf_release(&packet);
@@ -61,24 +94,28 @@ static void send_request(struct cancel *cancel) {
 
 static void judge_opening(struct cancel *cancel, enum opening_result result) {
     if (result == OPENING_DONE) send_request(cancel);
-    if (result == OPENING_FAILED) finish(cancel, cancel->opening.trouble);
+    if (result == OPENING_FAILED) fail(cancel, cancel->opening.trouble);
 }
 
 static void on_secured(struct stream *stream) {
     judge_opening(LIST_OWNER(stream, struct cancel, stream), OPENING_DONE);
 }
 
-/* To the request itself PostgreSQL answers nothing. */
+/* To the request itself nothing is answered. */
 static void on_bytes(struct stream *stream, const char *at, size_t len) {
     struct cancel *cancel = LIST_OWNER(stream, struct cancel, stream);
-    if (!cancel->is_sent)
+    if (cancel->state == CANCEL_DIALLING && cancel->server != NULL)
         judge_opening(cancel, opening_bytes(&cancel->opening, stream, bytes_of(at, len)));
 }
 
 static void on_ended(struct stream *stream, int error) {
     struct cancel *cancel = LIST_OWNER(stream, struct cancel, stream);
     /* A reset is an end too: PostgreSQL closes without reading further. */
-    finish(cancel, cancel->is_sent ? NULL : stream_trouble(stream, error));
+    if (cancel->state == CANCEL_SENT) {
+        finish(cancel, "successfully sent cancel request");
+    } else {
+        fail(cancel, stream_trouble(stream, error));
+    }
 }
 
 static void on_drained(struct stream *stream) {
@@ -92,35 +129,135 @@ static void on_dialled(void *owner, int fd, const char *error) {
     struct cancel *cancel = owner;
     cancel->dial = NULL;
     if (fd < 0) {
-        finish(cancel, error);
+        fail(cancel, error);
         return;
     }
     struct server *server = cancel->server;
-    stream_open(&cancel->stream, server->pool->set->loop, fd, &cancel_ops);
-    judge_opening(cancel, server_begin_opening(server, &cancel->opening, &cancel->stream));
+    stream_open(&cancel->stream, cancel->set->loop, fd, &cancel_ops);
+    if (server == NULL) {
+        send_request(cancel); /* peers speak without TLS */
+    } else {
+        judge_opening(cancel, server_begin_opening(server, &cancel->opening, &cancel->stream));
+    }
 }
 
 static void on_timer(struct loop_timer *timer) {
-    finish(LIST_OWNER(timer, struct cancel, timer), "cancel_wait_timeout");
+    give_up(LIST_OWNER(timer, struct cancel, timer), "cancel_wait_timeout");
 }
 
-void cancel_start(struct server *server) {
-    struct cancel *cancel = memory_new(sizeof *cancel);
-    struct pool_set *set = server->pool->set;
-    const struct node *node = cluster_node_const(server->node->cluster, server->host);
-    cancel->server = server;
-    cancel->end.run = cancel_free;
-    cancel->timer.run = on_timer;
-    server->cancels++;
-    list_append(&set->cancels, &cancel->link);
-    uint64_t limit_us = set->config->cancel_wait_timeout_us;
-    if (limit_us > 0) loop_timer_start(set->loop, &cancel->timer, limit_us / US_PER_MS, 0);
-    struct endpoint_target target = {node->host, node->port, &set->socket_options};
+/* ---- room, and those that wait for it */
+
+static bool is_of(const struct cancel *cancel, const struct pool *pool, unsigned peer_id) {
+    if (cancel->server == NULL) return pool == NULL && cancel->peer_id == peer_id;
+    return cancel->server->pool == pool;
+}
+
+struct cancel_count cancel_count(const struct pool_set *set, const struct pool *pool,
+                                 unsigned peer_id) {
+    struct cancel_count count = {0};
+    LIST_EACH (&set->cancels, l) {
+        const struct cancel *cancel = LIST_OWNER(l, struct cancel, link);
+        if (!is_of(cancel, pool, peer_id)) continue;
+        count.active += cancel->state != CANCEL_QUEUED;
+        count.waiting += cancel->state == CANCEL_QUEUED;
+    }
+    return count;
+}
+
+static bool has_room(const struct cancel *cancel) {
+    const struct pool_set *set = cancel->set;
+    if (cancel->server == NULL) {
+        const struct config_peer *peer = config_peer(set->config, cancel->peer_id);
+        int size = peer == NULL ? 0 : config_peer_pool_size(set->config, peer);
+        return size == 0 || cancel_count(set, NULL, cancel->peer_id).active < (size_t)size;
+    }
+    const struct permit *permit = cancel->server->node->permit;
+    int limit = atomic_load(&permit->limit);
+    size_t active = cancel_count(set, cancel->server->pool, 0).active;
+    return limit == 0 || active + (size_t)atomic_load(&permit->used) < 2 * (size_t)limit;
+}
+
+static void dial(struct cancel *cancel) {
+    struct pool_set *set = cancel->set;
+    struct endpoint_target target = {.options = &set->socket_options};
+    if (cancel->server != NULL) {
+        const struct node *node =
+            cluster_node_const(cancel->server->node->cluster, cancel->server->host);
+        target.host = node->host;
+        target.port = node->port;
+    } else {
+        const struct config_peer *peer = config_peer(set->config, cancel->peer_id);
+        if (peer == NULL) {
+            give_up(cancel, "could not find peer to forward request to");
+            return;
+        }
+        target.host = peer->host;
+        target.port = (uint16_t)peer->port;
+    }
+    cancel->state = CANCEL_DIALLING;
     cancel->dial = endpoint_dial(set->loop, &target, on_dialled, cancel);
 }
 
-void cancel_close_all(struct pool_set *set) {
+static void serve_queued(struct pool_set *set) {
     LIST_EACH_SAFE (&set->cancels, l, following) {
-        finish(LIST_OWNER(l, struct cancel, link), "the process ends");
+        struct cancel *cancel = LIST_OWNER(l, struct cancel, link);
+        if (cancel->state != CANCEL_QUEUED || !has_room(cancel)) continue;
+        dial(cancel);
+        return; /* each that ends makes room for one */
+    }
+}
+
+static void enqueue(struct cancel *cancel) {
+    struct pool_set *set = cancel->set;
+    cancel->end.run = cancel_free;
+    cancel->timer.run = on_timer;
+    cancel->state = CANCEL_QUEUED;
+    list_append(&set->cancels, &cancel->link);
+    uint64_t limit_us = set->config->cancel_wait_timeout_us;
+    if (limit_us > 0) loop_timer_start(set->loop, &cancel->timer, limit_us / US_PER_MS, 0);
+    if (has_room(cancel)) dial(cancel);
+}
+
+void cancel_start(struct server *server, struct cancel_ticket ticket) {
+    struct cancel *cancel = memory_new(sizeof *cancel);
+    cancel->set = server->pool->set;
+    cancel->server = server;
+    cancel->ticket = ticket;
+    server->cancels++;
+    enqueue(cancel);
+}
+
+void cancel_forward(struct pool_set *set, unsigned peer_id, const char key[CANCEL_KEY_BYTES],
+                    struct cancel_ticket ticket) {
+    struct cancel *cancel = memory_new(sizeof *cancel);
+    cancel->set = set;
+    cancel->peer_id = peer_id;
+    cancel->ticket = ticket;
+    memcpy(cancel->key, key, sizeof cancel->key);
+    enqueue(cancel);
+}
+
+/* The first in the list that is for this server and not sent, or NULL. */
+static struct cancel *find_unsent(const struct server *server) {
+    LIST_EACH (&server->pool->set->cancels, l) {
+        struct cancel *cancel = LIST_OWNER(l, struct cancel, link);
+        if (cancel->server == server && cancel->state != CANCEL_SENT) return cancel;
+    }
+    return NULL;
+}
+
+void cancel_query_ended(struct server *server) {
+    struct cancel *cancel;
+    /* Whoever ends may let a queued one begin, so each search starts anew. */
+    while ((cancel = find_unsent(server)) != NULL)
+        finish(cancel, "not sending cancel request for client that is now idle");
+}
+
+void cancel_close_all(struct pool_set *set) {
+    struct link *first;
+    while ((first = list_first(&set->cancels)) != NULL) {
+        struct cancel *cancel = LIST_OWNER(first, struct cancel, link);
+        cancel->ticket.id = 0; /* requesters have gone before */
+        give_up(cancel, "the process ends");
     }
 }

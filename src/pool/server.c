@@ -116,7 +116,11 @@ static void raise_floor(struct server *server) {
 
 /* The next step of cleaning, once nothing is owed. */
 static void clean_on(struct server *server) {
-    if (server->owed_ready > 0 || server->cancels > 0) return;
+    if (server->owed_ready > 0) return;
+    if (server->cancels > 0) {
+        cancel_query_ended(server); /* the last one to end comes back here */
+        return;
+    }
     const struct config *config = server->pool->set->config;
     server->errand = ERRAND_NONE;
     if (server->transaction != 'I') {
@@ -409,6 +413,7 @@ void server_close(struct server *server, const char *reason, ...) {
     server_login_free(&server->login);
     map_remove(&set->by_id, &server->by_id);
     server_become(server, SERVER_CLOSED);
+    if (server->cancels > 0) cancel_query_ended(server);
     pool_server_closed(server);
 }
 
@@ -423,7 +428,7 @@ void server_clean(struct server *server, unsigned owed_ready, bool is_cancel_wan
     server->doing = "finishing for a client that left";
     stream_start(&server->stream);
     server_become(server, SERVER_CLEANING);
-    if (is_cancel_wanted && owed_ready > 0) cancel_start(server);
+    if (is_cancel_wanted && owed_ready > 0) cancel_start(server, (struct cancel_ticket){0});
     clean_on(server);
 }
 

@@ -161,6 +161,7 @@ static enum startup_kind parse_login(struct startup *startup, struct bytes rest)
 static enum startup_kind parse_request(struct startup *startup, struct bytes packet,
                                        enum startup_kind kind) {
     size_t length = kind == STARTUP_CANCEL ? CANCEL_LENGTH : REQUEST_LENGTH;
+    if (packet.len != length && kind == STARTUP_CANCEL) return STARTUP_CANCEL_BAD;
     if (packet.len != length) return bad_header(startup, FAULT_STARTUP_LENGTH, packet);
     if (kind == STARTUP_CANCEL) {
         startup->cancel_pid = bytes_get_u32(packet.at + 8);

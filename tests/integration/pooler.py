@@ -108,13 +108,14 @@ class Pooler:
             rows.update({"probe_user": "probe", "probe_password": SECRETS["probe"]})
         return rows
 
-    def write_ini(self, settings, text=None, databases=None, users=None, nodes=None):
+    def write_ini(self, settings, text=None, databases=None, users=None, nodes=None, peers=None):
         """Writes the file anew; a running pooler reads it at reload()."""
         rows = {**self.default_settings(), **settings}
         if text is None:
             text = section("databases", databases or {"app": self.node_string()})
             text += section("users", users) if users else ""
             text += section("nodes", nodes) if nodes else ""
+            text += section("peers", peers) if peers else ""
             given = {key: value for key, value in rows.items() if value is not None}
             text += section("pgbouncer", given)
         with open(self.ini, "w", encoding="utf-8") as file:

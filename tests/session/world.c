@@ -219,7 +219,7 @@ struct cancel_mail {
 static void run_cancel_mail(struct loop_mail *mail, void *context) {
     struct cancel_mail *request = (struct cancel_mail *)(void *)mail;
     struct world *world = context;
-    client_cancel(&world->clients, request->key);
+    client_cancel(&world->clients, request->key, (struct cancel_ticket){0});
     memory_free(request);
 }
 

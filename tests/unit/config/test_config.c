@@ -80,8 +80,15 @@ static const struct {
                                "(f.ini:2): expected HOST:PORT, such as 127.0.0.1:9127, or "
                                "nothing\n"},
     {P "unix_socket_dir =\n", "nowhere to listen: expected listen_addr, unix_socket_dir or both\n"},
-    {P "[peers]\n1 = host=h\n",
-     "section [peers] is not supported by this version of weir (f.ini:3)\n"},
+    {P "[peers]\n1 = port=7000\n", "no host in peer \"1\" (f.ini:3): expected one\n"},
+    {P "[peers]\n0 = host=h\n",
+     "invalid peer name \"0\" (f.ini:3): expected a number from 1 to 65535\n"},
+    {P "[peers]\n65536 = host=h\n",
+     "invalid peer name \"65536\" (f.ini:3): expected a number from 1 to 65535\n"},
+    {P "[peers]\n1x = host=h\n",
+     "invalid peer name \"1x\" (f.ini:3): expected a number from 1 to 65535\n"},
+    {P "[peers]\n1 = host=h user=u\n",
+     "unrecognized connection parameter: \"user\" in peer \"1\" (f.ini:3)\n"},
     {P "[databases]\npgbouncer = host=h\n",
      "invalid database name \"pgbouncer\" in configuration (f.ini:3): it is reserved for the "
      "console\n"},

@@ -1,0 +1,93 @@
+/*
+ * Cancel requests as clients send them; see pool/cancel.h for what becomes of them.
+ *
+ *      requester -> whose key is it? -> a peer's:  passed on, one hop less
+ *                                    -> a worker's of ours: client_cancel on that worker
+ *      outcome -> the requester's connection ends, with the reason in the log; it is told nothing
+ *
+ * A key is 8 bytes: the worker in the upper six bits of byte 1; the peer's id in bytes 2 and 3, low
+ * byte first; the hops that are left in the low two bits of byte 8; all else is random.
+ */
+#include "client/parts.h"
+
+#include "core/log.h"
+#include "pool/cancel.h"
+
+#define HOPS 3
+
+static unsigned peer_of(const char *key) {
+    return (unsigned)(unsigned char)key[1] | (unsigned)(unsigned char)key[2] << 8;
+}
+
+static void forward(struct client *client, const char *key, struct cancel_ticket ticket) {
+    struct pool_set *pools = client->set->pools;
+    if (config_peer(pools->config, peer_of(key)) == NULL) {
+        client_close(client, "could not find peer to forward request to");
+        return;
+    }
+    if ((key[7] & HOPS) == 0) {
+        client_close(client, "failed to forward cancel request because its TTL was exhausted");
+        return;
+    }
+    char forwarded[CANCEL_KEY_BYTES];
+    memcpy(forwarded, key, sizeof forwarded);
+    forwarded[7] = (char)(key[7] - 1);
+    cancel_forward(pools, peer_of(key), forwarded, ticket);
+}
+
+void client_cancel_request(struct client *client, const char *key) {
+    struct client_set *set = client->set;
+    struct cancel_ticket ticket = {set->pools->worker, client->id};
+    client_become(client, CLIENT_CANCEL);
+    client->doing = "asking for a cancel";
+    unsigned own = (unsigned)set->pools->config->peer_id;
+    if (own != 0 && peer_of(key) != own) {
+        forward(client, key, ticket);
+    } else {
+        set->ops.cancel(set->ops.owner, key, ticket);
+    }
+}
+
+void client_cancel_ended(struct client_set *set, uint32_t id, const char *reason) {
+    LIST_EACH (&set->clients[CLIENT_CANCEL], l) {
+        struct client *client = LIST_OWNER(l, struct client, link);
+        if (client->id != id) continue;
+        client_close(client, reason);
+        return;
+    }
+}
+
+/* What the client is running is to be cancelled. Returns the outcome where that is known at once,
+ * or NULL: a request was started for its server. */
+static const char *cancel_running(struct client *client, struct cancel_ticket ticket) {
+    struct server *server = client->borrower.server;
+    const struct pipeline_entry *head = pipeline_head(&client->pipeline);
+    if (client->state != CLIENT_ACTIVE || server->state == SERVER_CLOSED || head == NULL)
+        return "cancel request for idle client";
+    if (head->request == REQUEST_QUERY && head->action == PIPELINE_SWALLOW)
+        return "ignoring cancel request for server that is setting vars";
+    client->is_cancelled = true;
+    cancel_start(server, ticket);
+    return NULL;
+}
+
+void client_cancel(struct client_set *set, const char *key, struct cancel_ticket ticket) {
+    char whole[CANCEL_KEY_BYTES];
+    const char *outcome;
+    memcpy(whole, key, sizeof whole);
+    whole[7] = (char)(whole[7] | HOPS); /* peers have taken some of them */
+    struct map_node *node = map_find(&set->keys, bytes_of(whole, sizeof whole));
+    struct client *client = node == NULL ? NULL : MAP_OWNER(node, struct client, by_key);
+    if (client == NULL || client->state < CLIENT_IDLE || client->state == CLIENT_CANCEL) {
+        outcome = "failed cancel request"; /* nobody knows a key before the welcome */
+    } else if (client->state == CLIENT_WAITING) {
+        relay_cancel_waiting(client);
+        outcome = "successfully sent cancel request";
+    } else if (client->state == CLIENT_CONSOLE) {
+        set->ops.console_cancel(set->ops.owner, client);
+        outcome = "cancel request for console client";
+    } else {
+        outcome = cancel_running(client, ticket);
+    }
+    if (outcome != NULL) cancel_answer(set->pools, ticket, outcome);
+}
