@@ -77,6 +77,11 @@ static inline uint32_t message_length(const char *head) {
     return length < 4 || length > MESSAGE_LENGTH_MAX ? 0 : length + 1;
 }
 
+/* Whether a ReadyForQuery may say this of the transaction: 'I', 'T' or 'E'. */
+static inline bool message_is_status(char status) {
+    return status == 'I' || status == 'T' || status == 'E';
+}
+
 /* The first NUL-terminated text in `body`; false if no NUL is there. `rest` is what follows. */
 bool message_text(struct bytes body, struct bytes *text, struct bytes *rest);
 

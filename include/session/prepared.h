@@ -3,9 +3,9 @@
  *
  *      client's name --> statement (text, types, parse context; one for all) --> server's LRU
  *
- * A statement is known to servers as "weir_NUMBER"; the number is process-wide. Clients map their
- * own names to statements; a server remembers which of them it has prepared, and forgets the one
- * unused longest when it holds too many. What a server lacks is prepared ahead of the Bind.
+ * A statement is known to servers as "PGBOUNCER_NUMBER"; the number is process-wide. Clients map
+ * their own names to statements; a server remembers which of them it has prepared, and forgets the
+ * one unused longest when it holds too many. What a server lacks is prepared ahead of the Bind.
  * Everything here belongs to one worker. No I/O; the messages are written by the caller.
  */
 #ifndef WEIR_SESSION_PREPARED_H
@@ -22,7 +22,7 @@ struct statement {
     struct map_node node;
     unsigned references;
     uint32_t number;
-    char name[16];        /* on servers; NUL-terminated */
+    char name[24];        /* on servers; NUL-terminated */
     struct traits traits; /* of its text, without the names; meaningless without routing */
     struct bytes body;    /* of Parse behind the name: text, NUL, types */
     char key[];           /* parse context, NUL, body */

@@ -89,9 +89,21 @@ static bool is_to_be_sent_again(const struct reply *reply, const struct fault_fi
 }
 
 /* Weir's own SET was refused: the client must not run anything under the wrong settings. */
-static void on_refused_parameters(const struct reply *reply, struct bytes body) {
+static void on_refused_parameters(const struct reply *reply, const struct fault_fields *fields) {
+    const struct fault *fault = fault_of(FAULT_SERVER_PARAMETER);
+    struct fault_fields told = {.sqlstate = bytes_of_text(fault->sqlstate),
+                                .message = bytes_of_text(fault->text),
+                                .detail = fields->message,
+                                .hint = bytes_of_text(fault->hint)};
+    struct buf message = {0};
+    server_log(reply->server, LOG_LEVEL_ERROR, "varcache_apply failed: %.*s: %.*s",
+               (int)fields->severity.len, fields->severity.at, (int)fields->message.len,
+               fields->message.at);
+    fault_write_custom(&message, &told);
+    buf_consume(&message, MESSAGE_HEAD_BYTES);
     buf_clear(&reply->client->last_words);
-    buf_append_bytes(&reply->client->last_words, body);
+    buf_append_bytes(&reply->client->last_words, buf_content(&message));
+    buf_release(&message);
     reply->client->is_syncing = true;
     server_close(reply->server, "invalid server parameter");
 }
@@ -104,10 +116,13 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
     relay_raise_floor(client);
     client->is_copying = false;
     if (match->verdict == PIPELINE_DROP) {
-        on_refused_parameters(reply, body);
+        on_refused_parameters(reply, &fields);
         return;
     }
-    if (bytes_equal_text(fields.severity, "FATAL") || bytes_equal_text(fields.severity, "PANIC")) {
+    bool is_whole = reply->len == reply->length; /* one that is not passes as it comes */
+    bool ends_all =
+        bytes_equal_text(fields.severity, "FATAL") || bytes_equal_text(fields.severity, "PANIC");
+    if (ends_all && is_whole) {
         /* Told to the client when the connection has ended, as what it then means to it. */
         buf_clear(&client->last_words);
         buf_append_bytes(&client->last_words, body);
@@ -178,6 +193,10 @@ static void on_parameters_done(const struct reply *reply) {
 static void on_ready(const struct reply *reply, const struct pipeline_match *match) {
     struct client *client = reply->client;
     char status = reply->at[MESSAGE_HEAD_BYTES];
+    if (!message_is_status(status)) {
+        server_close(reply->server, "bad pkt header");
+        return;
+    }
     if (status == 'I' || !is_hidden(client)) relay_raise_floor(client);
     client->has_ended = false;
     reply->server->transaction = status;
@@ -200,17 +219,6 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
     bool is_free = status == 'I' && !is_kept;
     client->is_release_due = is_free && client->request_skip == 0;
     client->is_release_late = is_free && client->request_skip > 0;
-}
-
-static void on_status(const struct reply *reply, const struct pipeline_match *match) {
-    struct client *client = reply->client;
-    struct bytes body = bytes_of(reply->at + MESSAGE_HEAD_BYTES, reply->len - MESSAGE_HEAD_BYTES);
-    struct bytes name, value, rest;
-    if (!message_text(body, &name, &rest) || !message_text(rest, &value, &rest)) return;
-    int index = server_note_parameter(reply->server, name, value);
-    /* Also after our own SET: the server's spelling replaces the client's. */
-    if (index >= 0) parameters_set(&client->parameters, client->set->texts, index, value);
-    if (match->verdict == PIPELINE_PASS && !client->retry.is_discarding) emit(reply);
 }
 
 /* ---- one message */
@@ -247,6 +255,21 @@ static void plain(const struct reply *reply, const struct pipeline_match *match)
          is_decided_ahead(reply)))
         release_held(client, reply->out);
     emit(reply);
+}
+
+static void on_status(const struct reply *reply, const struct pipeline_match *match) {
+    struct client *client = reply->client;
+    struct bytes body = bytes_of(reply->at + MESSAGE_HEAD_BYTES, reply->len - MESSAGE_HEAD_BYTES);
+    struct bytes name, value, rest;
+    if (reply->len < reply->length) {
+        plain(reply, match); /* too long to be tracked */
+        return;
+    }
+    if (!message_text(body, &name, &rest) || !message_text(rest, &value, &rest)) return;
+    int index = server_note_parameter(reply->server, name, value);
+    /* Also after our own SET: the server's spelling replaces the client's. */
+    if (index >= 0) parameters_set(&client->parameters, client->set->texts, index, value);
+    if (match->verdict == PIPELINE_PASS && !client->retry.is_discarding) emit(reply);
 }
 
 static void on_message(const struct reply *reply) {
@@ -299,7 +322,8 @@ static bool is_read_whole(const struct message_row *row, uint32_t length) {
 static bool head_is_good(const struct reply *reply, const char *head) {
     const struct message_row *row = &message_replies[(unsigned char)head[0]];
     uint32_t length = message_length(head);
-    bool has_length = length > row->length_min && length <= reply->length_max;
+    bool has_length =
+        length > row->length_min && length - 1 <= row->length_max && length <= reply->length_max;
     if (row->name != NULL && has_length) return true;
     server_close(reply->server, row->name == NULL ? "unknown pkt" : "bad pkt header");
     return false;

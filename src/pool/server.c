@@ -141,6 +141,10 @@ static void clean_on(struct server *server) {
 }
 
 static void on_own_ready(struct server *server, char status) {
+    if (!message_is_status(status)) {
+        server_close(server, "bad pkt header");
+        return;
+    }
     server->transaction = status;
     raise_floor(server);
     if (server->state != SERVER_CLEANING || server->owed_ready == 0) {
@@ -218,7 +222,8 @@ static size_t own_step(struct server *server, const char *at, size_t len) {
     const char *head = buf_content(&server->gather).at;
     uint32_t length = message_length(head);
     const struct message_row *row = &message_replies[(unsigned char)head[0]];
-    if (length == 0 || row->name == NULL || length - 1 < row->length_min) {
+    bool has_length = length > 0 && length - 1 >= row->length_min && length - 1 <= row->length_max;
+    if (row->name == NULL || !has_length) {
         server_close(server, row->name == NULL ? "unknown pkt" : "bad pkt header");
         return n;
     }

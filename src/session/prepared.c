@@ -36,7 +36,7 @@ struct statement *statement_get(struct statements *statements, struct bytes cont
         memcpy(statement->key, buf_content(&key).at, len);
         statement->references = 1;
         statement->number = next_number();
-        (void)snprintf(statement->name, sizeof statement->name, "weir_%u", statement->number);
+        (void)snprintf(statement->name, sizeof statement->name, "PGBOUNCER_%u", statement->number);
         statement->body = bytes_of(statement->key + context.len + 1, body.len);
         map_add(&statements->map, &statement->node, bytes_of(statement->key, len));
     }

@@ -127,6 +127,26 @@ def test_parameters_go_with_the_startup(replicating, cluster, nobody_left):
         pooler.client("postgres", work_mem="1MB", **LOGICAL)
 
 
+def test_hba_rules_know_them(replicating, nobody_left):
+    """`replication` means the physical kind alone, and the physical kind only `replication`."""
+    pooler = replicating(wait=False)
+    rules = os.path.join(pooler.folder, "hba")
+    with open(rules, "w", encoding="utf-8") as file:
+        file.write("host replication postgres 127.0.0.1/32 trust\nhost all app_trust all trust\n")
+    pooler.write_ini(
+        {"auth_type": "hba", "auth_hba_file": rules},
+        databases={"app": pooler.node_string(), "replication": pooler.node_string()},
+    )
+    pooler.wait_ready()
+    pooler.reload()
+    pooler.wait_log("RELOAD|re-reading config")
+    with pooler.client("postgres", application_name="test", **PHYSICAL) as client:
+        assert client.query("IDENTIFY_SYSTEM").kinds == "TDCZ"
+    for refused in ({"user": "postgres", **LOGICAL}, {"user": "app_trust", **PHYSICAL}):
+        with pytest.raises(LoginFailed, match="no authentication method is found"):
+            pooler.client(**refused)
+
+
 # Its server
 
 

@@ -326,7 +326,7 @@ const struct scenario scenarios[] = {
      "A Q SELECT $\n"
      "B login TimeZone=bad\n"
      "B& Q SELECT $\n"
-     "B ends 22023\n"
+     "B ends 08P01\n"
      "A Q SELECT $",
      NULL, false, false},
 

@@ -48,7 +48,7 @@ static void statements_are_one_for_all(void **unused) {
         assert_true(bytes_equal(made[i]->body, body));
         assert_ptr_not_equal(made[i]->body.at, body.at);
         char name[32];
-        (void)snprintf(name, sizeof name, "weir_%u", made[i]->number);
+        (void)snprintf(name, sizeof name, "PGBOUNCER_%u", made[i]->number);
         assert_string_equal(made[i]->name, name);
         for (size_t j = 0; j < i; j++) {
             bool is_same = parses[i].same_as == (int)j || parses[j].same_as == parses[i].same_as;
