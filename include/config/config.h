@@ -7,9 +7,8 @@
  * name in the snapshot at hand; a pointer into a snapshot lives as long as the snapshot.
  *
  * Names end in _us where the value is a time in microseconds. "0 = never" and "0 = no limit" are
- * kept as 0. The rows in setting.c say for each member what it means, its limits and whether a
- * change takes effect while running. Files are read on one thread only: the ini library's
- * switches belong to the whole process.
+ * kept as 0. What a member means stands in its row in setting.c. Files are read on one thread only:
+ * the ini library's switches belong to the whole process.
  */
 #ifndef WEIR_CONFIG_CONFIG_H
 #define WEIR_CONFIG_CONFIG_H

@@ -413,15 +413,6 @@ static void on_login(struct client *client, const struct startup *startup, struc
     }
     client->replication = startup->replication;
     if (set->pools->config->log_connections) log_attempt(client);
-    if (is_over_limit(client)) {
-        client_fail(client, FAULT_MAX_CLIENT_CONN, NULL);
-        return;
-    }
-    enum fault_id over = quota_take(client, is_exempt(client));
-    if (over != FAULT_NONE) {
-        client_fail(client, over, NULL);
-        return;
-    }
     if (startup_needs_negotiation(startup)) {
         struct buf out = {0};
         message_write_negotiate(&out, startup);
@@ -434,6 +425,15 @@ static void on_login(struct client *client, const struct startup *startup, struc
         else if (startup->options.len > 0 && !take_options(client, startup->options))
             return;
         if (set->pools->config->application_name_add_host) add_host(client);
+    }
+    if (is_over_limit(client)) {
+        client_fail(client, FAULT_MAX_CLIENT_CONN, NULL);
+        return;
+    }
+    enum fault_id over = quota_take(client, is_exempt(client));
+    if (over != FAULT_NONE) {
+        client_fail(client, over, NULL);
+        return;
     }
     begin_verify(client);
 }
