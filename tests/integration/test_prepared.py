@@ -410,3 +410,146 @@ def test_many_clients_many_names(start_pooler):
                     prepare(client, name, f"SELECT '{known[name]}', $1::text")
 
     in_threads(30, work)
+
+
+# The rest of what PgBouncer does
+
+
+def counts(pooler):
+    (row,) = [row for row in pooler.admin("SHOW STATS") if row["database"] == "app"]
+    names = ("client_parse", "server_parse", "bind")
+    return tuple(int(row[f"total_{name}_count"]) for name in names)
+
+
+def prepared_on_server(client):
+    rows = client.query("SELECT name, statement FROM pg_prepared_statements").rows
+    return dict(rows)
+
+
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+def test_what_servers_know(start_pooler, mode):
+    """One statement under the pooler's own name, whatever its clients call it; an unnamed one, and
+    SQL's PREPARE, as they are."""
+    pooler = start_pooler({"default_pool_size": 1, "pool_mode": mode})
+    with pooler.client() as one, pooler.client() as two:
+        before = counts(pooler)
+        prepare(one, "mine", "SELECT 'shared'")
+        prepare(two, "yours", "SELECT 'shared'")
+        for _ in range(3):
+            assert run(one, "mine").value == run(two, "yours").value == "shared"
+        ((name, text),) = prepared_on_server(one).items()
+        assert name.startswith("PGBOUNCER_") and name[10:].isdigit()
+        assert text == "SELECT 'shared'"
+        after = counts(pooler)
+        assert tuple(b - a for a, b in zip(before, after)) == (2, 1, 6)
+        assert one.query("PREPARE pgbouncer_1 AS SELECT 1").errors == []
+        assert one.query("EXECUTE pgbouncer_1").value == "1"
+        assert run(one, "mine").value == "shared"
+        assert {"mine", "yours"}.isdisjoint(prepared_on_server(one))
+        (row,) = pooler.admin("SHOW SERVERS")
+        assert int(row["prepared_statements"]) == 1
+        clients = [row for row in pooler.admin("SHOW CLIENTS") if row["user"] == "app_trust"]
+        assert [int(row["prepared_statements"]) for row in clients] == [1, 1]
+
+
+def test_the_one_unused_longest_goes(start_pooler):
+    pooler = start_pooler({"default_pool_size": 1, "max_prepared_statements": 2})
+    with pooler.client() as client:
+        for name in "abc":
+            prepare(client, name, f"SELECT '{name}'")
+        assert set(prepared_on_server(client).values()) == {"SELECT 'b'", "SELECT 'c'"}
+        run(client, "b")
+        assert run(client, "a").value == "a"
+        assert set(prepared_on_server(client).values()) == {"SELECT 'a'", "SELECT 'b'"}
+
+
+def test_an_eviction_that_is_skipped(start_pooler):
+    """The Close that was to make room was skipped with the rest: the server still has it all."""
+    pooler = start_pooler({"default_pool_size": 1, "max_prepared_statements": 1})
+    with pooler.client() as client:
+        prepare(client, "old", "SELECT 'old'")
+        answer = client.ask(parse("SELEC"), parse("SELECT 'new'", "new"), SYNC)
+        assert (answer.kinds, answer.code) == ("EZ", "42601")
+        assert run(client, "old").value == "old"
+        assert_missing(client, "new")
+    with pooler.client() as client:
+        prepare(client, "old", "SELECT 'old'")
+        # Here the Close is done, and the Parse behind it fails.
+        assert client.ask(parse("SELEC", "bad"), SYNC).code == "42601"
+        assert run(client, "old").value == "old"
+        assert len(prepared_on_server(client)) == 1
+
+
+@pytest.mark.parametrize("forget", ["DEALLOCATE ALL", "DISCARD ALL"])
+@pytest.mark.parametrize("extended", [False, True])
+def test_forgetting_all_at_the_server(start_pooler, forget, extended):
+    """What the server lost is prepared there again for whoever needs it."""
+    pooler = start_pooler({"default_pool_size": 1})
+    with pooler.client() as one, pooler.client() as two:
+        prepare(one, "s", "SELECT 'one'")
+        prepare(two, "t", "SELECT 'two'")
+        if extended:
+            assert one.ask(parse(forget), bind(), execute(), SYNC).tags == [forget]
+        else:
+            assert one.query(forget).tags == [forget]
+        assert prepared_on_server(two) == {}
+        assert run(two, "t").value == "two"
+        assert list(prepared_on_server(two).values()) == ["SELECT 'two'"]
+        prepare(one, "s", "SELECT 'one again'")
+        assert run(one, "s").value == "one again"
+
+
+def test_forgetting_all_that_fails(start_pooler):
+    """Within a transaction DISCARD ALL is an error: nothing is forgotten."""
+    pooler = start_pooler({"default_pool_size": 1})
+    with pooler.client() as client:
+        prepare(client, "s", "SELECT 'kept'")
+        client.query("BEGIN")
+        assert client.query("DISCARD ALL").code == "25001"
+        client.query("ROLLBACK")
+        assert run(client, "s").value == "kept"
+
+
+def test_switched_off_while_running(start_pooler):
+    """What follows passes as it is: a name is then a name at whichever server has it."""
+    pooler = start_pooler({"default_pool_size": 1})
+    with pooler.client() as client:
+        prepare(client, "before", "SELECT 'before'")
+        pooler.admin("SET max_prepared_statements = 0")
+        prepare(client, "raw", "SELECT 'raw'")
+        assert "raw" in prepared_on_server(client)
+        assert run(client, "raw").value == "raw"
+        assert run(client, "before").code == "26000"
+        assert client.ask(parse("SELECT 1", "raw"), SYNC).code == "42P05"
+        assert client.ask(close("raw"), SYNC).kinds == "3Z"
+        assert "raw" not in prepared_on_server(client)
+        pooler.admin("SET max_prepared_statements = 200")
+        assert run(client, "before").value == "before"
+        prepare(client, "raw", "SELECT 'again'")
+        assert run(client, "raw").value == "again"
+
+
+def test_the_server_that_is_lost(start_pooler, cluster):
+    """A new one is told what the client prepared."""
+    pooler = start_pooler({"default_pool_size": 1})
+    with pooler.client() as client:
+        prepare(client, "s", "SELECT 'there', pg_backend_pid()")
+        (_, pid) = run(client, "s").rows[0]
+        pooler.admin("RECONNECT")
+        (value, again) = run(client, "s").rows[0]
+        assert value == "there" and again != pid
+
+
+@pytest.mark.parametrize("size", [100, 20_000, 200_000])
+def test_large_names_texts_and_values(start_pooler, size):
+    """Far larger than any buffer of PgBouncer's, in one write and in pieces."""
+    pooler = start_pooler({"default_pool_size": 1})
+    name, text = "n" * min(size, 60_000), f"SELECT length($1), '{'x' * size}'"
+    with pooler.client() as client:
+        parts = parse(text, name, [25]) + SYNC
+        for at in range(0, len(parts), 30_000):
+            client.send(parts[at : at + 30_000])
+        assert client.answer().kinds == "1Z"
+        for _ in range(2):
+            answer = client.ask(bind(["v" * size], name=name), execute(), SYNC)
+            assert answer.rows[0] == (str(size), "x" * size)

@@ -258,6 +258,81 @@ def test_copy_in_that_the_server_gives_up(either_mode, copied):
             assert other.query("SELECT 'other'").value == "other"
 
 
+LEFTOVERS = [copy_data(ROWS[:100]), COPY_DONE, copy_fail("late"), copy_data(b"")]
+
+
+def assert_idle_server(pooler):
+    (server,) = pooler.admin("SHOW SERVERS")
+    assert server["state"] == "idle"
+
+
+@pytest.mark.weir_only
+@pytest.mark.parametrize("extended", [False, True])
+def test_copy_data_after_the_server_was_given_back(start_pooler, copied, extended):
+    """What is still sent keeps no server, counts for nothing and reaches nobody."""
+    pooler = start_pooler({"default_pool_size": 1})
+    with pooler.client() as client, pooler.client() as other:
+        if extended:
+            client.send(parse("COPY copied FROM STDIN"), bind(), execute(), FLUSH)
+        else:
+            client.send(query("COPY copied FROM STDIN"))
+        client.read_until("G")
+        client.send(copy_data(b"not a number\tx\n"))
+        if extended:
+            assert client.read_until("E").code == "22P02"
+            client.send(*LEFTOVERS, SYNC)
+            assert client.answer().kinds == "Z"
+        else:
+            assert client.answer().code == "22P02"
+        assert_idle_server(pooler)
+        for _ in range(3):
+            client.send(*LEFTOVERS)
+            assert other.query("SELECT 'other'").value == "other"
+            assert_idle_server(pooler)
+        # In the middle of another client's transaction, too.
+        other.query("BEGIN")
+        client.send(*LEFTOVERS, query("SELECT 'mine'"))
+        assert client.is_silent(0.1)
+        assert other.query("SELECT 'still'").value == "still"
+        assert other.query("COMMIT").status == "I"
+        assert client.answer().value == "mine"
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_copy_that_fails_after_its_end(either_mode, make_table, extended):
+    """The data were fine one by one; the whole is not."""
+    make_table("late", "a int UNIQUE DEFERRABLE INITIALLY DEFERRED, b text")
+    with either_mode.client() as client:
+        for _ in range(2):
+            if extended:
+                client.send(parse("COPY late FROM STDIN"), bind(), execute(), FLUSH)
+                client.read_until("G")
+                client.send(copy_data(b"1\tx\n1\tx\n"), COPY_DONE, SYNC)
+            else:
+                client.send(query("COPY late FROM STDIN"))
+                client.read_until("G")
+                client.send(copy_data(b"1\tx\n1\tx\n"), COPY_DONE)
+            answer = client.answer()
+            assert (answer.code, answer.status) == ("23505", "I")
+            assert client.query("SELECT count(*) FROM late").value == "0"
+        client.send(query("COPY late FROM STDIN"))
+        client.read_until("G")
+        client.send(copy_data(b"1\tx\n2\tx\n"), COPY_DONE)
+        assert client.answer().tags == ["COPY 2"]
+
+
+@pytest.mark.weir_only
+def test_two_copies_in_one_query(either_mode, copied):
+    """The second begins when the first is done; an error in the second ends both."""
+    both = "COPY copied FROM STDIN; COPY copied FROM STDIN"
+    with either_mode.client() as client:
+        client.send(query(both), copy_data(b"1\tx\n"), COPY_DONE, copy_data(b"2\tx\n"), COPY_DONE)
+        assert client.answer().tags == ["COPY 1", "COPY 1"]
+        client.send(query(both), copy_data(b"3\tx\n"), COPY_DONE, copy_data(b"x\tx\n"), COPY_DONE)
+        assert client.answer().code == "22P02"
+        assert client.query("SELECT count(*) FROM copied").value == "2"
+
+
 def test_copy_out(either_mode):
     with either_mode.client() as client:
         answer = client.query("COPY (SELECT generate_series(1, 3)) TO STDOUT")
