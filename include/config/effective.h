@@ -20,6 +20,7 @@ const struct config_user *config_user(const struct config *config, struct bytes 
 /* The entry of [nodes] called HOST:PORT, else the one called HOST, else NULL. */
 /* The peer of that number, or NULL; how many requests may be on the way to it, 0 without limit. */
 const struct config_peer *config_peer(const struct config *config, unsigned id);
+unsigned config_peer_id(const struct config_entry *entry);
 int config_peer_pool_size(const struct config *config, const struct config_peer *peer);
 const struct config_node *config_node(const struct config *config, const char *host, int port);
 

@@ -90,6 +90,7 @@ static void release_users(struct map *users) {
 }
 
 void census_release(struct census *census) {
+    memory_free(census->peers);
     for (size_t i = 0; i < census->count; i++) pool_free(census->pools[i]);
     memory_free(census->pools);
     release_users(&census->users);
@@ -130,8 +131,23 @@ static void take_node(struct census_pool *pool, const struct pool_node *from) {
     stats_sum(&node->stats, &from->stats);
 }
 
+static void take_peers(struct census *census, const struct pool_set *pools) {
+    const struct config_entries *peers = &pools->config->entries[SETTING_SCOPE_PEER];
+    if (peers->count == 0) return;
+    census->peers_count = peers->count;
+    census->peers = memory_new(peers->count * sizeof *census->peers);
+    for (size_t i = 0; i < peers->count; i++)
+        census->peers[i] = cancel_count(pools, NULL, config_peer_id(peers->at[i]));
+}
+
+static void add_cancels(struct cancel_count *to, struct cancel_count from) {
+    to->active += from.active;
+    to->waiting += from.waiting;
+}
+
 static void take_pool(struct census *census, const struct pool *from, uint64_t now_us) {
     struct census_pool *pool = pool_new(census, from->node.key);
+    pool->cancels = cancel_count(from->set, from, 0);
     pool->database = from->database;
     pool->mode = from->mode;
     pool->clients[CENSUS_CLIENT_IDLE] = from->clients;
@@ -168,6 +184,7 @@ void census_take(struct census *census, const struct admin_worker *worker) {
     LIST_EACH (&worker->pools->all, l) {
         take_pool(census, LIST_OWNER(l, struct pool, link), now_us);
     }
+    take_peers(census, worker->pools);
     take_clients(census, &clients->clients[CLIENT_ACTIVE], CENSUS_CLIENT_ACTIVE);
     take_clients(census, &clients->clients[CLIENT_WAITING], CENSUS_CLIENT_WAITING);
     take_clients(census, &clients->clients[CLIENT_WELCOME], CENSUS_CLIENT_WAITING);
@@ -203,6 +220,7 @@ static void merge_node(struct census_node *node, struct census_node *from) {
 static void merge_pool(struct census_pool *pool, struct census_pool *from) {
     for (unsigned i = 0; i < CENSUS_CLIENT_COUNT; i++) pool->clients[i] += from->clients[i];
     for (unsigned i = 0; i < CENSUS_SERVER_COUNT; i++) pool->servers[i] += from->servers[i];
+    add_cancels(&pool->cancels, from->cancels);
     if (from->wait_us > pool->wait_us) pool->wait_us = from->wait_us;
     stats_values_add(&pool->stats, &from->stats);
     /* In the middle of a reload two workers may have different clusters; the sums are right. */
@@ -242,6 +260,15 @@ void census_merge(struct census *census, struct census *from) {
         add_user(census, user->key, MAP_OWNER(user, struct census_user, node)->clients);
     for (unsigned i = 0; i < CLIENT_STATE_COUNT; i++) census->clients[i] += from->clients[i];
     for (unsigned i = 0; i < FAULT_COUNTER_COUNT; i++) census->faults[i] += from->faults[i];
+    /* In the middle of a reload two workers may have different peers. */
+    if (census->peers_count == 0) {
+        census->peers = from->peers;
+        census->peers_count = from->peers_count;
+        from->peers = NULL;
+    } else {
+        for (size_t i = 0; i < census->peers_count && i < from->peers_count; i++)
+            add_cancels(&census->peers[i], from->peers[i]);
+    }
     census->servers += from->servers;
     census->traits.hits += from->traits.hits;
     census->traits.misses += from->traits.misses;

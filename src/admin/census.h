@@ -47,6 +47,7 @@ struct census_pool {
     enum pool_mode mode;
     uint32_t clients[CENSUS_CLIENT_COUNT];
     uint32_t servers[CENSUS_SERVER_COUNT];
+    struct cancel_count cancels;
     uint64_t wait_us; /* of the oldest waiter */
     struct stats_values stats;
     struct cluster *cluster; /* one reference; NULL: the console's */
@@ -69,6 +70,8 @@ struct census {
     uint64_t clients[CLIENT_STATE_COUNT];
     uint64_t servers;
     struct map users; /* empty unless census_take_users was called */
+    struct cancel_count *peers; /* in the order of [peers] */
+    size_t peers_count;
     uint64_t faults[FAULT_COUNTER_COUNT];
     struct traits_cache_stats traits;
 };

@@ -24,12 +24,13 @@ static uint64_t clients_logged_in(const struct census *census) {
 
 void view_lists(const struct view_context *context) {
     const struct census *census = context->census;
+    size_t peers = context->admin->config->entries[SETTING_SCOPE_PEER].count;
     const struct count lists[] = {
         {"databases", view_databases_count(context->admin), 0},
         {"users", view_users_count(context), 0},
-        {"peers", 0, 0},
+        {"peers", peers, 0},
         {"pools", census->count, 0},
-        {"peer_pools", 0, 0},
+        {"peer_pools", peers, 0},
         {"free_clients", 0, 0},
         {"used_clients", clients_logged_in(census), 0},
         {"login_clients", clients_in_login(census), 0},

@@ -39,9 +39,12 @@ void view_pools(const struct view_context *context) {
         rows_text(rows, pool->user);
         rows_number(rows, pool->clients[CENSUS_CLIENT_ACTIVE] + pool->clients[CENSUS_CLIENT_IDLE]);
         rows_number(rows, pool->clients[CENSUS_CLIENT_WAITING]);
-        rows_number(rows, 0);
-        rows_number(rows, 0);
-        write_servers(rows, pool->servers);
+        rows_number(rows, pool->cancels.active);
+        rows_number(rows, pool->cancels.waiting);
+        uint32_t servers[CENSUS_SERVER_COUNT];
+        memcpy(servers, pool->servers, sizeof servers);
+        servers[CENSUS_ACTIVE_CANCEL] += (uint32_t)pool->cancels.active;
+        write_servers(rows, servers);
         rows_wait(rows, pool->wait_us);
         rows_text(rows, is_console ? CONSOLE_POOL_MODE : pool_mode_text(pool->mode));
         rows_text(rows, is_console

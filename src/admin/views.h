@@ -63,6 +63,10 @@ void view_nodes(const struct view_context *context);
 size_t view_databases_count(struct admin *admin);
 size_t view_users_count(const struct view_context *context);
 
+/* In view_peers.c */
+void view_peers(const struct view_context *context);
+void view_peer_pools(const struct view_context *context);
+
 /* In view_stats.c */
 void view_stats(const struct view_context *context);
 void view_stats_totals(const struct view_context *context);

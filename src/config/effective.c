@@ -35,6 +35,13 @@ const struct config_peer *config_peer(const struct config *config, unsigned id) 
     return entry_find(config, SETTING_SCOPE_PEER, bytes_of_text(name));
 }
 
+unsigned config_peer_id(const struct config_entry *entry) {
+    unsigned id = 0;
+    for (const char *digit = entry->name; *digit != '\0'; digit++)
+        id = id * 10 + (unsigned)(*digit - '0');
+    return id;
+}
+
 int config_peer_pool_size(const struct config *config, const struct config_peer *peer) {
     return peer->pool_size != SETTING_UNSET ? peer->pool_size : config->default_pool_size;
 }

@@ -145,6 +145,10 @@ def test_one_that_was_not_sent_is_dropped(start_pooler, cluster, proxy):
         first = request(pooler, client.key)
         wait_until(lambda: proxy.cancels == 1)
         second = request(pooler, client.key)
+        time.sleep(0.1)
+        (row,) = [row for row in pooler.admin("SHOW POOLS") if row["database"] == "app"]
+        assert (row["cl_active_cancel_req"], row["cl_waiting_cancel_req"]) == (1, 1)
+        assert (row["sv_active_cancel"], row["sv_active"]) == (1, 1)
         assert client.answer().code == ""
         assert second.read_to_end().messages == []
         pooler.wait_log("not sending cancel request for client that is now idle")
@@ -294,6 +298,12 @@ def test_pool_size_of_a_peer(start_pooler):
         waiting = [request(pooler, key) for _ in range(5)]
         taken = [mute.accept()[0] for _ in range(2)]
         assert select.select([mute], [], [], 0.3)[0] == []
+        (row,) = pooler.admin("SHOW PEERS")
+        assert list(row.values()) == [2, "127.0.0.1", mute.getsockname()[1], 2]
+        (row,) = pooler.admin("SHOW PEER_POOLS")
+        assert list(row.values()) == [2, 2, 3, 2, 0]
+        lists = {row["list"]: row["items"] for row in pooler.admin("SHOW LISTS")}
+        assert (lists["peers"], lists["peer_pools"]) == (1, 1)
         for number in range(5):
             one = taken.pop(0)
             one.settimeout(5)
