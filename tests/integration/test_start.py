@@ -151,7 +151,7 @@ ERRORS = [
     (12, '"default_pool_sizes"', "did you mean default_pool_size"),
     (13, "syntax error", "KEY = VALUE"),
     (14, "server_idle_timeout", "such as 15"),
-    (15, '"nonsense"', "pgbouncer, databases, users or nodes"),
+    (15, '"nonsense"', "pgbouncer, databases, users, peers or nodes"),
 ]
 
 

@@ -31,9 +31,9 @@ static const struct {
                   "or another section first\n"},
     {P "[pgbouncers]\nx = y\nz = 1\n",
      "invalid section \"pgbouncers\" in configuration (f.ini:2): expected pgbouncer, databases, "
-     "users or nodes\n"},
+     "users, peers or nodes\n"},
     {P "[Databases]\n", "invalid section \"Databases\" in configuration (f.ini:2): expected "
-                        "pgbouncer, databases, users or nodes\n"},
+                        "pgbouncer, databases, users, peers or nodes\n"},
     {P "[databases", "syntax error in configuration (f.ini:2), stopping loading: expected KEY = "
                      "VALUE, [SECTION] or %include FILE\n"},
     {P "[databases] x\n", "syntax error in configuration (f.ini:2), stopping loading: expected KEY "
