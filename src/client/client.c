@@ -95,6 +95,7 @@ static void leave(struct client *client) {
 void client_close(struct client *client, const char *reason) {
     if (client->state == CLIENT_CLOSED) return;
     log_close(client, reason);
+    log_flush(); /* the line is in the file before the client sees the end */
     leave(client);
 }
 
