@@ -207,7 +207,8 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
     }
     client->transaction = status;
     count_query(reply, status);
-    if (status != 'I' && client->pool->mode == POOL_MODE_STATEMENT) {
+    bool ends_blocks = client->pool->mode == POOL_MODE_STATEMENT && !client_keeps_server(client);
+    if (status != 'I' && ends_blocks) {
         server_close(reply->server, "%s", fault_of(FAULT_TRANSACTION_BLOCK)->text);
         return;
     }

@@ -95,6 +95,15 @@ def test_logical(replicating, nobody_left):
         assert client.query("SHOW work_mem").value == "123kB"
 
 
+def test_they_keep_their_server_in_every_mode(replicating, nobody_left):
+    """Transaction blocks too, where other clients may have none."""
+    pooler = replicating({"pool_mode": "statement"})
+    with pooler.client("postgres", application_name="test", **LOGICAL) as client:
+        for _ in range(2):
+            assert client.query("BEGIN").status == "T"
+            assert client.query("COMMIT").status == "I"
+
+
 @pytest.mark.parametrize("value", ["false", "off", "no", "0"])
 def test_no_replication(replicating, value):
     pooler = replicating()
