@@ -42,18 +42,30 @@ static void append_quoted(struct buf *query, const char *value) {
     buf_append_u8(query, '\'');
 }
 
+/* Whether a value is a list of names: SET with one text would make one name of all. */
+static bool is_list(const char *name) {
+    return bytes_equal_nocase(bytes_of_text(name), "search_path");
+}
+
 static void append_set(struct buf *query, const char *name, const char *value) {
-    buf_append_text(query, "SET ");
-    buf_append_text(query, name);
-    buf_append_text(query, strchr(value, '\\') == NULL ? "=" : "=E");
+    const char *escape = strchr(value, '\\') == NULL ? "" : "E";
+    if (is_list(name)) {
+        buf_append_format(query, "SELECT pg_catalog.set_config('%s',%s", name, escape);
+        append_quoted(query, value);
+        buf_append_text(query, ",false);");
+        return;
+    }
+    buf_append_format(query, "SET %s=%s", name, escape);
     append_quoted(query, value);
     buf_append_u8(query, ';');
 }
 
-static bool differs(const struct parameters *parameters, const struct server *server, unsigned i) {
+static bool differs(const struct parameters *parameters, const struct pool_set *set,
+                    const struct server *server, unsigned i) {
     const struct text *mine = parameters->values[i];
     const struct text *theirs = server->parameters[i];
     if (mine == NULL || theirs == NULL || mine == theirs) return false;
+    if (is_list(set->tracked[i])) return true; /* names in quotes differ by their case */
     return !bytes_equal_nocase(bytes_of(mine->at, mine->len), theirs->at);
 }
 
@@ -89,7 +101,7 @@ enum parameters_step parameters_difference(const struct parameters *parameters,
                                            struct buf *query) {
     enum parameters_step step = PARAMETERS_SAME;
     for (unsigned i = 0; i < set->tracked_count; i++) {
-        if (!differs(parameters, server, i)) continue;
+        if (!differs(parameters, set, server, i)) continue;
         const struct text *value = parameters->values[i];
         append_set(query, set->tracked[i], value->at);
         if (step == PARAMETERS_SAME) step = PARAMETERS_TOGETHER;

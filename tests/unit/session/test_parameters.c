@@ -88,7 +88,12 @@ static const struct {
     {{NULL, NULL, NULL, NULL, "psql", "postgres", "tenant_1"},
      {NULL, NULL, NULL, NULL, "psql", "iso_8601", "public"},
      PARAMETERS_FIRST,
-     "SET IntervalStyle='postgres';SET search_path='tenant_1';"},
+     "SET IntervalStyle='postgres';SELECT pg_catalog.set_config('search_path','tenant_1',false);"},
+    /* a list of names is one as it was reported, and case counts in it */
+    {{NULL, NULL, NULL, NULL, NULL, NULL, "\"Tenant\", public"},
+     {NULL, NULL, NULL, NULL, NULL, NULL, "\"tenant\", public"},
+     PARAMETERS_FIRST,
+     "SELECT pg_catalog.set_config('search_path','\"Tenant\", public',false);"},
     /* a value cannot leave its quotes, whatever the server makes of backslashes */
     {{NULL, NULL, NULL, NULL, "it's"},
      {NULL, NULL, NULL, NULL, ""},
