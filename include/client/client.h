@@ -145,9 +145,4 @@ void client_log(const struct client *client, int level, const char *format, ...)
 /* For lookup.c: the user that the client waited for, in a snapshot that it takes a reference of. */
 void client_login_found(struct client *client, struct users *found);
 
-/* For client_login.c and relay.c. */
-void client_login_bytes(struct client *client, const char *at, size_t len);
-void client_login_welcome(struct client *client); /* in WELCOME, once there is a greeting */
-void client_login_own(struct client *client, struct bytes greeting); /* its own server is there */
-
 #endif

@@ -43,6 +43,11 @@ static inline bool client_keeps_server(const struct client *client) {
            client->replication != STARTUP_REPLICATION_NONE;
 }
 
+/* Bytes of the login; in WELCOME, that there is a greeting, or that its own server is there. */
+void client_login_bytes(struct client *client, const char *at, size_t len);
+void client_login_welcome(struct client *client);
+void client_login_own(struct client *client, struct bytes greeting);
+
 /* Handles `bytes` from the client as far as it can; returns how much was taken. */
 size_t request_process(struct client *client, struct bytes bytes);
 

@@ -69,7 +69,7 @@ struct census {
     size_t size;
     uint64_t clients[CLIENT_STATE_COUNT];
     uint64_t servers;
-    struct map users; /* empty unless census_take_users was called */
+    struct map users;           /* empty unless census_take_users was called */
     struct cancel_count *peers; /* in the order of [peers] */
     size_t peers_count;
     uint64_t faults[FAULT_COUNTER_COUNT];

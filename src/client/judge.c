@@ -72,7 +72,9 @@ static void note_session(struct client *client, const struct traits *traits) {
     }
     if (flags & TRAITS_SETS) {
         struct bytes name = bytes_of_text(traits->parameter);
-        bool is_replayed = name.len > 0 && parameters_index(client->set->pools, name) >= 0;
+        int index = name.len > 0 ? parameters_index(client->set->pools, name) : -1;
+        /* What servers do not report cannot follow the client, whatever the settings say. */
+        bool is_replayed = index >= 0 && client->parameters.values[index] != NULL;
         if (!is_replayed) set_sticky(client, name.len > 0 ? traits->parameter : traits->why);
     }
     for (size_t i = 0; i < COUNT(session_state); i++) {

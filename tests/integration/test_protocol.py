@@ -9,7 +9,7 @@ import time
 import pytest
 
 import wire
-from pooler import ADMIN, KIND, PATIENCE
+from pooler import ADMIN, KIND, PATIENCE, rows_of
 from wire import SYNC, Closed, bind, execute, message, parse, query, startup, text0
 
 APP = {"user": "app_trust", "database": "app"}
@@ -151,6 +151,24 @@ def test_track_extra_parameters(start_pooler):
             assert two.query("SELECT interval '1 day'").value == "1 day"
             assert two.query("SHOW default_transaction_read_only").value == "on"
             assert one.query("SHOW work_mem").value != "1MB"
+
+
+@pytest.mark.weir_only
+@pytest.mark.parametrize("name", ["search_path", "IntervalStyle"])
+def test_what_is_not_reported_does_not_follow(start_pooler, cluster, name):
+    """Servers report IntervalStyle, and search_path from version 18 on; what they do not cannot
+    follow a client to replicas, though it is to be tracked."""
+    ports = ",".join(str(node.port) for node in cluster.nodes)
+    entry = f"host=127.0.0.1,127.0.0.1,127.0.0.1 port={ports} dbname=app routing=read_write"
+    tracked = "search_path, IntervalStyle"
+    pooler = start_pooler({"track_extra_parameters": tracked}, databases={"app": entry})
+    value = "pg_catalog" if name == "search_path" else "iso_8601"
+    with pooler.client() as client:
+        client.query(f"SET {name} = {value}")
+        with pooler.psycopg(*ADMIN, database="weir") as console:
+            rows = rows_of(console, "SHOW CLIENTS")
+        (row,) = [row for row in rows if row["user"] == "app_trust"]
+        assert (row["route"] or "") == ("" if name in client.parameters else name)
 
 
 def test_values_keep_their_case_apart(start_pooler):

@@ -176,6 +176,9 @@ static struct world *world_new(void) {
     world->client.pool = &world->pool;
     world->client.state = CLIENT_IDLE;
     world->client.route_request.need.stick_node = -1;
+    /* Servers report it; DateStyle, here, they do not. */
+    parameters_set(&world->client.parameters, &world->texts, TRACKED_TIMEZONE,
+                   bytes_of_text("GMT"));
     struct prepared_names *names = &world->client.names;
     (void)prepared_add(names, bytes_of_text("reads"), make_statement(world, "SELECT 'r'"));
     (void)prepared_add(names, bytes_of_text("writes"), make_statement(world, "DELETE FROM t"));
@@ -183,6 +186,7 @@ static struct world *world_new(void) {
 }
 
 static void world_free(struct world *world) {
+    parameters_release(&world->client.parameters, &world->texts);
     struct client *client = &world->client;
     prepared_clear(&client->names, &world->set.statements);
     statement_unref(&world->set.statements, &client->unnamed);
@@ -247,7 +251,8 @@ static const struct {
     {"Q:SET work_mem = '1MB'", ROUTE_PRIMARY, 0, "work_mem"},
     {"Q:SET Work_Mem TO '1MB'", ROUTE_PRIMARY, 0, "work_mem"},
     {"Q:SET ROLE joe", ROUTE_PRIMARY, 0, "role"},
-    {"Q:SET TimeZone = 'UTC'", ROUTE_PRIMARY, 0, NULL}, /* replayed: nothing that sticks */
+    {"Q:SET TimeZone = 'UTC'", ROUTE_PRIMARY, 0, NULL},         /* replayed: nothing that sticks */
+    {"Q:SET DateStyle = 'ISO'", ROUTE_PRIMARY, 0, "datestyle"}, /* tracked, but never reported */
     {"Q:SET LOCAL work_mem = '1MB'", ROUTE_PRIMARY, 0, NULL},
     {"Q:LISTEN news", ROUTE_PRIMARY, 0, "LISTEN"},
     {"Q:PREPARE p AS SELECT 1", ROUTE_PRIMARY, 0, "PREPARE"},
