@@ -429,7 +429,6 @@ static void release(struct process *process) {
     for (unsigned i = 1; i < process->workers_count; i++) worker_join(&process->workers[i]);
     process_stop_listening(process, false);
     parser_free(&process->parser);
-    blocking_free(&process->blocking);
     /* Messages own what they carry; some post another one. */
     for (unsigned pass = 0; pass < 3; pass++) {
         for (unsigned i = 0; i < process->workers_count; i++)
@@ -437,6 +436,7 @@ static void release(struct process *process) {
     }
     while (process->probes_count > 0) probe_close(&process->probes[--process->probes_count].probe);
     for (unsigned i = 0; i < process->workers_count; i++) worker_release(&process->workers[i]);
+    process->has_stuck_thread = !blocking_free(&process->blocking); /* all were abandoned */
     for (unsigned i = 0; i < process->workers_count; i++) loop_run_mail(process->workers[i].loop);
     admin_free(&process->admin);
     struct link *l;
@@ -475,5 +475,7 @@ int process_run(struct config *config, const struct process_options *options) {
     if (is_up) worker_run(&process.workers[0]);
     release(&process);
     log_flush();
-    return is_up ? process.status : 1;
+    int status = is_up ? process.status : 1;
+    if (process.has_stuck_thread) _exit(status);
+    return status;
 }

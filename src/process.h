@@ -51,6 +51,7 @@ struct process {
     _Atomic int clients_total;
     struct parser *parser;
     struct blocking *blocking;
+    bool has_stuck_thread; /* at the end: one of its threads hangs */
     struct admin *admin;
     struct admin_worker *admin_workers;
     struct endpoint_listener *listeners[LISTENERS_MAX];

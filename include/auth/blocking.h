@@ -45,8 +45,9 @@ struct blocking_job {
 struct blocking *blocking_new(void);
 
 /* Jobs that wait are dropped; threads at work are given a moment to end, and left alone where they
- * do not. No loop gets a message after this. *blocking becomes NULL. */
-void blocking_free(struct blocking **blocking);
+ * do not: false then, and the process must end by _exit, since exit tidies up libraries which such
+ * a thread still uses. No loop gets a message after this. *blocking becomes NULL. */
+bool blocking_free(struct blocking **blocking);
 
 /* Hands a job over; false, with the job still the caller's, if too many wait already. */
 bool blocking_post(struct blocking *blocking, struct blocking_job *job);

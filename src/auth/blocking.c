@@ -91,11 +91,11 @@ struct blocking *blocking_new(void) {
     return blocking;
 }
 
-void blocking_free(struct blocking **blocking_at) {
+bool blocking_free(struct blocking **blocking_at) {
     struct blocking *blocking = *blocking_at;
     struct timespec until;
     *blocking_at = NULL;
-    if (blocking == NULL) return;
+    if (blocking == NULL) return true;
     CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
     until.tv_sec += END_SECONDS;
     pthread_mutex_lock(&blocking->lock);
@@ -111,11 +111,12 @@ void blocking_free(struct blocking **blocking_at) {
         result = pthread_cond_timedwait(&blocking->ended, &blocking->lock, &until);
     bool is_alone = blocking->threads == 0;
     pthread_mutex_unlock(&blocking->lock);
-    if (!is_alone) return; /* it stays for those that still hang, until the process ends */
+    if (!is_alone) return false; /* it stays for those that still hang, until the process ends */
     (void)pthread_cond_destroy(&blocking->ended);
     (void)pthread_cond_destroy(&blocking->news);
     (void)pthread_mutex_destroy(&blocking->lock);
     memory_free(blocking);
+    return true;
 }
 
 /* One more thread, which takes no signals: they are the main thread's. */

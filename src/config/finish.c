@@ -184,6 +184,11 @@ static void logins_check(const struct config *config, struct config_errors *erro
     errors_warn(errors, "auth_file is not set, so that nobody can log in with a password");
 }
 
+static void rules_check(const struct config *config, struct config_errors *errors) {
+    if (config->auth_type == AUTH_TYPE_HBA && config->auth_hba_file[0] == '\0')
+        errors_warn(errors, "auth_type = hba, but auth_hba_file is not set: nobody can log in");
+}
+
 static void cert_check(const struct config *config, struct config_errors *errors) {
     if (config->auth_type != AUTH_TYPE_CERT) return;
     if (config->client_tls_sslmode != SSLMODE_VERIFY_FULL || config->client_tls_ca_file[0] == '\0')
@@ -211,5 +216,6 @@ bool snapshot_finish(struct config *config, struct config_errors *errors) {
         peer_check(config->entries[SETTING_SCOPE_PEER].at[i], errors);
     logins_check(config, errors);
     cert_check(config, errors);
+    rules_check(config, errors);
     return errors->count == before;
 }

@@ -210,6 +210,15 @@ def test_a_directory_that_is_not_there(start_ldap, directory):
     pooler.wait_log("LDAP login failed: Can't contact LDAP server")
 
 
+def wait_for_password(pooler):
+    """A client whose password is being judged by a directory that never answers."""
+    client = pooler.connect()
+    client.send(startup({"user": "slow", "database": "app"}))
+    client.read()
+    client.send(message("p", b"secret\0"))
+    return client
+
+
 def test_a_directory_that_hangs_holds_up_nobody_else(start_ldap, write_rules, directory):
     """Its clients wait until client_login_timeout; the others log in at once, and the end of the
     process does not wait for it."""
@@ -223,16 +232,15 @@ def test_a_directory_that_hangs_holds_up_nobody_else(start_ldap, write_rules, di
             "", {"auth_type": "hba", "auth_hba_file": rules, "client_login_timeout": 1}
         )
         pooler.write_auth_file({"app_trust": ""})
-        waiting = pooler.connect()
-        waiting.send(startup({"user": "slow", "database": "app"}))
-        waiting.read()
-        waiting.send(message("p", b"secret\0"))
+        waiting = wait_for_password(pooler)
         began = time.monotonic()
         assert outcome(pooler, "app", SECRET) == (3, 0, OK)
         assert time.monotonic() - began < 0.8 * PATIENCE
         assert_refused(waiting.read_to_end().error, "client_login_timeout")
+        stranded = [wait_for_password(pooler) for _ in range(12)]
         began = time.monotonic()
         pooler.stop()
+        assert len(stranded) == 12
         assert time.monotonic() - began < 5 * PATIENCE
 
 

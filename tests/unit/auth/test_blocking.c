@@ -60,7 +60,7 @@ static void test_answers(void **state) {
     loop_run(loop);
     assert_int_equal(done_good, JOBS / 4);
     assert_int_equal(done_bad, JOBS / 2);
-    blocking_free(&blocking);
+    assert_true(blocking_free(&blocking));
     loop_run_mail(loop);
     loop_free(&loop);
 }
@@ -79,11 +79,11 @@ static void test_end(void **state) {
         if (!is_taken) blocking_job_free(&job);
     }
     assert_in_range(taken, BLOCKING_QUEUE_MAX, BLOCKING_QUEUE_MAX * 2 - 1);
-    blocking_free(&blocking);
+    assert_true(blocking_free(&blocking));
     assert_null(blocking);
     loop_run_mail(loop);
     loop_free(&loop);
-    blocking_free(&blocking);
+    assert_true(blocking_free(&blocking));
 }
 
 int main(void) {
