@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 import cluster as clusters
-from pooler import ADMIN, MONITOR, PATIENCE
+from pooler import ADMIN, BINARY, MONITOR, PATIENCE
 from test_auth import OK, entry, md5_secret, outcome, scram_secret
 from test_login import assert_refused, refusal
 from wire import LoginFailed
@@ -259,8 +259,8 @@ def test_reload_without_a_file_keeps_what_was(start_hba, write_rules, setting):
 
 
 def run(pooler, *arguments):
-    """Runs the binary of a running pooler once more; status and both outputs."""
-    binary = os.readlink(f"/proc/{pooler.process.pid}/exe")
+    """Runs the pooler's binary once more; status and both outputs."""
+    binary = os.path.join(pooler.cluster.folder, os.path.basename(BINARY))
     done = subprocess.run(
         clusters.as_unprivileged([binary, *arguments]),
         capture_output=True, text=True, timeout=20 * PATIENCE, check=False,
@@ -291,6 +291,7 @@ def test_check_reports_every_line(start_hba, write_rules):
 def test_strict_start(start_hba, write_rules):
     pooler = start_hba("host all all all trust\n", hba_strict=1)
     write_rules(BROKEN)
+    pooler.stop()
     status, text = run(pooler, pooler.ini)
     assert status == 1
     assert "could not parse hba config line 2 " in text and "FATAL hba_strict = 1 forbids" in text
