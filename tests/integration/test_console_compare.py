@@ -105,8 +105,19 @@ PAUSE app
 PAUSE app
 PAUSE
 RESUME
+SUSPEND
 RESUME app
 RESUME app
+SUSPEND x
+SUSPEND
+SUSPEND
+PAUSE
+PAUSE app
+KILL app
+RESUME app
+SHOW VERSION
+RESUME
+RESUME
 SHOW HELP
 show help x
 """.splitlines()
@@ -124,6 +135,7 @@ STATS_SCRIPT = [
     "KILL app",
     "RECONNECT",
     "WAIT_CLOSE",
+    "SUSPEND",
     "SHUTDOWN",
     "SHUTDOWN soon",
     "SHOW FDS",
@@ -242,14 +254,14 @@ def test_lines_of_the_log(both):
     """Each command is logged, and at the same point of its checks."""
     script = ["PAUSE pgbouncer", "PAUSE", "PAUSE app", "KILL app", "RESUME", "RESUME app"]
     script += ["RECONNECT nowhere", "WAIT_CLOSE", "DISABLE", "DISABLE app", "ENABLE nowhere"]
-    script += ["RELOAD", "SHOW nothing", "KILL app"]
+    script += ["RELOAD", "SHOW nothing", "KILL app", "SUSPEND", "RESUME app", "SUSPEND", "RESUME"]
     found = []
     for pooler in both:
         _ = answers(pooler, poolers.ADMIN, script)
         lines = [line.split("] ", 1)[-1] for line in pooler.log_text().splitlines()]
         found.append([line for line in lines if "command" in line and "pooler error" not in line])
     assert found[0] == found[1]
-    assert len(found[0]) == 11
+    assert len(found[0]) == 14
 
 
 def test_databases_are_shown_alike(start_both, cluster):
