@@ -426,6 +426,7 @@ def prepared_on_server(client):
     return dict(rows)
 
 
+@pytest.mark.one_worker
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
 def test_what_servers_know(start_pooler, mode):
     """One statement under the pooler's own name, whatever its clients call it; an unnamed one, and
@@ -480,6 +481,7 @@ def test_an_eviction_that_is_skipped(start_pooler):
         assert len(prepared_on_server(client)) == 1
 
 
+@pytest.mark.one_worker
 @pytest.mark.parametrize("forget", ["DEALLOCATE ALL", "DISCARD ALL"])
 @pytest.mark.parametrize("extended", [False, True])
 def test_forgetting_all_at_the_server(start_pooler, forget, extended):

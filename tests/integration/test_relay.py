@@ -267,6 +267,7 @@ def assert_idle_server(pooler):
 
 
 @pytest.mark.weir_only
+@pytest.mark.one_worker
 @pytest.mark.parametrize("extended", [False, True])
 def test_copy_data_after_the_server_was_given_back(start_pooler, copied, extended):
     """What is still sent keeps no server, counts for nothing and reaches nobody."""
