@@ -10,6 +10,7 @@
 #ifndef WEIR_POOL_CANCEL_H
 #define WEIR_POOL_CANCEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,6 +48,9 @@ struct cancel_count {
 };
 struct cancel_count cancel_count(const struct pool_set *set, const struct pool *pool,
                                  unsigned peer_id);
+
+/* Whether a requester's request is one of this worker's and waits for room. */
+bool cancel_is_waiting(const struct pool_set *set, struct cancel_ticket ticket);
 
 /* Gives up all requests of a worker, at its end. */
 void cancel_close_all(struct pool_set *set);

@@ -127,6 +127,14 @@ static void write_client_own(const struct walk_place *place, const struct client
     rows_text(place->rows, client->sticky == NULL ? "" : client->sticky->at);
 }
 
+/* A cancel request may wait for room; whether it does is known where its server is. */
+static const char *client_state(const struct walk_place *place, const struct client *client) {
+    if (client->state != CLIENT_CANCEL) return client_state_text(client);
+    struct cancel_ticket ticket = {place->index, client->id};
+    bool is_waiting = cancel_is_waiting(place->worker->pools, ticket);
+    return is_waiting ? "waiting_cancel_req" : "active_cancel_req";
+}
+
 void view_client(const struct walk_place *place, const struct client *client) {
     struct rows *rows = place->rows;
     if (client->state < CLIENT_WELCOME) return;
@@ -134,7 +142,7 @@ void view_client(const struct walk_place *place, const struct client *client) {
     rows_text(rows, "C");
     write_client_name(rows, client);
     rows_text(rows, replications[client->replication]);
-    rows_text(rows, client_state_text(client));
+    rows_text(rows, client_state(place, client));
     write_client_facts(place, client);
     write_client_own(place, client);
     rows_end(rows);
@@ -142,7 +150,7 @@ void view_client(const struct walk_place *place, const struct client *client) {
 
 void view_client_socket(const struct walk_place *place, const struct client *client) {
     struct rows *rows = place->rows;
-    const char *state = client_state_text(client);
+    const char *state = client_state(place, client);
     rows_begin(rows);
     rows_text(rows, "C");
     write_client_name(rows, client);

@@ -164,6 +164,15 @@ struct cancel_count cancel_count(const struct pool_set *set, const struct pool *
     return count;
 }
 
+bool cancel_is_waiting(const struct pool_set *set, struct cancel_ticket ticket) {
+    LIST_EACH (&set->cancels, l) {
+        const struct cancel *cancel = LIST_OWNER(l, struct cancel, link);
+        if (cancel->ticket.worker == ticket.worker && cancel->ticket.id == ticket.id)
+            return cancel->state == CANCEL_QUEUED;
+    }
+    return false;
+}
+
 static bool has_room(const struct cancel *cancel) {
     const struct pool_set *set = cancel->set;
     if (cancel->server == NULL) {
