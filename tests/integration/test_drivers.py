@@ -212,15 +212,15 @@ def transfers(cluster, start_pooler):
 
 
 def run_protocols(pooler, check):
-    """8 clients do 15 of pgbench's transfers and 30 reads each, in each protocol. Each has a thread
+    """8 clients do 6 of pgbench's transfers and 12 reads each, in each protocol. Each has a thread
     of its own: PQprepare blocks all clients of a thread, one that has the only server too."""
     for i, protocol in enumerate(("simple", "extended", "prepared")):
-        for script, each in (("tpcb-like", 15), ("select-only", 30)):
+        for script, each in (("tpcb-like", 6), ("select-only", 12)):
             options = ["-n", "-M", protocol, "-c", "8", "-j", "8", "-b", script, "-t", str(each)]
             printed = pgbench(pooler, *options)
             assert f"transactions actually processed: {8 * each}/{8 * each}" in printed
             assert "number of failed transactions: 0 " in printed
-        check((i + 1) * 8 * 15)
+        check((i + 1) * 8 * 6)
 
 
 @pytest.mark.parametrize("size", [1, 3])
