@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import cluster as clusters
 import wire
 from pooler import ADMIN, KIND, PATIENCE
 from tools import in_threads, wait_running
@@ -258,6 +259,36 @@ def test_a_request_finds_its_process(group, cluster, over, own_is_listed):
                 assert client.answer(10 * PATIENCE).code == "57014"
     for pooler in poolers:
         assert pooler.log_text().count("closing because: successfully sent") >= 4
+
+
+def test_processes_on_one_port(start_pooler, cluster):
+    """Whichever of them the kernel leads a request to."""
+    port = clusters.free_port()
+    poolers = []
+    for number in (1, 2):
+        settings = {"so_reuseport": 1, "listen_port": port, "peer_id": number}
+        one = start_pooler(settings, wait=False)
+        one.port = port
+        one.wait_ready()
+        poolers.append((settings, one))
+    listed = {
+        settings["peer_id"]: f"host={one.folder} port={port}" for settings, one in poolers
+    }
+    for settings, one in poolers:
+        one.write_ini(settings, peers=listed)
+        with one.client(*ADMIN, database="pgbouncer", unix=True) as console:
+            assert console.query("RELOAD").errors == []
+    led_to = set()
+    for count in range(60):
+        if count >= 8 and len(led_to) == 2:
+            break
+        with poolers[0][1].client() as client:
+            led_to.add(peer_of(client))
+            client.send(query("SELECT pg_sleep(30), 'victim'"))
+            wait_running(cluster, "victim")
+            wire.cancel(poolers[0][1].address, client.key)
+            assert client.answer(10 * PATIENCE).code == "57014"
+    assert led_to == {1, 2}
 
 
 def test_a_peer_that_is_not_listed(group):
