@@ -9,6 +9,7 @@
  */
 #include "core/log.h"
 #include "core/memory.h"
+#include "handover.h"
 #include "notify.h"
 #include "process.h"
 
@@ -16,6 +17,10 @@
 
 static int console_count(const struct process *process) {
     return (int)process->workers[0].clients.clients[CLIENT_CONSOLE].count;
+}
+
+bool process_has_clients(const struct process *process) {
+    return atomic_load(&process->clients_total) > console_count(process);
 }
 
 /* ---- pause */
@@ -142,7 +147,7 @@ void process_shut_down(void *owner, enum admin_shutdown mode) {
     process->is_shutting_down = true;
     process->shutdown = mode;
     process_stop_listening(process, mode != ADMIN_SHUTDOWN_NOW);
-    notify_stopping();
+    if (!handover_is_giving(process)) notify_stopping();
     if (is_again || mode == ADMIN_SHUTDOWN_NOW) {
         stop_now(process);
     } else if (mode == ADMIN_SHUTDOWN_WAIT_FOR_SERVERS) {
@@ -155,7 +160,7 @@ void process_shut_down(void *owner, enum admin_shutdown mode) {
 
 static void tick_shutdown(struct process *process) {
     if (!process->is_shutting_down || process->shutdown != ADMIN_SHUTDOWN_WAIT_FOR_CLIENTS) return;
-    if (atomic_load(&process->clients_total) > console_count(process)) return;
+    if (process_has_clients(process)) return;
     log_line(LOG_LEVEL_LOG, "client connections dropped, exiting");
     stop_now(process);
 }
@@ -207,8 +212,10 @@ static void end_by_signal(struct process *process, int number) {
     enum admin_shutdown mode = number == SIGINT    ? ADMIN_SHUTDOWN_WAIT_FOR_SERVERS
                                : number == SIGTERM ? ADMIN_SHUTDOWN_WAIT_FOR_CLIENTS
                                                    : ADMIN_SHUTDOWN_NOW;
-    if (process->is_suspended && mode != ADMIN_SHUTDOWN_NOW) {
-        log_line(LOG_LEVEL_FATAL, "suspend was in progress, going down immediately");
+    bool is_taken = handover_is_giving(process);
+    if ((process->is_suspended || is_taken) && mode != ADMIN_SHUTDOWN_NOW) {
+        log_line(LOG_LEVEL_FATAL, "%s was in progress, going down immediately",
+                 is_taken ? "takeover" : "suspend");
         process->status = 1;
         mode = ADMIN_SHUTDOWN_NOW;
     } else if (process->is_shutting_down || mode == ADMIN_SHUTDOWN_NOW) {

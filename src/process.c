@@ -12,6 +12,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "handover.h"
 #include "notify.h"
 #include "start.h"
 
@@ -196,6 +197,29 @@ void process_cancel(struct process *process, const char *key, struct cancel_tick
     worker_cancel(&process->workers[worker < process->workers_count ? worker : 0], key, ticket);
 }
 
+struct unknown_mail {
+    struct loop_mail mail;
+    char key[CANCEL_KEY_BYTES];
+    struct cancel_ticket ticket;
+};
+
+static void run_unknown(struct loop_mail *mail, void *context) {
+    struct unknown_mail *unknown = (struct unknown_mail *)(void *)mail;
+    struct worker *worker = context;
+    bool is_sent = handover_cancel(worker->process, unknown->key);
+    cancel_answer(&worker->pools, unknown->ticket,
+                  is_sent ? "successfully sent cancel request" : "failed cancel request");
+    memory_free(unknown);
+}
+
+void process_cancel_unknown(struct process *process, const char *key, struct cancel_ticket ticket) {
+    struct unknown_mail *unknown = memory_new(sizeof *unknown);
+    unknown->mail.run = run_unknown;
+    memcpy(unknown->key, key, sizeof unknown->key);
+    unknown->ticket = ticket;
+    loop_post(process->workers[0].loop, &unknown->mail);
+}
+
 /* ---- new settings */
 
 static bool texts_differ(const char *a, const char *b) {
@@ -293,6 +317,10 @@ bool process_reload(void *owner, struct config_errors *errors) {
     return is_applied;
 }
 
+static const char *on_hand_over(void *owner, struct client *console, const char *version) {
+    return handover_start(owner, console, version);
+}
+
 static void on_status(void *owner, const char *text) {
     (void)owner;
     notify_status(text);
@@ -320,6 +348,7 @@ static bool on_set(void *owner, const char *key, const char *value, struct confi
 
 void process_tick(struct process *process) {
     process_tick_modes(process);
+    handover_tick(process);
     databases_sweep(process->databases, loop_now_us(process->workers[0].loop),
                     process->config->autodb_idle_timeout_us);
     admin_tick(process->admin);
@@ -389,6 +418,7 @@ static void init(struct process *process, struct config *config, struct transpor
                                   .pause = process_pause,
                                   .resume = process_resume,
                                   .suspend = process_suspend,
+                                  .hand_over = on_hand_over,
                                   .shutdown = process_shut_down,
                                   .status = on_status,
                                   .owner = process};
@@ -401,17 +431,19 @@ static bool start(struct process *process) {
     const struct config *config = process->config;
     struct buf error = {0};
     raise_descriptor_limit(config);
-    bool is_up = process_listen(process);
-    if (is_up && !admin_http_start(process->admin, config->http_listen, &error)) {
-        log_line(LOG_LEVEL_FATAL, "%s", buf_text(&error));
-        is_up = false;
-    }
+    bool is_reboot = process->options.is_reboot;
+    if (!(is_reboot ? handover_ask(process) : process_listen(process))) return false;
+    handover_go(process); /* what fails from here on does not stop a process that has taken over */
+    bool is_up = admin_http_start(process->admin, config->http_listen, &error);
+    if (!is_up) log_line(is_reboot ? LOG_LEVEL_ERROR : LOG_LEVEL_FATAL, "%s", buf_text(&error));
     buf_release(&error);
-    if (!is_up || !start_write_pidfile(config->pidfile)) return false;
-    process->has_pidfile = config->pidfile[0] != '\0';
+    if (!is_up && !is_reboot) return false;
+    process->has_pidfile = config->pidfile[0] != '\0' && start_write_pidfile(config->pidfile);
+    if (config->pidfile[0] != '\0' && !process->has_pidfile && !is_reboot) return false;
     databases_make_all(process->databases, config);
     derive_later(process);
     for (unsigned i = 1; i < process->workers_count; i++) worker_start(&process->workers[i]);
+    handover_begin(process);
     process_accept(process);
     admin_started(process->admin);
     log_line(
@@ -427,6 +459,7 @@ static void release(struct process *process) {
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_BLOCK, &all, NULL); /* a late signal must not end it half-way */
     for (unsigned i = 1; i < process->workers_count; i++) worker_join(&process->workers[i]);
+    handover_free(process);
     process_stop_listening(process, false);
     parser_free(&process->parser);
     /* Messages own what they carry; some post another one. */

@@ -15,6 +15,7 @@
 
 struct blocking;
 struct parser;
+struct handover;
 
 /* What the command line says about how to run. */
 struct process_options {
@@ -65,6 +66,7 @@ struct process {
     struct list pauses;
     enum admin_shutdown shutdown;
     bool is_shutting_down;
+    struct handover *handover; /* while another process takes over, or this one does */
     bool is_paused;
     bool is_suspended;
     int status; /* to exit with */
@@ -82,6 +84,8 @@ void process_tick(struct process *process);
 void process_post(struct process *process, unsigned worker, struct loop_mail *mail);
 bool process_parse_later(struct process *process, struct worker *worker, struct traits_job *job);
 void process_cancel(struct process *process, const char *key, struct cancel_ticket ticket);
+/* No client of the worker that the key names has it. */
+void process_cancel_unknown(struct process *process, const char *key, struct cancel_ticket ticket);
 
 /* New settings from the file; false with errors, and everything stays as it was. */
 bool process_reload(void *owner, struct config_errors *errors);
@@ -104,6 +108,8 @@ void process_pause(void *owner, struct database *database, void (*done)(void *co
 void process_suspend(void *owner, void (*done)(void *context), void *context);
 bool process_resume(void *owner, struct database *database);
 void process_shut_down(void *owner, enum admin_shutdown mode);
+/* Besides those of the console. */
+bool process_has_clients(const struct process *process);
 void process_tick_modes(struct process *process);
 void process_take_signals(struct process *process);
 

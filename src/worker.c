@@ -257,7 +257,11 @@ struct cancel_mail {
 static void run_cancel(struct loop_mail *mail, void *context) {
     struct cancel_mail *request = (struct cancel_mail *)(void *)mail;
     struct worker *worker = context;
-    client_cancel(&worker->clients, request->key, request->ticket);
+    if (client_has_key(&worker->clients, request->key)) {
+        client_cancel(&worker->clients, request->key, request->ticket);
+    } else {
+        process_cancel_unknown(worker->process, request->key, request->ticket);
+    }
     memory_free(request);
 }
 

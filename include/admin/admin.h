@@ -44,6 +44,9 @@ struct admin_ops {
     /* Stops all reading but the consoles'; `done` is called when everything was sent. resume with
      * NULL ends it. */
     void (*suspend)(void *owner, void (*done)(void *context), void *context);
+    /* Gives the console's connection, and all others, to another process that has asked there in a
+     * version of its own; NULL, or why not. */
+    const char *(*hand_over)(void *owner, struct client *console, const char *version);
     /* ADMIN_SHUTDOWN_NOW need not return. */
     void (*shutdown)(void *owner, enum admin_shutdown mode);
     /* The line of statistics, each stats_period. */
@@ -69,6 +72,9 @@ void admin_started(struct admin *admin);
 /* Starts the HTTP page on HOST:PORT or [IPV6]:PORT; empty text: does nothing and succeeds. False
  * with a sentence in `error`. */
 bool admin_http_start(struct admin *admin, const char *http_listen, struct buf *error);
+
+/* The page is another process's from now on. */
+void admin_http_stop(struct admin *admin);
 
 /* Alerts, averages, the line of statistics; about ten times a second. */
 void admin_tick(struct admin *admin);

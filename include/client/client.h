@@ -118,6 +118,8 @@ void client_accept(struct client_set *set, struct socket_parts parts, struct byt
 /* A cancel is asked for the client whose key (8 bytes) this is; called on its worker. The outcome
  * goes to the ticket's worker, which calls client_cancel_ended: there the requester is closed. */
 void client_cancel(struct client_set *set, const char *key, struct cancel_ticket ticket);
+/* Whether the key is one of this worker's clients'. */
+bool client_has_key(const struct client_set *set, const char *key);
 void client_cancel_ended(struct client_set *set, uint32_t id, const char *reason);
 
 /* Tells the client what is wrong and closes it; `argument` as in proto/fault.h. */

@@ -47,6 +47,8 @@ static inline bool client_keeps_server(const struct client *client) {
 void client_login_bytes(struct client *client, const char *at, size_t len);
 void client_login_welcome(struct client *client);
 void client_login_own(struct client *client, struct bytes greeting);
+/* A client in STARTUP that has no cancel key yet. */
+struct client *client_new(struct client_set *set, int fd);
 
 /* Handles `bytes` from the client as far as it can; returns how much was taken. */
 size_t request_process(struct client *client, struct bytes bytes);

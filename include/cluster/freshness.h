@@ -31,6 +31,11 @@ uint32_t freshness_next(void);
  * number, for a session's own floor. `database_hash` names cluster and database. */
 uint32_t freshness_raise(uint64_t database_hash);
 
+/* Another process writes for clients of this one: until freshness_unhold no replica is fresh enough
+ * for `database`, and after it only what is sampled from then on. One thread. */
+void freshness_hold(void);
+void freshness_unhold(void);
+
 /* The floor of a database; at least 1, since a process that has just started does not know what
  * was acknowledged before it. */
 uint32_t freshness_floor(uint64_t database_hash);

@@ -79,9 +79,10 @@ struct endpoint_listener *endpoint_listen_on(struct loop *loop, int fd);
 /* Whether somebody listens on the Unix socket. */
 bool endpoint_unix_answers(const char *path);
 
+const char *endpoint_listener_path(const struct endpoint_listener *listener);
 bool endpoint_listener_is_unix(const struct endpoint_listener *listener);
 int endpoint_listener_descriptor(const struct endpoint_listener *listener);
-/* The file is removed at the end, or another process has it from now on (NULL). */
+/* The Unix socket's file that is removed at the end; empty: none, another process has it. */
 void endpoint_listener_own(struct endpoint_listener *listener, const char *path);
 
 /* Accepted connections have these options from then on: they inherit them from the listening

@@ -71,6 +71,7 @@ struct pool {
     unsigned turn;    /* rotates ties and hosts */
     unsigned host;    /* load_balance_hosts=disable: the one in use until it fails */
     bool is_balanced; /* over the hosts of an entry without routing */
+    bool is_told;     /* to the process that takes over */
     unsigned clients; /* logged-in clients of this worker */
     struct stats stats;
 };
@@ -94,6 +95,9 @@ void pool_take_met(struct pool *pool, struct users **met);
 
 /* A server at once, or NULL: the borrower then stands in line. */
 struct server *pool_borrow(struct pool *pool, struct borrower *borrower);
+
+/* Lends an idle server that came with its borrower from another process. */
+void pool_lend(struct pool *pool, struct borrower *borrower, struct server *server);
 
 /* Leaves the line; legal if it is not in one. */
 void pool_leave(struct borrower *borrower);

@@ -24,6 +24,9 @@
  * by. */
 bool room_take(struct pool_node *node, int size, const struct borrower *waiter);
 
+/* For a connection that is there already: beyond the limits if need be. */
+void room_take_anyway(struct pool_node *node);
+
 /* The server is gone: its permits are free. */
 void room_release(struct pool_node *node);
 

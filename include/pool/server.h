@@ -98,6 +98,10 @@ struct server {
 /* Starts a connection for a node; the caller has taken the permit. */
 struct server *server_open(struct pool *pool, struct pool_node *node);
 
+/* Takes over a connection that another process has logged in, in LOGIN; the caller has taken the
+ * permit and fills in what is known of it. */
+struct server *server_adopt(struct pool *pool, struct pool_node *node, unsigned host, int fd);
+
 /* The only way to change state: checks the transition, moves the list link. */
 void server_become(struct server *server, enum server_state state);
 

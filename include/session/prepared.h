@@ -34,6 +34,11 @@ struct statements {
 };
 void statements_release(struct statements *statements);
 
+/* Statements are numbered by one counter of the process, which names them on servers. A process
+ * that takes servers over goes on far behind the numbers of the other. */
+uint32_t statements_last_number(void);
+void statements_number_from(uint32_t number);
+
 /* The statement of a Parse body in a parse context, with a reference; *is_new tells whether its
  * traits are still to be filled in. */
 struct statement *statement_get(struct statements *statements, struct bytes context,

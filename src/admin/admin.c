@@ -64,6 +64,10 @@ bool admin_http_start(struct admin *admin, const char *http_listen, struct buf *
     return admin->http != NULL;
 }
 
+void admin_http_stop(struct admin *admin) {
+    http_close(&admin->http);
+}
+
 /* ---- averages */
 
 static void tell_stats(struct admin *admin, const struct stats_values *average) {

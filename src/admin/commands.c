@@ -145,6 +145,20 @@ static void shut_down(struct console *console) {
     admin->ops.shutdown(admin->ops.owner, shutdown_modes[row].mode);
 }
 
+/* ---- HAND_OVER, which a new process says that takes over from this one */
+
+static void hand_over(struct console *console) {
+    struct admin *admin = console->admin;
+    const char *why =
+        admin->ops.hand_over(admin->ops.owner, console->client, console->command.argument);
+    if (why != NULL) {
+        console_error(console, why);
+        return;
+    }
+    client_close(console->client, "handing over");
+    console_complete(console, "HAND_OVER");
+}
+
 /* ---- the table */
 
 static const struct console_command commands[] = {
@@ -160,6 +174,7 @@ static const struct console_command commands[] = {
     {"RECONNECT", ARGUMENT_MAY, true, command_reconnect, "RECONNECT [DATABASE]"},
     {"WAIT_CLOSE", ARGUMENT_MAY, true, command_wait_close, "WAIT_CLOSE [DATABASE]"},
     {"KILL", ARGUMENT_MAY, true, command_kill, "KILL [DATABASE]"},
+    {"HAND_OVER", ARGUMENT_MUST, true, hand_over, NULL},
     {"KILL_CLIENT", ARGUMENT_MAY, true, kill_client, "KILL_CLIENT ID"},
     {"SHUTDOWN", ARGUMENT_MAY, true, shut_down, "SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]"},
 };

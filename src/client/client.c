@@ -325,7 +325,7 @@ static void make_key(struct client *client) {
     map_add(&set->keys, &client->by_key, bytes_of(client->key, sizeof client->key));
 }
 
-void client_accept(struct client_set *set, struct socket_parts parts, struct bytes packet) {
+struct client *client_new(struct client_set *set, int fd) {
     struct client *client = memory_new(sizeof *client);
     client->set = set;
     client->id = connection_next_id();
@@ -342,8 +342,13 @@ void client_accept(struct client_set *set, struct socket_parts parts, struct byt
     pipeline_init(&client->pipeline);
     list_append(&set->clients[CLIENT_STARTUP], &client->link);
     (void)atomic_fetch_add(set->total, 1);
+    stream_open(&client->stream, set->loop, fd, &client_stream_ops);
+    return client;
+}
+
+void client_accept(struct client_set *set, struct socket_parts parts, struct bytes packet) {
+    struct client *client = client_new(set, parts.fd);
     make_key(client);
-    stream_open(&client->stream, set->loop, parts.fd, &client_stream_ops);
     if (parts.tls != NULL) stream_resume_tls(&client->stream, parts.tls);
     if (packet.len > 0) client_login_bytes(client, packet.at, packet.len);
 }

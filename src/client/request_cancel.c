@@ -71,13 +71,21 @@ static const char *cancel_running(struct client *client, struct cancel_ticket ti
     return NULL;
 }
 
-void client_cancel(struct client_set *set, const char *key, struct cancel_ticket ticket) {
+static struct client *find(const struct client_set *set, const char *key) {
     char whole[CANCEL_KEY_BYTES];
-    const char *outcome;
     memcpy(whole, key, sizeof whole);
     whole[7] = (char)(whole[7] | HOPS); /* peers have taken some of them */
     struct map_node *node = map_find(&set->keys, bytes_of(whole, sizeof whole));
-    struct client *client = node == NULL ? NULL : MAP_OWNER(node, struct client, by_key);
+    return node == NULL ? NULL : MAP_OWNER(node, struct client, by_key);
+}
+
+bool client_has_key(const struct client_set *set, const char *key) {
+    return find(set, key) != NULL;
+}
+
+void client_cancel(struct client_set *set, const char *key, struct cancel_ticket ticket) {
+    const char *outcome;
+    struct client *client = find(set, key);
     if (client == NULL || client->state < CLIENT_IDLE || client->state == CLIENT_CANCEL) {
         outcome = "failed cancel request"; /* nobody knows a key before the welcome */
     } else if (client->state == CLIENT_WAITING) {

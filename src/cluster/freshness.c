@@ -62,6 +62,15 @@ uint32_t freshness_raise(uint64_t database_hash) {
     return now;
 }
 
+void freshness_hold(void) {
+    for (unsigned i = 0; i < FLOORS_COUNT; i++) atomic_store(&floors[i], UINT32_MAX);
+}
+
+void freshness_unhold(void) {
+    uint32_t now = freshness_now();
+    for (unsigned i = 0; i < FLOORS_COUNT; i++) atomic_store(&floors[i], now);
+}
+
 uint32_t freshness_floor(uint64_t database_hash) {
     uint32_t floor = atomic_load_explicit(floor_of(database_hash), memory_order_acquire);
     return floor == 0 ? 1 : floor;

@@ -562,6 +562,10 @@ struct endpoint_listener *endpoint_listen_unix(struct loop *loop, const struct e
     return listener;
 }
 
+const char *endpoint_listener_path(const struct endpoint_listener *listener) {
+    return listener->path;
+}
+
 bool endpoint_listener_is_unix(const struct endpoint_listener *listener) {
     return listener->is_unix;
 }
@@ -571,7 +575,7 @@ int endpoint_listener_descriptor(const struct endpoint_listener *listener) {
 }
 
 void endpoint_listener_own(struct endpoint_listener *listener, const char *path) {
-    (void)snprintf(listener->path, sizeof listener->path, "%s", path == NULL ? "" : path);
+    (void)snprintf(listener->path, sizeof listener->path, "%s", path);
 }
 
 void endpoint_listener_set(struct endpoint_listener *listener,

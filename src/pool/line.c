@@ -242,6 +242,12 @@ static void lend(struct borrower *borrower, struct server *server) {
     count_wait(&server->node->stats, borrower);
 }
 
+void pool_lend(struct pool *pool, struct borrower *borrower, struct server *server) {
+    borrower->pool = pool;
+    borrower->since_us = 0;
+    lend(borrower, server);
+}
+
 /* Closes an idle server for the sake of a waiter of another worker. */
 static void give_up(struct pool *pool, struct server *server, int worker) {
     server_close(server, "given to a client of another worker");

@@ -127,6 +127,12 @@ bool room_take(struct pool_node *node, int size, const struct borrower *waiter) 
     return true;
 }
 
+void room_take_anyway(struct pool_node *node) {
+    (void)permit_take_within(node->permit, 0);
+    for (unsigned kind = 0; kind < LIMIT_SERVER_KINDS; kind++)
+        (void)permit_take_within(&node->pool->limits[kind]->permit, 0);
+}
+
 void room_release(struct pool_node *node) {
     struct pool *pool = node->pool;
     permit_release(node->permit);

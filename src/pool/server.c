@@ -333,29 +333,43 @@ static void on_dialled(void *owner, int fd, const char *error) {
     judge_opening(server, server_begin_opening(server, &server->opening, &server->stream));
 }
 
-struct server *server_open(struct pool *pool, struct pool_node *node) {
+/* A server of a node, in its first state. */
+static struct server *make(struct pool *pool, struct pool_node *node, enum server_state state) {
     struct server *server = memory_new(sizeof *server);
     struct pool_set *set = pool->set;
     server->pool = pool;
     server->node = node;
     server->host = node->index;
-    if (!cluster_is_probed(node->cluster)) {
-        unsigned count = (unsigned)cluster_count(node->cluster);
-        server->host = (pool->is_balanced ? pool->turn++ : pool->host) % count;
-    }
     server->id = connection_next_id();
     map_add(&set->by_id, &server->by_id, bytes_of((const char *)&server->id, sizeof server->id));
     server->generation = atomic_load(&pool->database->generation);
     server->transaction = 'I';
-    server->doing = "connecting";
     server->connected_us = server->state_us = loop_now_us(set->loop);
     server->connected_wall_us = clock_wall_us();
-    server->state = SERVER_CONNECTING;
-    list_append(&node->servers[SERVER_CONNECTING], &server->link);
+    server->state = state;
+    list_append(&node->servers[state], &server->link);
     node->servers_count++;
+    return server;
+}
+
+struct server *server_open(struct pool *pool, struct pool_node *node) {
+    struct pool_set *set = pool->set;
+    struct server *server = make(pool, node, SERVER_CONNECTING);
+    server->doing = "connecting";
+    if (!cluster_is_probed(node->cluster)) {
+        unsigned count = (unsigned)cluster_count(node->cluster);
+        server->host = (pool->is_balanced ? pool->turn++ : pool->host) % count;
+    }
     const struct node *place = cluster_node_const(node->cluster, server->host);
     struct endpoint_target target = {place->host, place->port, &set->socket_options};
     server->dial = endpoint_dial(set->loop, &target, on_dialled, server);
+    return server;
+}
+
+struct server *server_adopt(struct pool *pool, struct pool_node *node, unsigned host, int fd) {
+    struct server *server = make(pool, node, SERVER_LOGIN);
+    server->host = host;
+    stream_open(&server->stream, pool->set->loop, fd, &server_stream_ops);
     return server;
 }
 

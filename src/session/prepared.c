@@ -8,9 +8,18 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+static _Atomic uint32_t last_number;
+
 static uint32_t next_number(void) {
-    static _Atomic uint32_t last;
-    return atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
+    return atomic_fetch_add_explicit(&last_number, 1, memory_order_relaxed) + 1;
+}
+
+uint32_t statements_last_number(void) {
+    return atomic_load(&last_number);
+}
+
+void statements_number_from(uint32_t number) {
+    atomic_store(&last_number, number);
 }
 
 void statements_release(struct statements *statements) {
