@@ -106,6 +106,10 @@ void endpoint_describe(int fd, bool is_peer, char address[ENDPOINT_TEXT_SIZE], u
  * there is none: on a Unix socket, or when the peer has gone. */
 unsigned endpoint_peer_address(int fd, unsigned char address[16]);
 
+/* The other side as the log names it: "127.0.0.1:5432", "[::1]:5432", for a Unix socket
+ * "unix(PID)", or "unix" where the process is not known, with `unix_port`. */
+void endpoint_describe_peer(int fd, unsigned unix_port, char text[ENDPOINT_TEXT_SIZE]);
+
 /* True for a Unix socket; `peer_uid` and `peer_pid` are then the other process's. */
 bool endpoint_is_unix(int fd, unsigned *peer_uid, int *peer_pid);
 

@@ -54,19 +54,16 @@ void client_become(struct client *client, enum client_state state) {
 
 void client_log(const struct client *client, int level, const char *format, ...) {
     char text[2048];
-    char address[ENDPOINT_TEXT_SIZE] = "unix";
-    unsigned port = 0;
+    char peer[ENDPOINT_TEXT_SIZE];
     va_list list;
     va_start(list, format);
     (void)vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    int fd = stream_descriptor(&client->stream);
-    if (fd >= 0) endpoint_describe(fd, true, address, &port);
-    bool is_v6 = strchr(address, ':') != NULL;
-    log_line((enum log_level)level, "C-0x%x: %s/%s@%s%s%s:%u %s", client->id,
+    endpoint_describe_peer(stream_descriptor(&client->stream),
+                           (unsigned)client->set->pools->config->listen_port, peer);
+    log_line((enum log_level)level, "C-0x%x: %s/%s@%s %s", client->id,
              client->database == NULL ? "(nodb)" : client->database->at,
-             client->user == NULL ? "(nouser)" : client->user->at, is_v6 ? "[" : "", address,
-             is_v6 ? "]" : "", port, text);
+             client->user == NULL ? "(nouser)" : client->user->at, peer, text);
 }
 
 static void log_close(const struct client *client, const char *reason) {

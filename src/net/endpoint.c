@@ -115,6 +115,22 @@ bool endpoint_is_unix(int fd, unsigned *peer_uid, int *peer_pid) {
     return true;
 }
 
+void endpoint_describe_peer(int fd, unsigned unix_port, char text[ENDPOINT_TEXT_SIZE]) {
+    char address[ENDPOINT_TEXT_SIZE];
+    unsigned port, uid;
+    int pid;
+    endpoint_describe(fd, true, address, &port);
+    if (port != 0) {
+        bool is_v6 = strchr(address, ':') != NULL;
+        (void)snprintf(text, ENDPOINT_TEXT_SIZE, "%s%.100s%s:%u", is_v6 ? "[" : "", address,
+                       is_v6 ? "]" : "", port);
+    } else if (endpoint_is_unix(fd, &uid, &pid) && pid > 0) {
+        (void)snprintf(text, ENDPOINT_TEXT_SIZE, "unix(%d):%u", pid, unix_port);
+    } else {
+        (void)snprintf(text, ENDPOINT_TEXT_SIZE, "unix:%u", unix_port);
+    }
+}
+
 static void set_option(int fd, int level, int option, int value) {
     if (value > 0) (void)setsockopt(fd, level, option, &value, sizeof value);
 }

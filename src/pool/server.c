@@ -49,9 +49,16 @@ void server_log(const struct server *server, int level, const char *format, ...)
     va_start(list, format);
     (void)vsnprintf(text, sizeof text, format, list);
     va_end(list);
+    char peer[ENDPOINT_TEXT_SIZE];
     const struct node *node = cluster_node_const(server->node->cluster, server->host);
-    log_line((enum log_level)level, "S-0x%x: %s/%s@%s:%u %s", server->id,
-             server->pool->database->name, server->pool->user, node->host, node->port, text);
+    if (stream_is_open(&server->stream)) {
+        endpoint_describe_peer(stream_descriptor(&server->stream), node->port, peer);
+    } else {
+        bool is_unix = node->host[0] == '/' || node->host[0] == '@';
+        (void)snprintf(peer, sizeof peer, "%.120s:%u", is_unix ? "unix" : node->host, node->port);
+    }
+    log_line((enum log_level)level, "S-0x%x: %s/%s@%s %s", server->id, server->pool->database->name,
+             server->pool->user, peer, text);
 }
 
 static bool is_resting(enum server_state state) {

@@ -451,6 +451,31 @@ def test_verbose(site, options, setting, levels):
     assert found == set(levels)
 
 
+def test_prefixes_of_connections(site):
+    """Who a line is about: an address, or the process at the other end of a Unix socket."""
+    node = site.cluster.primary
+    site.write()
+    with open(site.ini, encoding="utf-8") as file:
+        text = file.read()
+    local = f"[databases]\nlocal = host={node.folder} port={node.port} dbname=app\n"
+    with open(site.ini, "w", encoding="utf-8") as file:
+        file.write(text.replace("[databases]\n", local + f"named = host=localhost port={node.port}\n"))
+    site.start()
+    site.wait("process up")
+    assert site.query("SELECT 1", host="127.0.0.1") == "1"
+    assert site.query("SELECT 1", database="local") == "1"
+    site.query("SELECT 1", database="named")
+    site.stop()
+    for pattern in (
+        r"C-0x[0-9a-f]+: app/app_trust@127\.0\.0\.1:\d+ login attempt",
+        rf"C-0x[0-9a-f]+: local/app_trust@unix\(\d+\):{site.port} login attempt",
+        rf"S-0x[0-9a-f]+: app/app_trust@127\.0\.0\.1:{node.port} new connection to server",
+        rf"S-0x[0-9a-f]+: local/app_trust@unix\(\d+\):{node.port} new connection to server",
+        rf"S-0x[0-9a-f]+: named/app_trust@(127\.0\.0\.1|\[::1\]):{node.port} new connection",
+    ):
+        assert re.search(pattern, site.text()), pattern
+
+
 def test_syslog_settings(site):
     site.write(syslog=1, syslog_facility="local9")
     done = site.run("--check")

@@ -68,6 +68,11 @@ void endpoint_describe(int fd, bool is_peer, char address[ENDPOINT_TEXT_SIZE], u
     *port = (unsigned)fd;
 }
 
+void endpoint_describe_peer(int fd, unsigned unix_port, char text[ENDPOINT_TEXT_SIZE]) {
+    (void)unix_port;
+    (void)snprintf(text, ENDPOINT_TEXT_SIZE, "wire:%u", (unsigned)fd);
+}
+
 unsigned endpoint_peer_address(int fd, unsigned char address[16]) {
     (void)fd;
     (void)address;

@@ -162,6 +162,19 @@ static void floors_only_rise(void **unused) {
     assert_int_equal(freshness_floor(101), 1); /* another database */
 }
 
+/* While another process writes, nothing is fresh enough; then only what is sampled later. */
+static void held_floors_are_out_of_reach(void **unused) {
+    (void)unused;
+    freshness_hold();
+    assert_int_equal(freshness_floor(100), UINT32_MAX);
+    uint32_t now = freshness_next();
+    assert_int_equal(freshness_raise(100), now);
+    assert_int_equal(freshness_floor(100), UINT32_MAX);
+    freshness_unhold();
+    assert_int_equal(freshness_floor(100), now);
+    assert_int_equal(freshness_floor(101), now);
+}
+
 static const struct {
     uint32_t timeline; /* 0: nothing is added, the replica is judged */
     uint64_t lsn;
@@ -278,6 +291,7 @@ int main(void) {
         cmocka_unit_test(positions_are_read),
         cmocka_unit_test(connections_are_judged),
         cmocka_unit_test(a_reset_outdates_older_logins),
+        cmocka_unit_test(held_floors_are_out_of_reach),
         cmocka_unit_test(histories_tell_what_is_covered),
         cmocka_unit_test(a_full_history_stays_true),
         cmocka_unit_test(a_covered_floor_means_a_replayed_write),
