@@ -13,6 +13,7 @@ import cluster as clusters
 import pooler as poolers
 from certificates import Certificates
 from pooler import PATIENCE
+from routed import PROBING, entry_of
 from tools import wait_running
 from wire import Closed, bind, cancel, describe, execute, parse, query
 import wire
@@ -428,6 +429,48 @@ def test_restarts_under_load(start_pooler, restarts, mode):
     for thread in threads:
         thread.join(10 * PATIENCE)
     assert not failures, failures
+
+
+@pytest.mark.timeout(90)
+def test_routed_reads_see_writes_across_restarts(start_pooler, restarts, cluster, make_table):
+    """Also those that were made through the other process."""
+    make_table("followed", "who int PRIMARY KEY, n int")
+    cluster.primary.sql("INSERT INTO followed SELECT i, 0 FROM generate_series(0, 3) i")
+    pooler = start_pooler(
+        PROBING, databases={"app": entry_of(cluster.nodes, routing="read_write")}
+    )
+    restart = restarts(pooler)
+    over = threading.Event()
+    failures = []
+    counts = [0] * 4
+
+    def work(number):
+        try:
+            with pooler.client() as client:
+                while not over.is_set():
+                    counts[number] += 1
+                    sql = f"UPDATE followed SET n = {counts[number]} WHERE who = {number}"
+                    assert client.query(sql).tags == ["UPDATE 1"]
+                    if counts[number] % 5 == 0:
+                        client.query("SELECT pg_sleep(0.05)")
+                    sql = f"SELECT n FROM followed WHERE who = {number}"
+                    assert client.query(sql).value == str(counts[number])
+        except BaseException as failure:
+            failures.append((number, failure))
+
+    threads = [threading.Thread(target=work, args=[i], daemon=True) for i in range(len(counts))]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        time.sleep(0.4)
+        restart()
+    before = list(counts)
+    time.sleep(0.5)
+    over.set()
+    for thread in threads:
+        thread.join(10 * PATIENCE)
+    assert not failures, failures
+    assert all(now > then for now, then in zip(counts, before))
 
 
 @pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])
