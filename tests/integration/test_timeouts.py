@@ -19,12 +19,13 @@ T = 0.5
 
 
 def ends(client, text, seconds):
-    """The client hears a FATAL error with that text, not before about `seconds`."""
+    """The client hears a FATAL error with that text after about `seconds`, of which a busy machine
+    may have spent some before this call."""
     began = time.monotonic()
     error = client.read_to_end().errors[-1]
     took = time.monotonic() - began
     assert (error["S"], error["C"], error["M"]) == ("FATAL", "08P01", text)
-    assert seconds - 0.1 <= took <= seconds + LATE, f"after {took:.2f} s"
+    assert seconds / 2 - 0.1 <= took <= seconds + LATE, f"after {took:.2f} s"
 
 
 def assert_logged(pooler, text, with_server, user="app_trust"):
