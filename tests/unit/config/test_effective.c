@@ -63,6 +63,47 @@ static uint64_t consistency(const struct config *c, const struct config_database
     return config_read_consistency(c, d);
 }
 
+static uint64_t min_size(const struct config *c, const struct config_database *d,
+                         const struct config_user *u) {
+    (void)u;
+    return (uint64_t)config_min_pool_size(c, d);
+}
+
+static uint64_t reserve(const struct config *c, const struct config_database *d,
+                        const struct config_user *u) {
+    return (uint64_t)config_reserve_pool_size(c, d, u);
+}
+
+static uint64_t db_servers(const struct config *c, const struct config_database *d,
+                           const struct config_user *u) {
+    (void)u;
+    return (uint64_t)config_max_db_connections(c, d);
+}
+
+static uint64_t db_clients(const struct config *c, const struct config_database *d,
+                           const struct config_user *u) {
+    (void)u;
+    return (uint64_t)config_max_db_client_connections(c, d);
+}
+
+static uint64_t user_servers(const struct config *c, const struct config_database *d,
+                             const struct config_user *u) {
+    (void)d;
+    return (uint64_t)config_max_user_connections(c, u);
+}
+
+static uint64_t user_clients(const struct config *c, const struct config_database *d,
+                             const struct config_user *u) {
+    (void)d;
+    return (uint64_t)config_max_user_client_connections(c, u);
+}
+
+static uint64_t transaction(const struct config *c, const struct config_database *d,
+                            const struct config_user *u) {
+    (void)d;
+    return (uint64_t)config_transaction_timeout_us(c, u) / US_PER_S;
+}
+
 static uint64_t balance(const struct config *c, const struct config_database *d,
                         const struct config_user *u) {
     (void)c;
@@ -105,6 +146,27 @@ static const struct {
     {server_lifetime, "server_lifetime=0", "", NULL, 0},
     {server_lifetime, "", "server_lifetime=0", NULL, 3600},
     {server_lifetime, "", "server_lifetime=60", NULL, 60},
+    {min_size, "", "", NULL, 0},
+    {min_size, "min_pool_size=2", "", NULL, 2},
+    {min_size, "min_pool_size=2", "min_pool_size=0", NULL, 0},
+    {reserve, "reserve_pool_size=2", "", NULL, 2},
+    {reserve, "reserve_pool_size=2", "reserve_pool=3", "", 3},
+    {reserve, "reserve_pool_size=2", "reserve_pool=3 reserve_pool_size=4", NULL, 4},
+    {reserve, "", "reserve_pool_size=3", "reserve_pool_size=0", 0},
+    {db_servers, "", "", NULL, 0},
+    {db_servers, "max_db_connections=2", "max_db_connections=0", NULL, 2},
+    {db_servers, "max_db_connections=2", "max_db_connections=-1", NULL, 2},
+    {db_servers, "max_db_connections=2", "max_db_connections=-7", NULL, 2},
+    {db_servers, "max_db_connections=2", "max_db_connections=3", NULL, 3},
+    {db_clients, "max_db_client_connections=2", "max_db_client_connections=-2", NULL, 2},
+    {db_clients, "", "max_db_client_connections=3", NULL, 3},
+    {user_servers, "max_user_connections=2", "", "", 2},
+    {user_servers, "max_user_connections=2", "", "max_user_connections=0", 2},
+    {user_servers, "max_user_connections=2", "", "max_user_connections=3", 3},
+    {user_clients, "max_user_client_connections=2", "", "max_user_client_connections=-9", 2},
+    {user_clients, "", "", "max_user_client_connections=3", 3},
+    {transaction, "transaction_timeout=9", "", "transaction_timeout=0", 9},
+    {transaction, "transaction_timeout=9", "", "transaction_timeout=3", 3},
     {routing, "", "", NULL, ROUTING_OFF},
     {routing, "routing=replica", "", NULL, ROUTING_REPLICA},
     {routing, "routing=replica", "routing=off", NULL, ROUTING_OFF},
