@@ -63,10 +63,37 @@ static void pool_free(struct census_pool *pool) {
     memory_free(pool);
 }
 
+static void add_user(struct census *census, struct bytes name, uint64_t clients) {
+    struct map_node *node = map_find(&census->users, name);
+    if (node == NULL) {
+        struct census_user *user = memory_new(sizeof *user + name.len);
+        memcpy(user->name, name.at, name.len);
+        node = &user->node;
+        map_add(&census->users, node, bytes_of(user->name, name.len));
+    }
+    MAP_OWNER(node, struct census_user, node)->clients += clients;
+}
+
+uint64_t census_user_clients(const struct census *census, struct bytes name) {
+    struct map_node *node = map_find(&census->users, name);
+    return node == NULL ? 0 : MAP_OWNER(node, struct census_user, node)->clients;
+}
+
+static void release_users(struct map *users) {
+    struct map_node *node = map_next(users, NULL);
+    while (node != NULL) {
+        struct census_user *user = MAP_OWNER(node, struct census_user, node);
+        node = map_next(users, node);
+        memory_free(user);
+    }
+    map_release(users);
+}
+
 void census_release(struct census *census) {
     memory_free(census->peers);
     for (size_t i = 0; i < census->count; i++) pool_free(census->pools[i]);
     memory_free(census->pools);
+    release_users(&census->users);
     map_release(&census->map);
     *census = (struct census){0};
 }
@@ -167,6 +194,15 @@ void census_take(struct census *census, const struct admin_worker *worker) {
     if (clients->traits != NULL) census->traits = traits_cache_stats(clients->traits);
 }
 
+void census_take_users(struct census *census, const struct admin_worker *worker) {
+    for (unsigned state = CLIENT_LOGIN; state < CLIENT_CLOSED; state++) {
+        LIST_EACH (&worker->clients->clients[state], l) {
+            const struct text *user = LIST_OWNER(l, struct client, link)->user;
+            if (user != NULL) add_user(census, bytes_of(user->at, user->len), 1);
+        }
+    }
+}
+
 /* ---- on worker 0 */
 
 static void merge_node(struct census_node *node, struct census_node *from) {
@@ -219,6 +255,9 @@ void census_merge(struct census *census, struct census *from) {
             pool_free(pool);
         }
     }
+    const struct map_node *user = map_next(&from->users, NULL);
+    for (; user != NULL; user = map_next(&from->users, user))
+        add_user(census, user->key, MAP_OWNER(user, struct census_user, node)->clients);
     for (unsigned i = 0; i < CLIENT_STATE_COUNT; i++) census->clients[i] += from->clients[i];
     for (unsigned i = 0; i < FAULT_COUNTER_COUNT; i++) census->faults[i] += from->faults[i];
     /* In the middle of a reload two workers may have different peers. */

@@ -55,6 +55,13 @@ struct census_pool {
     size_t nodes_count;
 };
 
+/* Clients by the user that they log in as, whoever their pool belongs to. */
+struct census_user {
+    struct map_node node; /* key: the name */
+    uint64_t clients;
+    char name[];
+};
+
 struct census {
     struct map map;
     struct census_pool **pools; /* ordered by database and user, once finished */
@@ -71,6 +78,12 @@ struct census {
 
 /* Counts what one worker has, on its thread, into an empty census. */
 void census_take(struct census *census, const struct admin_worker *worker);
+
+/* Counts its clients by user, too; looks at each of them. */
+void census_take_users(struct census *census, const struct admin_worker *worker);
+
+/* How many of a user there are. */
+uint64_t census_user_clients(const struct census *census, struct bytes name);
 
 /* Adds `from` to `census` and empties it. */
 void census_merge(struct census *census, struct census *from);

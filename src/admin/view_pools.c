@@ -180,7 +180,7 @@ static void write_database(struct rows *rows, const struct config *config,
     rows_number(rows, counts.clients);
     rows_number(rows, row->database != NULL && atomic_load(&row->database->is_paused));
     rows_number(rows, row->database != NULL && atomic_load(&row->database->is_disabled));
-    rows_number(rows, 0);
+    rows_number(rows, (uint64_t)config_reserve_pool_size(config, entry, NULL));
 }
 
 void view_databases(const struct view_context *context) {
@@ -207,7 +207,6 @@ void view_databases(const struct view_context *context) {
 struct user_row {
     struct map_node node;
     uint64_t servers;
-    uint64_t clients;
     char name[];
 };
 
@@ -230,9 +229,7 @@ static void collect_users(const struct view_context *context, struct map *users)
         (void)user_row_of(users, bytes_of_text(config_user_at(config, i)->entry.name));
     for (size_t i = 0; i < context->census->count; i++) {
         const struct census_pool *pool = context->census->pools[i];
-        struct user_row *row = user_row_of(users, bytes_of_text(pool->user));
-        row->servers += census_sum(pool->servers);
-        for (unsigned c = 0; c < CENSUS_CLIENT_COUNT; c++) row->clients += pool->clients[c];
+        user_row_of(users, bytes_of_text(pool->user))->servers += census_sum(pool->servers);
     }
 }
 
@@ -266,7 +263,7 @@ static void write_user(const struct view_context *context, const struct user_row
     rows_number(context->rows, (uint64_t)config_max_user_connections(config, user));
     rows_number(context->rows, row->servers);
     rows_number(context->rows, (uint64_t)config_max_user_client_connections(config, user));
-    rows_number(context->rows, row->clients);
+    rows_number(context->rows, census_user_clients(context->census, row->node.key));
     rows_end(context->rows);
 }
 

@@ -324,10 +324,10 @@ static void view_alerts(const struct view_context *context) {
 }
 
 #define COLUMNS(columns)     columns, COUNT(columns)
-#define BY_WORKER_0(write)   VIEW_OWN, write, NULL, NULL, false
-#define BY_CENSUS(write)     VIEW_CENSUS, write, NULL, NULL, false
-#define BY_WALK(one, other)  VIEW_WALK, NULL, one, other, false
-#define BY_ADMIN(one, other) VIEW_WALK, NULL, one, other, true
+#define BY_WORKER_0(write)   VIEW_OWN, write, NULL, NULL, false, false
+#define BY_CENSUS(write)     VIEW_CENSUS, write, NULL, NULL, false, false
+#define BY_WALK(one, other)  VIEW_WALK, NULL, one, other, false, false
+#define BY_ADMIN(one, other) VIEW_WALK, NULL, one, other, true, false
 
 static const struct view views[] = {
     {"ACTIVE_SOCKETS", COLUMNS(sockets_columns),
@@ -353,7 +353,7 @@ static const struct view views[] = {
     {"STATS_AVERAGES", COLUMNS(stats_averages_columns), BY_CENSUS(view_stats_averages)},
     {"STATS_TOTALS", COLUMNS(stats_totals_columns), BY_CENSUS(view_stats_totals)},
     {"TOTALS", COLUMNS(totals_columns), BY_CENSUS(view_totals)},
-    {"USERS", COLUMNS(users_columns), BY_CENSUS(view_users)},
+    {"USERS", COLUMNS(users_columns), VIEW_CENSUS, view_users, NULL, NULL, false, true},
     {"VERSION", COLUMNS(version_columns), BY_WORKER_0(view_version)},
 };
 

@@ -42,6 +42,7 @@ struct view {
     view_client_fn *write_client; /* VIEW_WALK; on the worker, one row or none; may be NULL */
     view_server_fn *write_server;
     bool is_admin_only;
+    bool counts_users; /* VIEW_CENSUS: each client's user */
 };
 
 /* The view of that name in any case, or NULL. */

@@ -249,11 +249,11 @@ static const struct setting pooler_settings[] = {
      "File that holds the process id while the process runs; empty = none."},
     {"pkt_buf", INT, POOLER(pkt_buf), COMPAT, "4096", 1, INT_MAX, NULL,
      "Accepted for old files, without effect: buffers need no tuning."},
-    {"pool_idle_timeout", TIME, POOLER(pool_idle_timeout_us), LIVE, "0", 0, TIME_MAX, NULL,
-     "Forgets a pool that has had neither clients nor servers for so long; 0 = never."},
     {"pool_mode", ENUM, POOLER(pool_mode), LIVE, "session", 0, 0, pool_modes,
      "When a server goes back to its pool: when the client leaves, or after each transaction; "
      "statement forbids transactions of several statements besides."},
+    {"pool_idle_timeout", TIME, POOLER(pool_idle_timeout_us), LIVE, "0", 0, TIME_MAX, NULL,
+     "Forgets a pool that has had neither clients nor servers for so long; 0 = never."},
     {"query_timeout", TIME, POOLER(query_timeout_us), LIVE, "0", 0, TIME_MAX, NULL,
      "Closes a client whose query takes longer; 0 = never."},
     {"query_wait_notify", INT, POOLER(query_wait_notify), LIVE, "5", 0, INT_MAX, NULL,

@@ -251,7 +251,7 @@ def test_config_shows_values_and_hides_secrets(start_pooler):
     rows = pooler.admin("SHOW CONFIG")
     keys = [row["key"] for row in rows]
     ours = keys.index("alert_active_servers")
-    assert keys[:ours] == sorted(keys[:ours]) and keys[ours:] == sorted(keys[ours:])
+    assert keys[ours:] == sorted(keys[ours:])  # PgBouncer's: see test_console_config.py
     assert row_of(rows, key="default_pool_size") == {
         "key": "default_pool_size",
         "value": "7",

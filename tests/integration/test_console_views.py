@@ -3,6 +3,7 @@
 import contextlib
 import re
 import select
+import socket
 import threading
 import time
 
@@ -104,18 +105,45 @@ def test_descriptors_are_for_admins_and_hold_no_secrets(start_pooler):
         assert answer.error["M"] == "admin access needed" and answer.kinds == "EZ"
 
 
+def test_a_server_that_is_being_connected(start_pooler):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        entry = f"host=127.0.0.1 port={mute.getsockname()[1]}"
+        pooler = start_pooler(databases={"app": entry})
+        with pooler.connect() as client:
+            client.send(wire.startup({"user": "app_trust", "database": "app"}))
+            (row,) = wait_until(lambda: connections(pooler, "SERVERS", state="new"))
+            assert (row["remote_pid"], row["link"], row["close_needed"]) == (0, "", 0)
+            assert connections(pooler, "SOCKETS", state="sv_login")[0]["id"] == row["id"]
+            pool = row_of(pooler.admin("SHOW POOLS"), database="app")
+            assert (pool["sv_login"], pool["cl_waiting"], pool["sv_active"]) == (1, 1, 0)
+            (waiting,) = connections(pooler, "CLIENTS", database="app")
+            assert waiting["state"] == "waiting"
+
+
+def test_a_server_that_is_being_reset(start_pooler):
+    settings = {"pool_mode": "session", "server_reset_query": "SELECT pg_sleep(1)"}
+    pooler = start_pooler(settings)
+    with pooler.client() as client:
+        client.query("SELECT 1")
+    wait_until(lambda: connections(pooler, "SERVERS", state="tested"))
+    assert connections(pooler, "SOCKETS", state="sv_tested")
+    assert row_of(pooler.admin("SHOW POOLS"), database="app")["sv_tested"] == 1
+    wait_until(lambda: connections(pooler, "SERVERS", state="idle"))
+
+
 @pytest.mark.one_worker  # a console that moves to the first worker gets another number
 def test_numbers_count_connections(pooler):
     """Each accepted client and each server connection takes one number, and nothing else does."""
-    first = pooler.admin("SHOW CLIENTS")[0]["id"]
+    with pooler.client(unix=True):  # behind whoever else came over the Unix socket
+        first = row_of(pooler.admin("SHOW CLIENTS"), database="pgbouncer")["id"]
     with pooler.client() as client:
         client.query("SELECT 1")
         with pooler.connect() as nobody:
             nobody.send(b"\0")
         rows = pooler.admin("SHOW SOCKETS")
     ours = [row["id"] for row in rows if row["database"] == "app"]
-    assert sorted(ours) == [first + 1, first + 2]
-    assert row_of(rows, database="pgbouncer")["id"] == first + 4
+    assert first + 1 in ours and len(ours) == 2  # the server is an older one
+    assert row_of(rows, database="pgbouncer")["id"] == first + 3
 
 
 def test_memory_is_shown_by_kind(pooler):
@@ -145,6 +173,19 @@ def test_users_of_every_origin_are_listed(start_pooler):
     with pytest.raises(wire.LoginFailed):
         pooler.client("nobody")
     assert "nobody" not in {row["name"] for row in pooler.admin("SHOW USERS")}
+
+
+def test_clients_count_for_who_they_are_and_servers_for_whom_they_serve(start_pooler, cluster):
+    node = f"host=127.0.0.1 port={cluster.primary.port} dbname=app"
+    pooler = start_pooler(databases={"app": node, "forced": f"{node} user=postgres"})
+    with pooler.client(database="forced"), pooler.client(), pooler.client("app"):
+        with pooler.client(*poolers.MONITOR, database="pgbouncer"):
+            rows = {row["name"]: row for row in pooler.admin("SHOW USERS")}
+    clients = {name: row["current_client_connections"] for name, row in rows.items()}
+    servers = {name: row["current_connections"] for name, row in rows.items()}
+    nobody = dict.fromkeys(rows, 0)
+    assert clients == {**nobody, "app_trust": 2, "app": 1, "admin": 1, "monitor": 1}
+    assert servers == {**nobody, "postgres": 1, "app_trust": 1, "app": 1}
 
 
 # Counters

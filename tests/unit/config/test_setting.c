@@ -252,7 +252,8 @@ static void test_the_table(void **state) {
     }
 }
 
-/* PgBouncer's settings in the order of its SHOW CONFIG, and Weir's own behind them. */
+/* PgBouncer's settings in the order of its SHOW CONFIG, which is the alphabet's save in one place,
+ * and Weir's own behind them. */
 static void test_the_order(void **state) {
     (void)state;
     for (size_t i = 1; i < setting_count(SETTING_SCOPE_POOLER); i++) {
@@ -260,7 +261,9 @@ static void test_the_order(void **state) {
         const struct setting *b = setting_at(SETTING_SCOPE_POOLER, i);
         bool is_own_a = a->flags & SETTING_FLAG_OWN;
         bool is_own_b = b->flags & SETTING_FLAG_OWN;
-        if (is_own_a == is_own_b)
+        if (strcmp(b->name, "pool_idle_timeout") == 0)
+            assert_string_equal(a->name, "pool_mode");
+        else if (is_own_a == is_own_b)
             assert_true(strcmp(a->name, b->name) < 0);
         else
             assert_true(is_own_b);
