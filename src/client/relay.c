@@ -245,9 +245,7 @@ static void write_loss(struct client *client, const char *reason, bool is_kept, 
     struct fault_fields fields;
     const struct fault *fault =
         fault_of(client->may_write ? FAULT_SERVER_LOST_UNRESOLVED : FAULT_SERVER_LOST);
-    /* What the pooler did to the server itself has PgBouncer's code for everything. */
-    bool is_crash = is_kept || strcmp(reason, fault->text) == 0;
-    fields = (struct fault_fields){.sqlstate = bytes_of_text(is_crash ? fault->sqlstate : "08P01"),
+    fields = (struct fault_fields){.sqlstate = bytes_of_text(is_kept ? fault->sqlstate : "08P01"),
                                    .message = bytes_of_text(is_kept ? fault->text : reason),
                                    .detail = bytes_of_text(fault->detail),
                                    .hint = bytes_of_text(fault->hint)};

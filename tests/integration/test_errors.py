@@ -189,7 +189,7 @@ def test_query_timeout_while_it_waits(full):
 def test_query_timeout_while_it_runs(start_pooler):
     pooler = start_pooler({"query_timeout": 1})
     with pooler.client() as client:
-        client.send(query("SELECT pg_sleep(30)"))
+        client.send(query("SELECT pg_sleep(3)"))
         assert_told(ended(client), "query timeout")
         assert_logged(pooler, "query timeout")
 

@@ -356,7 +356,7 @@ const struct scenario scenarios[] = {
      "A Q BEGIN\n"
      "B& Q SELECT $\n"
      "- kill\n"
-     "A ends 08006\n"
+     "A ends 08P01\n"
      "B wait",
      NULL, false, false},
 
