@@ -113,7 +113,13 @@ static struct database *find_database(struct client *client, const char *name) {
              NULL)
         client_log(client, LOG_LEVEL_ERROR, "authentication database \"%s\" is not configured.",
                    name);
-    if (database == NULL) client_fail(client, FAULT_AUTH_CONFIG, NULL);
+    if (database == NULL) {
+        client_fail(client, FAULT_AUTH_CONFIG, NULL);
+    } else if (atomic_load(&database->is_disabled)) {
+        client_fail(client, FAULT_AUTH_DATABASE_DISABLED, name);
+        database_release(database);
+        return NULL;
+    }
     return database;
 }
 

@@ -260,8 +260,8 @@ void databases_sweep(struct databases *databases, uint64_t now_us, uint64_t auto
         uint64_t used_us = atomic_load(&database->used_us);
         bool is_unused = atomic_load(&database->is_auto) && now_us >= used_us &&
                          now_us - used_us >= autodb_idle_us;
-        bool is_idle =
-            (is_unused || atomic_load(&database->is_removed)) && !atomic_load(&database->is_paused);
+        bool is_idle = (is_unused || atomic_load(&database->is_removed)) &&
+                       !atomic_load(&database->is_paused) && !atomic_load(&database->is_disabled);
         atomic_store(&database->is_idle, is_idle);
         if (is_idle && atomic_load(&database->holders) == 0) drop(databases, database, now_us);
     }

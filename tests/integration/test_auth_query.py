@@ -288,6 +288,19 @@ def test_an_auth_dbname_that_is_not_there(cluster, asking):
 
 
 @pytest.mark.weir_only
+def test_an_auth_dbname_that_is_disabled(cluster, asking):
+    pooler = asking(
+        {"auth_dbname": "place"},
+        secrets={"postgres": "", ADMIN[0]: ADMIN[1]},
+        databases={"app": place(cluster), "place": place(cluster)},
+    )
+    pooler.admin("DISABLE place")
+    assert refusal(pooler, "app", SECRET) == 'authentication database "place" is disabled'
+    pooler.admin("ENABLE place")
+    assert whoami(pooler, "app", SECRET) == "app"
+
+
+@pytest.mark.weir_only
 def test_the_console_needs_an_auth_dbname(asking):
     settings = {"admin_users": "app", "stats_users": "app2"}
     pooler = asking(settings)
