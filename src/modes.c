@@ -176,9 +176,9 @@ void process_tick_modes(struct process *process) {
 static void reload_by_signal(struct process *process) {
     struct config_errors errors = {0};
     log_line(LOG_LEVEL_LOG, "got SIGHUP, re-reading config");
-    if (!process_reload(process, &errors))
-        log_line(LOG_LEVEL_WARNING, "config file loading failed");
+    bool is_loaded = process_reload(process, &errors);
     config_errors_log(&errors);
+    if (!is_loaded) log_line(LOG_LEVEL_WARNING, "config file loading failed");
     config_errors_release(&errors);
 }
 

@@ -64,6 +64,7 @@ static void reload(struct console *console) {
     if (is_loaded) {
         console_complete(console, "RELOAD");
     } else {
+        log_line(LOG_LEVEL_WARNING, "config file loading failed");
         console_fault(console, FAULT_CONSOLE_RELOAD, NULL);
     }
 }

@@ -20,6 +20,7 @@
 #include "snapshot.h"
 
 #include "core/check.h"
+#include "core/list.h"
 #include "core/memory.h"
 
 #include <errno.h>
@@ -272,8 +273,19 @@ static bool is_plain(struct bytes line) {
     return len > 0 && rest.len > 0 && rest.at[0] == '=';
 }
 
+/* "[NAME]", behind which a comment may stand; nothing else may. */
+static bool section_name(struct bytes line, struct bytes *name) {
+    const char *end = line.at[0] == '[' ? memchr(line.at, ']', line.len) : NULL;
+    if (end == NULL) return false;
+    *name = bytes_of(line.at + 1, (size_t)(end - line.at) - 1);
+    struct bytes rest = bytes_of(end + 1, line.len - name->len - 2);
+    pairs_skip_blanks(&rest);
+    return rest.len == 0 || rest.at[0] == ';' || rest.at[0] == '#';
+}
+
 /* Deals with a line, without blanks at its ends, that is not for inih; true if it is. */
 static bool line_is_for_inih(struct reader *reader, struct bytes line) {
+    struct bytes name;
     if (line.len == 0 || line.at[0] == ';' || line.at[0] == '#') return false;
     if (line.len > CONFIG_LINE_BYTES) {
         syntax_error(reader, "the line is longer than 65536 bytes");
@@ -284,8 +296,8 @@ static bool line_is_for_inih(struct reader *reader, struct bytes line) {
         include(reader, line);
     } else if (line.at[0] == '\'') {
         quoted_line(reader, line);
-    } else if (line.at[0] == '[' && line.at[line.len - 1] == ']') {
-        section_begin(reader, bytes_of(line.at + 1, line.len - 2));
+    } else if (section_name(line, &name)) {
+        section_begin(reader, name);
     } else if (is_plain(line)) {
         return true;
     } else {
@@ -392,6 +404,29 @@ struct config *config_load_text(const char *name, struct bytes text, struct conf
     return finished(read_all(&reader, name), errors);
 }
 
+/* As in PgBouncer, an entry keeps the forced user that it once had. */
+static void keep_forced_users(struct config *config, const struct config *old,
+                              struct config_errors *errors) {
+    static const char *const kept[] = {"user", "password"};
+    for (size_t i = 0; i < config->entries[SETTING_SCOPE_DATABASE].count; i++) {
+        struct config_entry *entry = config->entries[SETTING_SCOPE_DATABASE].at[i];
+        struct config_database *database = LIST_OWNER(entry, struct config_database, entry);
+        struct map_node *node =
+            map_find(&old->entries[SETTING_SCOPE_DATABASE].by_name, bytes_of_text(entry->name));
+        if (node == NULL) continue;
+        const struct config_entry *before = MAP_OWNER(node, struct config_entry, node);
+        const struct config_database *from = (const void *)before;
+        if (database->user != NULL || from->user == NULL) continue;
+        errors_warn(errors,
+                    "losing forced user not supported, keeping old setting: database "
+                    "\"%s\" (%s)",
+                    entry->name, entry->where);
+        for (size_t k = 0; k < COUNT(kept); k++)
+            setting_copy(setting_find(SETTING_SCOPE_DATABASE, bytes_of_text(kept[k])), entry,
+                         before);
+    }
+}
+
 struct config *config_reload(struct config *old, struct config_errors *errors) {
     if (old->conffile[0] == '\0') return config_ref(old);
     struct config *config = read_file(old->conffile, errors);
@@ -400,5 +435,6 @@ struct config *config_reload(struct config *old, struct config_errors *errors) {
         const struct setting *setting = setting_at(SETTING_SCOPE_POOLER, i);
         if (!(setting->flags & SETTING_FLAG_LIVE)) setting_copy(setting, config, old);
     }
+    keep_forced_users(config, old, errors);
     return finished(config, errors);
 }

@@ -22,7 +22,9 @@ static bool host_port(const struct config_database *database, size_t index, int 
     if (database->port.count == 0) return true;
     struct bytes text = bytes_of_text(database->port.items[database->port.count == 1 ? 0 : index]);
     struct bytes digits = setting_leading_digits(text);
-    if (digits.len == 0 || digits.len != text.len || digits.len > 5) return false;
+    /* Of a single port PgBouncer reads the digits in front, as of all numbers in pairs. */
+    bool is_whole = digits.len == text.len || database->port.count == 1;
+    if (digits.len == 0 || !is_whole || digits.len > 5) return false;
     *port = 0;
     for (size_t i = 0; i < digits.len; i++) *port = *port * 10 + (digits.at[i] - '0');
     return *port >= 1 && *port <= UINT16_MAX;

@@ -41,7 +41,7 @@ static int digit_value(char c) {
 /* A number as C writes it. Numbers too large for anything end at NUMBER_MAX. */
 static bool number_read(struct bytes text, int64_t *number) {
     bool is_negative = text.len > 0 && text.at[0] == '-';
-    size_t i = is_negative ? 1 : 0;
+    size_t i = is_negative || (text.len > 0 && text.at[0] == '+') ? 1 : 0;
     int base = 10;
     if (text.len - i > 1 && text.at[i] == '0') {
         bool is_hex = text.at[i + 1] == 'x' || text.at[i + 1] == 'X';
@@ -70,11 +70,12 @@ static const void *value_of(const struct setting *setting, const void *object) {
 static bool bool_set(const struct setting *setting, void *member, struct bytes text,
                      struct buf *why) {
     (void)setting;
-    bool value = bytes_equal_text(text, "1");
-    if (!value && !bytes_equal_text(text, "0")) {
+    int64_t number = 0;
+    if (!number_read(text, &number) || number < 0 || number > 1) {
         buf_append_text(why, "expected 0 or 1");
         return false;
     }
+    bool value = number == 1;
     memcpy(member, &value, sizeof value);
     return true;
 }

@@ -190,10 +190,9 @@ static bool hosts_differ(const struct config *from, const struct config_database
     return false;
 }
 
-static void log_dropping(const struct database *database) {
+static void log_dropping(const char *name) {
     log_line(LOG_LEVEL_WARNING,
-             "dropping database '%s' as it does not exist anymore or inactive auto-database",
-             database->name);
+             "dropping database '%s' as it does not exist anymore or inactive auto-database", name);
 }
 
 static void apply_one(struct databases *databases, struct database *database,
@@ -202,7 +201,9 @@ static void apply_one(struct databases *databases, struct database *database,
     const struct config_database *old = config_database(from, name);
     const struct config_database *new = config_database(to, name);
     if (new == NULL) {
-        if (!atomic_exchange(&database->is_removed, true)) log_dropping(database);
+        if (atomic_exchange(&database->is_removed, true)) return;
+        atomic_fetch_add(&database->generation, 1); /* its servers end when they are released */
+        if (atomic_load(&database->is_auto)) log_dropping(database->name);
         return;
     }
     atomic_store(&database->is_auto, is_auto_entry(new));
@@ -224,8 +225,18 @@ static void apply_one(struct databases *databases, struct database *database,
         atomic_fetch_add(&database->generation, 1);
 }
 
+/* Tells of the entries that are gone, whether they were in use or not. */
+static void log_removed(const struct config *from, const struct config *to) {
+    for (size_t i = 0; i < from->entries[SETTING_SCOPE_DATABASE].count; i++) {
+        const char *name = config_database_at(from, i)->entry.name;
+        if (config_database(to, bytes_of_text(name)) == NULL && strcmp(name, "*") != 0)
+            log_dropping(name);
+    }
+}
+
 void databases_apply(struct databases *databases, const struct config *from,
                      const struct config *to) {
+    log_removed(from, to);
     CHECK(pthread_mutex_lock(&databases->lock) == 0);
     struct map_node *node = map_next(&databases->map, NULL);
     for (; node != NULL; node = map_next(&databases->map, node))
@@ -234,7 +245,7 @@ void databases_apply(struct databases *databases, const struct config *from,
 }
 
 static void drop(struct databases *databases, struct database *database, uint64_t now_us) {
-    if (!atomic_load(&database->is_removed)) log_dropping(database);
+    if (!atomic_load(&database->is_removed)) log_dropping(database->name);
     if (databases->ops.dropped != NULL) databases->ops.dropped(databases->ops.owner, database);
     map_remove(&databases->map, &database->node);
     database->gone_us = now_us;

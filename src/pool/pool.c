@@ -226,19 +226,25 @@ bool pool_server_stays(const struct server *server) {
     return server->generation == atomic_load(&pool->database->generation);
 }
 
+/* Closes a server that may not stay; where its database is gone that is the reason. */
+static void close_obsolete(struct server *server, const char *reason) {
+    bool is_removed = atomic_load(&server->pool->database->is_removed);
+    server_close(server, "%s", is_removed ? "database removed" : reason);
+}
+
 void pool_replace(struct server *server) {
     server->is_close_needed = true;
     if (server->state == SERVER_CONNECTING || server->state == SERVER_LOGIN) {
-        server_close(server, "connect string changed");
+        close_obsolete(server, "connect string changed");
     } else if (server->is_own || server->state == SERVER_IDLE || server->state == SERVER_USED) {
-        server_close(server, "database configuration changed");
+        close_obsolete(server, "database configuration changed");
     }
 }
 
 /* A server that was marked while it was in use comes back. */
 static bool is_replaced(struct server *server) {
     if (pool_server_stays(server)) return false;
-    server_close(server, "close_needed");
+    close_obsolete(server, "close_needed");
     return true;
 }
 
@@ -291,7 +297,7 @@ void pool_abandon(struct server *server, unsigned owed_ready, bool is_cancel_wan
         server_clean(server, owed_ready, is_cancel_wanted);
     } else {
         server->borrower = NULL;
-        server_close(server, "close_needed");
+        close_obsolete(server, "close_needed");
     }
 }
 
@@ -610,7 +616,7 @@ static void tick_idle(struct server *server, uint64_t now_us) {
     uint64_t rested_us = now_us - server->state_us;
     bool is_check_on = config->server_check_query[0] != '\0';
     if (!pool_server_stays(server)) {
-        server_close(server, "database configuration changed");
+        close_obsolete(server, "database configuration changed");
     } else if (config->server_idle_timeout_us > 0 && rested_us >= config->server_idle_timeout_us &&
                atomic_load(&node->permit->used) > pool->min_size) {
         server_close(server, "server idle timeout");
@@ -645,7 +651,7 @@ static void tick_node(struct pool_node *node, uint64_t now_us) {
         struct server *server = LIST_OWNER(l, struct server, link);
         /* A replication connection may never come back. */
         if (server->is_own && !pool_server_stays(server))
-            server_close(server, "database configuration changed");
+            close_obsolete(server, "database configuration changed");
     }
     for (unsigned state = SERVER_CONNECTING; state <= SERVER_LOGIN; state++) {
         LIST_EACH_SAFE (&node->servers[state], l, following) {
