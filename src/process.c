@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "handover.h"
+#include "net/dns.h"
 #include "notify.h"
 #include "start.h"
 
@@ -284,6 +285,7 @@ static bool apply(struct process *process, struct config *config, struct transpo
     users_free(&process->users);
     process->users = users;
     derive_later(process);
+    dns_set_ttls(process->dns, config->dns_max_ttl_us, config->dns_nxdomain_ttl_us);
     process_set_listeners(process);
     databases_make_all(process->databases, config);
     restart_probes(process, from, do_servers_differ);
@@ -405,6 +407,8 @@ static void init(struct process *process, struct config *config, struct transpor
         .cluster_made = on_cluster_made, .dropped = on_dropped, .owner = process};
     process->databases = databases_new(&ops);
     process->permits = permits_new(process->workers_count);
+    process->dns = dns_new();
+    dns_set_ttls(process->dns, config->dns_max_ttl_us, config->dns_nxdomain_ttl_us);
     process->parser = parser_new();
     process->blocking = blocking_new();
     for (unsigned i = 0; i < process->workers_count; i++) {
@@ -475,6 +479,7 @@ static void release(struct process *process) {
     struct link *l;
     while ((l = list_pop(&process->pauses)) != NULL) memory_free(LIST_OWNER(l, struct pause, link));
     for (unsigned i = 0; i < process->workers_count; i++) worker_free_loop(&process->workers[i]);
+    dns_free(&process->dns);
     databases_free(&process->databases);
     permits_free(&process->permits);
     if (process->has_deriver) CHECK(pthread_join(process->deriver, NULL) == 0);

@@ -45,6 +45,7 @@ struct process {
     struct users_scram scram;
     struct users *users;
     struct transport *transport;
+    struct dns *dns;
     struct databases *databases;
     struct permits *permits;
     struct worker *workers;

@@ -144,6 +144,7 @@ void worker_init(struct worker *worker, struct process *process, unsigned index,
     worker->index = index;
     worker->loop = loop_new();
     loop_set_context(worker->loop, worker);
+    loop_set_dns(worker->loop, process->dns);
     worker->pools = (struct pool_set){.loop = worker->loop,
                                       .worker = index,
                                       .workers = process->workers_count,

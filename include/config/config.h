@@ -45,6 +45,8 @@ struct config {
     int default_pool_size;
     bool disable_pqexec;
     uint64_t dns_max_ttl_us;
+    uint64_t dns_nxdomain_ttl_us;
+    uint64_t dns_zone_check_period_us;
     uint64_t idle_transaction_timeout_us;
     struct setting_list ignore_startup_parameters;
     char *job_name;

@@ -29,6 +29,7 @@ struct endpoint_target {
     const char *host;
     unsigned port;
     const struct endpoint_options *options;
+    bool takes_turns; /* of a name with several addresses the next one, not the first */
 };
 
 /* One attempt to connect. `done` is called once, never from within endpoint_dial: with a
@@ -42,8 +43,9 @@ struct endpoint_dial *endpoint_dial(struct loop *loop, const struct endpoint_tar
 /* Gives up an attempt whose `done` was not called; *dial becomes NULL. Idempotent. */
 void endpoint_dial_close(struct endpoint_dial **dial);
 
-/* A question for the addresses of a host. `done` is called once, never from within the call, with
- * the first numeric address (NUL-terminated, borrowed), or with NULL and what went wrong. */
+/* A question for the addresses of a host, answered from the loop's cache where it can be. `done` is
+ * called once, never from within the call, with the first numeric address (NUL-terminated,
+ * borrowed), or with NULL and what went wrong. */
 struct endpoint_lookup;
 struct endpoint_lookup *
 endpoint_lookup(struct loop *loop, const char *host,

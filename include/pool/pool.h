@@ -68,8 +68,8 @@ struct pool {
     uint64_t query_wait_us;
     uint64_t lifetime_us;
     uint32_t generation;
-    unsigned turn;    /* rotates ties and hosts */
-    unsigned host;    /* load_balance_hosts=disable: the one in use until it fails */
+    unsigned turn; /* rotates ties between nodes */
+    unsigned host; /* counts hosts: connections made, or with load_balance_hosts=disable failed */
     bool is_balanced; /* over the hosts of an entry without routing */
     bool is_told;     /* to the process that takes over */
     unsigned clients; /* logged-in clients of this worker */

@@ -4,7 +4,10 @@
  */
 #include "views.h"
 
+#include "core/clock.h"
 #include "core/memory.h"
+#include "net/dns.h"
+#include "net/loop.h"
 
 struct count {
     const char *name;
@@ -25,6 +28,8 @@ static uint64_t clients_logged_in(const struct census *census) {
 void view_lists(const struct view_context *context) {
     const struct census *census = context->census;
     size_t peers = context->admin->config->entries[SETTING_SCOPE_PEER].count;
+    struct loop *loop = context->admin->workers[0].loop;
+    struct dns_counts dns = dns_count(loop_dns(loop), loop_now_us(loop));
     const struct count lists[] = {
         {"databases", view_databases_count(context->admin), 0},
         {"users", view_users_count(context), 0},
@@ -36,9 +41,9 @@ void view_lists(const struct view_context *context) {
         {"login_clients", clients_in_login(census), 0},
         {"free_servers", 0, 0},
         {"used_servers", census->servers, 0},
-        {"dns_names", 0, 0},
+        {"dns_names", dns.names, 0},
         {"dns_zones", 0, 0},
-        {"dns_queries", 0, 0},
+        {"dns_queries", (size_t)dns.asking, 0},
         {"dns_pending", 0, 0},
     };
     for (size_t i = 0; i < COUNT(lists); i++) {
@@ -69,6 +74,28 @@ void view_memory(const struct view_context *context) {
         rows_number(context->rows, caches[i].items * caches[i].size);
         rows_end(context->rows);
     }
+}
+
+/* "127.0.0.1:0,[::1]:0": an address of a host has no port. */
+static void write_dns_host(void *owner, const struct dns_view *view) {
+    struct rows *rows = owner;
+    struct buf text = {0};
+    for (unsigned i = 0; i < view->count; i++) {
+        bool is_v6 = strchr(view->addresses[i], ':') != NULL;
+        buf_append_format(&text, "%s%s%s%s:0", i > 0 ? "," : "", is_v6 ? "[" : "",
+                          view->addresses[i], is_v6 ? "]" : "");
+    }
+    rows_begin(rows);
+    rows_text(rows, view->host);
+    rows_number(rows, view->ttl_us / US_PER_S);
+    rows_text(rows, buf_text(&text));
+    rows_end(rows);
+    buf_release(&text);
+}
+
+void view_dns_hosts(const struct view_context *context) {
+    struct loop *loop = context->admin->workers[0].loop;
+    dns_each(loop_dns(loop), loop_now_us(loop), write_dns_host, context->rows);
 }
 
 void view_none(const struct view_context *context) {

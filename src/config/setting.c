@@ -199,8 +199,12 @@ static const struct setting pooler_settings[] = {
      "0 = no limit."},
     {"disable_pqexec", BOOL, POOLER(disable_pqexec), NONE, "0", 0, 0, NULL,
      "Refuses simple queries, so that nobody can append a second statement to a first."},
-    {"dns_max_ttl", TIME, POOLER(dns_max_ttl_us), LIVE | COMPAT, "15", 0, TIME_MAX, NULL,
-     "Accepted for old files, without effect: a host name is looked up for each connection."},
+    {"dns_max_ttl", TIME, POOLER(dns_max_ttl_us), LIVE, "15", 0, TIME_MAX, NULL,
+     "How long the addresses of a host name are believed before it is looked up again."},
+    {"dns_nxdomain_ttl", TIME, POOLER(dns_nxdomain_ttl_us), LIVE, "15", 0, TIME_MAX, NULL,
+     "How long a failed lookup is believed."},
+    {"dns_zone_check_period", TIME, POOLER(dns_zone_check_period_us), LIVE | COMPAT, "0", 0,
+     TIME_MAX, NULL, "Accepted for old files, without effect: zones are not watched."},
     {"idle_transaction_timeout", TIME, POOLER(idle_transaction_timeout_us), LIVE, "0", 0, TIME_MAX,
      NULL, "Closes a client that rests in a transaction for so long; 0 = never."},
     {"ignore_startup_parameters", LIST, POOLER(ignore_startup_parameters), LIVE, "", 0, 0, NULL,
@@ -513,8 +517,6 @@ static const struct setting peer_settings[] = {
 };
 
 static const struct setting_unsupported pooler_unsupported[] = {
-    {"dns_nxdomain_ttl", NULL},
-    {"dns_zone_check_period", "0"},
     {"resolv_conf", ""},
 };
 

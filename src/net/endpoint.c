@@ -13,6 +13,7 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "net/dns.h"
 #include "net/loop.h"
 
 #include <arpa/inet.h>
@@ -164,6 +165,7 @@ struct endpoint_lookup {
     void (*done)(void *owner, const char *address, const char *error); /* NULL: given up */
     void *owner;
     char host[HOST_SIZE];
+    bool takes_turns;
     bool is_asking;
 };
 
@@ -174,25 +176,49 @@ static void lookup_tell(struct endpoint_lookup *lookup, const char *address, con
     memory_free(lookup);
 }
 
+static void tell_failure(struct endpoint_lookup *lookup, const char *why) {
+    char text[HOST_SIZE + ENDPOINT_TEXT_SIZE];
+    (void)snprintf(text, sizeof text, "server DNS lookup failed: %s: %s", lookup->host, why);
+    lookup_tell(lookup, NULL, text);
+}
+
+/* Writes the numeric addresses of an answer; returns how many. */
+static unsigned read_answer(const struct addrinfo *answer, char (*addresses)[DNS_ADDRESS_SIZE]) {
+    unsigned count = 0;
+    for (; answer != NULL && count < DNS_ADDRESSES_MAX; answer = answer->ai_next) {
+        if (getnameinfo(answer->ai_addr, answer->ai_addrlen, addresses[count], DNS_ADDRESS_SIZE,
+                        NULL, 0, NI_NUMERICHOST) == 0)
+            count++;
+    }
+    return count;
+}
+
 static void on_answer(uv_getaddrinfo_t *request, int status, struct addrinfo *answer) {
     struct endpoint_lookup *lookup = (struct endpoint_lookup *)(void *)request;
-    if (lookup->done == NULL) {
+    struct dns *dns = loop_dns(lookup->loop);
+    if (dns != NULL) dns_asking(dns, -1);
+    if (status == UV_ECANCELED) {
         uv_freeaddrinfo(answer);
         memory_free(lookup);
         return;
     }
-    char text[HOST_SIZE + ENDPOINT_TEXT_SIZE];
-    if (status == 0 && answer != NULL) {
-        CHECK(getnameinfo(answer->ai_addr, answer->ai_addrlen, text, sizeof text, NULL, 0,
-                          NI_NUMERICHOST) == 0);
-        uv_freeaddrinfo(answer);
-        lookup_tell(lookup, text, NULL);
-        return;
-    }
+    char addresses[DNS_ADDRESSES_MAX][DNS_ADDRESS_SIZE];
+    unsigned count = status == 0 ? read_answer(answer, addresses) : 0;
     uv_freeaddrinfo(answer);
-    (void)snprintf(text, sizeof text, "server DNS lookup failed: %s: %s", lookup->host,
-                   status == 0 ? "no address" : uv_strerror(status));
-    lookup_tell(lookup, NULL, text);
+    if (count == 0)
+        log_line(LOG_LEVEL_WARNING, "DNS lookup failed: %s: result=%d", lookup->host, status);
+    if (dns != NULL) {
+        uint64_t now_us = loop_now_us(lookup->loop);
+        dns_put(dns, lookup->host, now_us, (const char(*)[DNS_ADDRESS_SIZE])addresses, count);
+        (void)dns_take(dns, lookup->host, now_us, lookup->takes_turns, addresses[0]);
+    }
+    if (lookup->done == NULL) {
+        memory_free(lookup);
+    } else if (count == 0) {
+        tell_failure(lookup, status == 0 ? "no address" : uv_strerror(status));
+    } else {
+        lookup_tell(lookup, addresses[0], NULL);
+    }
 }
 
 static void lookup_is_numeric(struct loop_hook *hook) {
@@ -210,34 +236,51 @@ static void lookup_is_broken(struct loop_hook *hook) {
     lookup_tell(lookup, NULL, "server DNS lookup failed: the resolver could not be asked");
 }
 
+static void lookup_has_failed(struct loop_hook *hook) {
+    tell_failure(LIST_OWNER(hook, struct endpoint_lookup, hook), "it has failed a moment ago");
+}
+
+/* How a lookup ends that needs no question; NULL if it does. */
+static void (*known_end(struct endpoint_lookup *lookup))(struct loop_hook *hook) {
+    union any_address address;
+    char text[DNS_ADDRESS_SIZE];
+    struct dns *dns = loop_dns(lookup->loop);
+    if (host_is_unix(lookup->host) || numeric_address(&address, lookup->host, 0) != 0)
+        return lookup_is_numeric;
+    enum dns_result result = DNS_UNKNOWN;
+    if (dns != NULL)
+        result = dns_take(dns, lookup->host, loop_now_us(lookup->loop), lookup->takes_turns, text);
+    if (result == DNS_FOUND) {
+        (void)snprintf(lookup->host, sizeof lookup->host, "%s", text);
+        return lookup_is_numeric;
+    }
+    if (result == DNS_FAILED) return lookup_has_failed;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    int status = uv_getaddrinfo(loop_uv(lookup->loop), &lookup->request, on_answer, lookup->host,
+                                NULL, &hints);
+    if (status != 0) return lookup_is_broken;
+    lookup->is_asking = true;
+    if (dns != NULL) dns_asking(dns, 1);
+    return NULL;
+}
+
+static struct endpoint_lookup *lookup_begin(struct endpoint_lookup *lookup, const char *host) {
+    if (strlen(host) >= sizeof lookup->host) {
+        lookup->hook.run = lookup_is_too_long;
+    } else {
+        (void)snprintf(lookup->host, sizeof lookup->host, "%s", host);
+        lookup->hook.run = known_end(lookup);
+    }
+    if (lookup->hook.run != NULL) loop_at_end(lookup->loop, &lookup->hook);
+    return lookup;
+}
+
 struct endpoint_lookup *
 endpoint_lookup(struct loop *loop, const char *host,
                 void (*done)(void *owner, const char *address, const char *error), void *owner) {
     struct endpoint_lookup *lookup = memory_new(sizeof *lookup);
-    lookup->loop = loop;
-    lookup->done = done;
-    lookup->owner = owner;
-    if (strlen(host) >= sizeof lookup->host) {
-        lookup->hook.run = lookup_is_too_long;
-        loop_at_end(loop, &lookup->hook);
-        return lookup;
-    }
-    (void)snprintf(lookup->host, sizeof lookup->host, "%s", host);
-    union any_address address;
-    if (host_is_unix(host) || numeric_address(&address, host, 0) != 0) {
-        lookup->hook.run = lookup_is_numeric;
-        loop_at_end(loop, &lookup->hook);
-        return lookup;
-    }
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    if (uv_getaddrinfo(loop_uv(loop), &lookup->request, on_answer, lookup->host, NULL, &hints) !=
-        0) {
-        lookup->hook.run = lookup_is_broken;
-        loop_at_end(loop, &lookup->hook);
-        return lookup;
-    }
-    lookup->is_asking = true;
-    return lookup;
+    *lookup = (struct endpoint_lookup){.loop = loop, .done = done, .owner = owner};
+    return lookup_begin(lookup, host);
 }
 
 void endpoint_lookup_close(struct endpoint_lookup **lookup_at) {
@@ -368,7 +411,12 @@ struct endpoint_dial *endpoint_dial(struct loop *loop, const struct endpoint_tar
     dial->owner = owner;
     if (target->options != NULL) dial->options = *target->options;
     if (!host_is_unix(target->host)) {
-        dial->lookup = endpoint_lookup(loop, target->host, on_dial_lookup, dial);
+        dial->lookup = memory_new(sizeof *dial->lookup);
+        *dial->lookup = (struct endpoint_lookup){.loop = loop,
+                                                 .done = on_dial_lookup,
+                                                 .owner = dial,
+                                                 .takes_turns = target->takes_turns};
+        (void)lookup_begin(dial->lookup, target->host);
         return dial;
     }
     char path[ENDPOINT_TEXT_SIZE * 2];

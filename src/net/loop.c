@@ -42,6 +42,7 @@ struct loop {
     struct list timers; /* the one due first in front */
     _Atomic(struct loop_mail *) mail;
     void *context;
+    struct dns *dns;
     uint64_t now_us; /* 0: not read in this turn */
     struct list hooks;
     struct loop_signal signals[SIGNALS_MAX];
@@ -204,6 +205,14 @@ void loop_stop(struct loop *loop) {
 
 struct uv_loop_s *loop_uv(struct loop *loop) {
     return &loop->uv;
+}
+
+void loop_set_dns(struct loop *loop, struct dns *dns) {
+    loop->dns = dns;
+}
+
+struct dns *loop_dns(const struct loop *loop) {
+    return loop->dns;
 }
 
 uint64_t loop_now_us(struct loop *loop) {

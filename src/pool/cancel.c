@@ -186,14 +186,23 @@ static bool has_room(const struct cancel *cancel) {
     return limit == 0 || active + (size_t)atomic_load(&permit->used) < 2 * (size_t)limit;
 }
 
+/* Where the server is. A name may have several addresses: its request goes to the one it is at. */
+static void aim_at_server(const struct server *server, char address[ENDPOINT_TEXT_SIZE],
+                          struct endpoint_target *target) {
+    const struct node *node = cluster_node_const(server->node->cluster, server->host);
+    int fd = stream_descriptor(&server->stream);
+    unsigned port = 0;
+    if (fd >= 0) endpoint_describe(fd, true, address, &port);
+    target->host = port > 0 ? address : node->host;
+    target->port = node->port;
+}
+
 static void dial(struct cancel *cancel) {
     struct pool_set *set = cancel->set;
     struct endpoint_target target = {.options = &set->socket_options};
+    char address[ENDPOINT_TEXT_SIZE];
     if (cancel->server != NULL) {
-        const struct node *node =
-            cluster_node_const(cancel->server->node->cluster, cancel->server->host);
-        target.host = node->host;
-        target.port = node->port;
+        aim_at_server(cancel->server, address, &target);
     } else {
         const struct config_peer *peer = config_peer(set->config, cancel->peer_id);
         if (peer == NULL) {

@@ -316,7 +316,7 @@ void pool_login_failed(struct pool_node *node, const struct fault_fields *fields
     struct pool_set *set = pool->set;
     stats_add(&node->stats.server_failures, 1);
     node->has_failed = true;
-    pool->host++; /* the next one, where hosts are tried in order */
+    if (!pool->is_balanced) pool->host++; /* the next one, where hosts are tried in order */
     node->retry_at_us = loop_now_us(set->loop) + set->config->server_login_retry_us;
     if (fields != NULL) {
         (void)snprintf(node->last_error, sizeof node->last_error, "%.*s", (int)fields->message.len,

@@ -365,10 +365,12 @@ struct server *server_open(struct pool *pool, struct pool_node *node) {
     server->doing = "connecting";
     if (!cluster_is_probed(node->cluster)) {
         unsigned count = (unsigned)cluster_count(node->cluster);
-        server->host = (pool->is_balanced ? pool->turn++ : pool->host) % count;
+        server->host =
+            pool->is_balanced ? (set->worker + pool->host++) % count : pool->host % count;
     }
     const struct node *place = cluster_node_const(node->cluster, server->host);
-    struct endpoint_target target = {place->host, place->port, &set->socket_options};
+    bool takes_turns = !cluster_is_probed(node->cluster);
+    struct endpoint_target target = {place->host, place->port, &set->socket_options, takes_turns};
     server->dial = endpoint_dial(set->loop, &target, on_dialled, server);
     return server;
 }

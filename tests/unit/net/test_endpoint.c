@@ -135,7 +135,7 @@ static bool is_looked_up(const struct world *world) {
 
 static void dial(struct world *world, const char *host, unsigned port,
                  const struct endpoint_options *options) {
-    struct endpoint_target target = {host, port, options};
+    struct endpoint_target target = {.host = host, .port = port, .options = options};
     world->dial = endpoint_dial(world->loop, &target, on_dialled, world);
 }
 
