@@ -128,12 +128,15 @@ static void on_error(struct errand *errand, struct bytes body) {
 
 static void on_ready(struct errand *errand, char status, bool is_last) {
     struct server *server = errand->borrower.server;
-    if (status != 'I' || !is_last) {
-        fail(errand, status != 'I' ? "a transaction was left open" : "unexpected response");
+    if (status != 'I') {
+        fail(errand, "a transaction was left open");
         return;
     }
     server->transaction = 'I';
-    pool_return(server);
+    if (is_last)
+        pool_return(server);
+    else
+        close_server(errand, "idle server got dirty"); /* nobody reads what is in hand */
     tell(errand, &(struct errand_end){.is_answered = true});
 }
 

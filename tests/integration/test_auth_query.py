@@ -1,5 +1,7 @@
 """Users whom PostgreSQL is asked for: auth_query, auth_user, auth_dbname."""
 
+import socket
+import struct
 import threading
 import time
 
@@ -424,7 +426,10 @@ def test_a_storm_of_logins_asks_once(cluster, asking):
 @pytest.mark.weir_only
 def test_clients_that_leave_while_they_wait(cluster, asking):
     """Neither the line nor a server is kept by those that have gone."""
-    query = "SELECT $1::text, 'secret of app' FROM pg_sleep(CASE WHEN $1 = 'app' THEN 0 ELSE 0.3 END)"
+    query = (
+        "SELECT $1::text, 'secret of app'"
+        " FROM pg_sleep(CASE WHEN $1 = 'app' THEN 0 ELSE 0.3 END)"
+    )
     pooler = asking({"auth_query": query, "default_pool_size": 1})
     gone = []
     for number in range(30):
@@ -441,7 +446,9 @@ def test_clients_that_leave_while_they_wait(cluster, asking):
 
 @pytest.mark.weir_only
 def test_the_answer_does_not_come_in_time(cluster, asking):
-    pooler = asking({"auth_query": "SELECT $1::text, 'x' FROM pg_sleep(60)", "client_login_timeout": 1})
+    pooler = asking(
+        {"auth_query": "SELECT $1::text, 'x' FROM pg_sleep(60)", "client_login_timeout": 1}
+    )
     assert refusal(pooler, "app", SECRET) == "client_login_timeout (server down)"
     pooler.wait_log("client disconnect while server was not ready")
 
@@ -500,3 +507,109 @@ def test_the_database_is_removed_while_a_login_waits(cluster, asking):
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%'"
         " AND pid <> pg_backend_pid()"
     )
+
+
+# Servers that do not answer as they should
+
+
+class FakeServer:
+    """Lets everybody in and answers each Sync with the same bytes, one by one."""
+
+    def __init__(self, answer, closes=False):
+        self.answer = answer
+        self.closes = closes
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+    def accept(self):
+        while True:
+            try:
+                one, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=[one], daemon=True).start()
+
+    def serve(self, one):
+        with one, one.makefile("rb") as stream:
+            (length,) = struct.unpack("!I", stream.read(4))
+            stream.read(length - 4)
+            one.sendall(wire.message("R", struct.pack("!I", 0)))
+            one.sendall(wire.message("K", struct.pack("!II", 1, 2)) + wire.message("Z", b"I"))
+            while head := stream.read(5):
+                stream.read(struct.unpack_from("!I", head, 1)[0] - 4)
+                if head[:1] != b"S":
+                    continue
+                try:
+                    for byte in self.answer:
+                        one.sendall(bytes([byte]))
+                except OSError:
+                    return
+                if self.closes:
+                    return
+
+
+def data_row(*values, count=None):
+    body = struct.pack("!H", len(values) if count is None else count)
+    for value in values:
+        body += struct.pack("!i", -1) if value is None else struct.pack("!i", len(value)) + value
+    return wire.message("D", body)
+
+
+BEGIN = wire.message("1") + wire.message("2")
+END = wire.message("C", b"SELECT 1\0") + wire.message("3") + wire.message("Z", b"I")
+ROW = data_row(b"app", b"secret of app")
+HOSTILE = {
+    "a row that is too short": BEGIN + data_row(b"app", count=2) + END,
+    "a row of many columns": BEGIN + wire.message("D", struct.pack("!H", 65535)) + END,
+    "a row without a count": BEGIN + wire.message("D", b"\0") + END,
+    "a value longer than its row": BEGIN
+    + wire.message("D", struct.pack("!Hi", 2, 0x7FFFFFFF) + b"app")
+    + END,
+    "a negative length": BEGIN + wire.message("D", struct.pack("!Hi", 2, -2) + b"app") + END,
+    "a message longer than can be": BEGIN + b"D" + struct.pack("!I", 0x7FFFFFFF) + b"x" * 50,
+    "a message shorter than its head": BEGIN + b"D" + struct.pack("!I", 3) + b"x" * 50,
+    "an unknown message": BEGIN + wire.message("?", b"x") + END,
+    "COPY": BEGIN + wire.message("G", struct.pack("!BH", 0, 0)) + END,
+    "an open transaction": BEGIN + ROW + END[:-1] + b"T",
+    "an error without fields": BEGIN + wire.message("E", b"\0") + wire.message("Z", b"I"),
+    "an error that does not end": wire.message("E", b"SERROR\0Mx") + wire.message("Z", b"I"),
+    "a name with a NUL": BEGIN + data_row(b"app\0", b"secret of app") + END,
+    "a long name": BEGIN + data_row(b"app" * 20000, b"secret of app") + END,
+}
+
+
+@pytest.mark.weir_only
+@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_answer(asking, answer):
+    with FakeServer(answer) as server:
+        pooler = asking(databases={"app": f"host=127.0.0.1 port={server.port}"})
+        assert refusal(pooler, "app", SECRET) == "bouncer config error"
+
+
+@pytest.mark.weir_only
+def test_an_answer_in_pieces(asking):
+    """Notices, parameters and notifications may stand anywhere in it."""
+    notice = wire.message("N", b"SNOTICE\0C00000\0Mx\0\0") + wire.message("S", b"TimeZone\0UTC\0")
+    answer = notice + wire.message("1") + notice + wire.message("2") + ROW + notice + END + notice
+    with FakeServer(answer) as server:
+        place = f"host=127.0.0.1 port={server.port}"
+        pooler = asking({"auth_type": "plain"}, databases={"app": place})
+        for _ in range(3):
+            client = pooler.connect()
+            assert client.login("app", SECRET).kinds.endswith("KZ")
+
+
+@pytest.mark.weir_only
+def test_the_server_is_lost_while_it_is_asked(asking):
+    for answer in (b"", BEGIN, BEGIN + ROW):
+        with FakeServer(answer, closes=True) as server:
+            pooler = asking(databases={"app": f"host=127.0.0.1 port={server.port}"})
+            assert refusal(pooler, "app", SECRET) == "bouncer config error"
+            pooler.wait_log("server conn crashed")
