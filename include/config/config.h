@@ -1,10 +1,9 @@
 /*
  * struct config: everything that was set, as one snapshot that never changes.
  *
- * A snapshot is read from a file, from a text in memory or from a connection URL; SET and RELOAD
- * make another one from it. Its reference count is atomic, so that every worker holds the one it
- * works with, and its content is constant, so that reading needs no lock. Look entries up by
- * name in the snapshot at hand; a pointer into a snapshot lives as long as the snapshot.
+ * A snapshot is read from a file, a text or a connection URL; SET and RELOAD make another one from
+ * it. Its reference count is atomic, so that every worker holds the one it works with without a
+ * lock; a pointer into a snapshot lives as long as the snapshot.
  *
  * Names end in _us where the value is a time in microseconds. "0 = never" and "0 = no limit" are
  * kept as 0. What a member means stands in its row in setting.c. Files are read on one thread only:
