@@ -2,12 +2,10 @@
  * struct config: everything that was set, as one snapshot that never changes.
  *
  * A snapshot is read from a file, a text or a connection URL; SET and RELOAD make another one from
- * it. Its reference count is atomic, so that every worker holds the one it works with without a
- * lock; a pointer into a snapshot lives as long as the snapshot.
- *
- * Names end in _us where the value is a time in microseconds. "0 = never" and "0 = no limit" are
- * kept as 0. What a member means stands in its row in setting.c. Files are read on one thread only:
- * the ini library's switches belong to the whole process.
+ * it. Any thread may hold and read it; a pointer into it lives as long as it does. Names end in _us
+ * where the value is a time in microseconds; "0 = never" and "0 = no limit" are kept as 0. What a
+ * member means stands in its row in setting.c. Files are read on one thread only: the ini library's
+ * switches belong to the whole process.
  */
 #ifndef WEIR_CONFIG_CONFIG_H
 #define WEIR_CONFIG_CONFIG_H
