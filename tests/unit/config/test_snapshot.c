@@ -112,7 +112,7 @@ static const struct {
     {"host=h", "host=h dbname=x", "database a: dbname\n", true},
     {"host=h", "host=h user=u", "database a: user\n", true},
     {"host=h user=u password=x", "host=h user=u password=y", "database a: password\n", false},
-    {"host=h", "host=h timezone=UTC", "database a: timezone\n", true},
+    {"host=h", "host=h timezone=UTC", "database a: timezone\n", false},
     {"host=h", "host=h load_balance_hosts=disable", "database a: load_balance_hosts\n", true},
     {"host=h", "host=h pool_size=1 pool_mode=session", "database a: pool_size, pool_mode\n", false},
     {"host=h routing=off", "host=h routing=primary", "database a: routing\n", false},
