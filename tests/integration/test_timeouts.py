@@ -62,7 +62,7 @@ def test_query_timeout_ends_the_query(start_pooler, cluster):
     pooler = start_pooler({"query_timeout": T})
     client = pooler.client()
     pid = client.query(PID).value
-    client.send(query("SELECT pg_sleep(20)"))
+    client.send(query("SELECT pg_sleep(5)"))
     ends(client, "query timeout", T)
     wait_gone(cluster, pid)
 
