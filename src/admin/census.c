@@ -180,6 +180,7 @@ static void take_clients(struct census *census, const struct list *clients,
 
 void census_take(struct census *census, const struct admin_worker *worker) {
     const struct client_set *clients = worker->clients;
+    if (worker->pools->config == NULL) return; /* the process is ending, and the worker has ended */
     uint64_t now_us = loop_now_us(worker->loop);
     LIST_EACH (&worker->pools->all, l) {
         take_pool(census, LIST_OWNER(l, struct pool, link), now_us);
