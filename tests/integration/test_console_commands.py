@@ -148,7 +148,7 @@ def test_kill_closes_all_of_a_database(two):
         idle, busy, waiting = two.client(), two.client(), two.client()
         busy.query("BEGIN")
         pid = busy.query("SELECT pg_backend_pid()").value
-        waiting.send(wire.query("SELECT pg_sleep(60)"))
+        waiting.send(wire.query("SELECT pg_sleep(3)"))
         assert console.query("KILL app").tags == ["KILL"]
         for victim in [idle, busy, waiting]:
             error = victim.read_to_end().error
