@@ -66,7 +66,7 @@ static void wants_stand_in_order(void **unused) {
     struct limit *limit = limit_get(limits, LIMIT_USER_SERVERS, bytes_of_text("app"));
     struct limit_want wants[3];
     for (unsigned i = 0; i < 3; i++)
-        wants[i] = (struct limit_want){.worker = i, .pool = bytes_of("abc" + i, 1)};
+        wants[i] = (struct limit_want){.worker = i, .pool = bytes_of(&"abc"[i], 1)};
     for (size_t i = 0; i < COUNT(steps); i++) {
         struct limit_want *want = &wants[steps[i].pool - 'a'];
         unsigned worker = 9;
