@@ -247,7 +247,7 @@ def test_reconnect_closes_them(replicating, cluster, nobody_left, how):
         if how == "RECONNECT":
             pooler.admin("RECONNECT")
         else:
-            entry = f"host=127.0.0.1 port={cluster.primary.port} dbname=app timezone=UTC"
+            entry = f"host=127.0.0.1 port={cluster.primary.port} dbname=app load_balance_hosts=disable"
             pooler.write_ini({}, databases={"app": entry})
             pooler.admin("RELOAD")
         error = client.read_to_end(5 * PATIENCE).error
