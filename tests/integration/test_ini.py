@@ -4,7 +4,6 @@ feature, and what is refused is told with file and line."""
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 
@@ -124,8 +123,7 @@ def folder(cluster):
 
 
 def write(folder, text):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = clusters.free_port()  # no socket of an earlier case has it
     ini = os.path.join(folder, "pooler.ini")
     with open(ini, "w", encoding="utf-8", newline="") as file:
         file.write(text.replace("{port}", str(port)).replace("{folder}", folder))
