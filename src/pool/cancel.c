@@ -40,8 +40,11 @@ void cancel_answer(struct pool_set *set, struct cancel_ticket ticket, const char
     if (ticket.id != 0) set->ops.cancel_ended(set->ops.owner, ticket, reason);
 }
 
-static void cancel_free(struct loop_hook *hook) {
-    memory_free(LIST_OWNER(hook, struct cancel, end));
+/* At the end of the turn: each that is over makes room for one that waits. */
+static void leave(struct loop_hook *hook) {
+    struct cancel *cancel = LIST_OWNER(hook, struct cancel, end);
+    serve_queued(cancel->set);
+    memory_free(cancel);
 }
 
 /* The request is over. If it may have been sent and is not known to have arrived, the signal may
@@ -58,7 +61,6 @@ static void finish(struct cancel *cancel, const char *reason) {
     loop_at_end(set->loop, &cancel->end);
     cancel_answer(set, cancel->ticket, reason);
     if (cancel->server != NULL) server_cancel_ended(cancel->server);
-    serve_queued(set);
 }
 
 static void give_up(struct cancel *cancel, const char *reason) {
@@ -221,13 +223,13 @@ static void serve_queued(struct pool_set *set) {
         struct cancel *cancel = LIST_OWNER(l, struct cancel, link);
         if (cancel->state != CANCEL_QUEUED || !has_room(cancel)) continue;
         dial(cancel);
-        return; /* each that ends makes room for one */
+        return;
     }
 }
 
 static void enqueue(struct cancel *cancel) {
     struct pool_set *set = cancel->set;
-    cancel->end.run = cancel_free;
+    cancel->end.run = leave;
     cancel->timer.run = on_timer;
     cancel->state = CANCEL_QUEUED;
     list_append(&set->cancels, &cancel->link);
