@@ -317,6 +317,8 @@ static void on_dial_closed(uv_handle_t *handle) {
     memory_free(handle);
 }
 
+/* The descriptor is the caller's to close, after this: until the handle is closed libuv may still
+ * take the number, which may be another connection's by then, out of the polled set. */
 static void dial_free(struct endpoint_dial *dial) {
     loop_not_at_end(dial->loop, &dial->hook);
     endpoint_lookup_close(&dial->lookup);
@@ -330,19 +332,18 @@ static void dial_free(struct endpoint_dial *dial) {
 static void dial_tell(struct loop_hook *hook) {
     struct endpoint_dial *dial = LIST_OWNER(hook, struct endpoint_dial, hook);
     int fd = dial->fd;
-    dial->fd = -1;
     char error[ENDPOINT_TEXT_SIZE];
     (void)snprintf(error, sizeof error, "%s", dial->error);
     void (*done)(void *, int, const char *) = dial->done;
     void *owner = dial->owner;
     dial_free(dial);
-    done(owner, fd, error[0] == '\0' ? NULL : error);
+    bool has_failed = error[0] != '\0';
+    if (has_failed && fd >= 0) (void)close(fd);
+    done(owner, has_failed ? -1 : fd, has_failed ? error : NULL);
 }
 
 static void dial_fail(struct endpoint_dial *dial, const char *what, int error) {
     (void)snprintf(dial->error, sizeof dial->error, "connect failed: %s%s", what, strerror(error));
-    if (dial->fd >= 0) (void)close(dial->fd);
-    dial->fd = -1;
     loop_at_end(dial->loop, &dial->hook);
 }
 
@@ -435,9 +436,9 @@ void endpoint_dial_close(struct endpoint_dial **dial_at) {
     struct endpoint_dial *dial = *dial_at;
     if (dial == NULL) return;
     *dial_at = NULL;
-    if (dial->has_poll && dial->fd >= 0) CHECK(uv_poll_stop(&dial->poll) == 0);
-    if (dial->fd >= 0) (void)close(dial->fd);
+    int fd = dial->fd;
     dial_free(dial);
+    if (fd >= 0) (void)close(fd);
 }
 
 /* ---- listening */
@@ -671,7 +672,7 @@ void endpoint_listener_close(struct endpoint_listener **listener_at) {
     if (listener == NULL) return;
     *listener_at = NULL;
     endpoint_listener_stop(listener);
-    (void)close(listener->fd);
     if (listener->path[0] != '\0') (void)unlink(listener->path);
     uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
+    (void)close(listener->fd); /* only now: as with dial_free */
 }
