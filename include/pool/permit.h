@@ -4,9 +4,10 @@
  *
  * A struct pool_shared is what all workers share of one pool (a database and a user). Each worker
  * keeps its own line of waiters and publishes the arrival time of its head; together these heads
- * are the pool's one line. Whoever has a free server, or a free permit, first looks whether an
- * older head stands on another worker; if so, it gives the server up (closes it) and wakes that
- * worker. Nobody starves because his worker was unlucky.
+ * are the pool's one line. Whoever has a free server and no permit is left, or has the last free
+ * permit, first looks whether an older head stands on another worker; if so, it gives the server
+ * up (closes it) and wakes that worker. Nobody starves because his worker was unlucky. As long as
+ * permits are left the older one connects by itself, and a server closed for him would be wasted.
  *
  *      waiter's worker:   publish head; then take a permit, or ask an idle holder for one
  *      holder's worker:   become idle, or free a permit; then look at the published heads
@@ -67,6 +68,9 @@ void permits_put(struct permits *permits, struct pool_shared **shared);
 bool permit_take(struct permit *permit);
 bool permit_take_within(struct permit *permit, int limit);
 void permit_release(struct permit *permit);
+
+/* Whether the limit is reached: nobody can take a permit now. */
+bool permit_is_full(const struct permit *permit);
 
 /* Publishes the arrival of the first waiter of a line; 0 if there is none. */
 void pool_shared_publish(struct pool_shared *shared, unsigned worker, enum pool_line line,

@@ -24,6 +24,9 @@
  * by. */
 bool room_take(struct pool_node *node, int size, const struct borrower *waiter);
 
+/* Whether no server can be added on this node. */
+bool room_is_full(const struct pool_node *node);
+
 /* For a connection that is there already: beyond the limits if need be. */
 void room_take_anyway(struct pool_node *node);
 

@@ -67,8 +67,7 @@ void limit_put(struct limits *limits, struct limit **limit_at) {
 }
 
 bool limit_is_full(const struct limit *limit) {
-    int max = atomic_load(&limit->permit.limit);
-    return max > 0 && atomic_load(&limit->permit.used) >= max;
+    return permit_is_full(&limit->permit);
 }
 
 static void insert(struct list *wants, struct limit_want *want) {

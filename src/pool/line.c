@@ -2,8 +2,8 @@
  * The line of a pool; see pool/line.h, and pool/permit.h for the protocol between workers.
  *
  *      arrive -> [idle server that suits: lent at once] -> stand in line, publish the head
- *      serve  -> for each waiter from the head: an idle server that suits, and no older waiter
- *                elsewhere: lend it; an older one elsewhere: give the server up and wake him
+ *      serve  -> for each waiter from the head: an idle server that suits: lend it, unless an older
+ *                waiter stands elsewhere and there is no room for another: give it up, wake him
  *             -> one that has rested for long: have it checked, which makes it idle or closes it
  *             -> waiters left and a permit to be had: connect, one attempt at a time and node
  *             -> no permit: ask a worker that holds an idle server
@@ -377,7 +377,7 @@ static size_t count_checked(const struct pool *pool) {
 }
 
 /* An idle server that is owed to whoever has waited longer, in another pool or on another worker,
- * is given up. */
+ * is given up. As long as there is room for one more, the other worker makes its own. */
 static bool is_given_up(struct pool *pool, enum pool_line line, struct server *server,
                         uint64_t since_us) {
     if (pool->has_limits && room_is_owed(pool, since_us)) {
@@ -385,8 +385,9 @@ static bool is_given_up(struct pool *pool, enum pool_line line, struct server *s
         return true;
     }
     int older = older_elsewhere(pool, line, since_us);
-    if (older >= 0) give_up(pool, server, older);
-    return older >= 0;
+    if (older < 0 || !room_is_full(server->node)) return false;
+    give_up(pool, server, older);
+    return true;
 }
 
 static void serve_line(struct pool *pool, enum pool_line line) {
@@ -431,8 +432,7 @@ static void serve_others(struct pool *pool) {
         struct pool_node *node = pool->nodes[i];
         struct link *first = list_last(&node->servers[SERVER_USED]);
         if (first == NULL) first = list_last(&node->servers[SERVER_IDLE]);
-        int limit = atomic_load(&node->permit->limit);
-        if (first == NULL || limit == 0 || atomic_load(&node->permit->used) < limit) continue;
+        if (first == NULL || !permit_is_full(node->permit)) continue;
         for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
             if (!(lines_of(node) & 1u << line) || pool->lines[line].count > 0) continue;
             int older = older_elsewhere(pool, line, 0);

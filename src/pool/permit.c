@@ -89,6 +89,11 @@ void permit_release(struct permit *permit) {
     CHECK(before > 0);
 }
 
+bool permit_is_full(const struct permit *permit) {
+    int limit = atomic_load(&permit->limit);
+    return limit > 0 && atomic_load(&permit->used) >= limit;
+}
+
 void pool_shared_publish(struct pool_shared *shared, unsigned worker, enum pool_line line,
                          uint64_t since_us) {
     atomic_store(&shared->heads[worker][line], since_us);

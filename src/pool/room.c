@@ -127,6 +127,14 @@ bool room_take(struct pool_node *node, int size, const struct borrower *waiter) 
     return true;
 }
 
+bool room_is_full(const struct pool_node *node) {
+    if (permit_is_full(node->permit)) return true;
+    for (unsigned kind = 0; kind < LIMIT_SERVER_KINDS; kind++) {
+        if (limit_is_full(node->pool->limits[kind])) return true;
+    }
+    return false;
+}
+
 void room_take_anyway(struct pool_node *node) {
     (void)permit_take_within(node->permit, 0);
     for (unsigned kind = 0; kind < LIMIT_SERVER_KINDS; kind++)

@@ -35,10 +35,13 @@ static void limits_are_exact(void **unused) {
             if (*step == '+' || *step == '!') {
                 bool is_had = permit_take(&permit);
                 if (is_had != (*step == '+')) fail_msg("%s at %s", scripts[i], step);
+                if (!is_had) assert_true(permit_is_full(&permit));
                 used += is_had;
             } else if (*step == '-') {
                 permit_release(&permit);
                 used--;
+                int limit = atomic_load(&permit.limit);
+                assert_int_equal(permit_is_full(&permit), limit > 0 && used >= limit);
             } else {
                 atomic_store(&permit.limit, *step - '0');
             }
