@@ -176,8 +176,12 @@ static bool settle(const struct config *config, struct arguments *arguments) {
     return options->ready_fd >= 0 && process_open_log(config, options);
 }
 
-static int start(struct config *config, struct arguments *arguments) {
-    if (settle(config, arguments)) return process_run(config, &arguments->process);
+static int start(struct config *config, struct arguments *arguments,
+                 const struct config_errors *errors) {
+    if (settle(config, arguments)) {
+        config_errors_log(errors); /* warnings, where the log is now */
+        return process_run(config, &arguments->process);
+    }
     config_unref(&config);
     return 1;
 }
@@ -186,14 +190,16 @@ static int run(struct arguments *arguments) {
     struct config_errors errors = {0};
     struct config *config = load(arguments, &errors);
     int status = 1;
-    if (config == NULL) {
+    if (config == NULL && arguments->is_check) {
         (void)fputs(buf_text(&errors.text), stderr);
+    } else if (config == NULL) {
+        config_errors_log(&errors);
+        log_line(LOG_LEVEL_FATAL, "cannot load config file");
     } else if (arguments->is_check) {
         status = check(config, &errors);
         config_unref(&config);
     } else {
-        if (!arguments->process.is_quiet) (void)fputs(buf_text(&errors.warnings), stderr);
-        status = start(config, arguments);
+        status = start(config, arguments, &errors);
     }
     config_errors_release(&errors);
     return status;

@@ -13,10 +13,10 @@
  *      SETTING_SCOPE_PEER      [peers]     ID = pairs      struct config_peer
  *
  *      type     member           text
- *      BOOL     bool             0 or 1
+ *      BOOL     bool             0 or 1; other numbers are true
  *      INT      int              decimal, octal (0777) or hexadecimal (0x1ff)
  *      BYTES    int              the same, a number of bytes
- *      TIME     uint64_t         seconds with a fraction (1.5); kept in microseconds
+ *      TIME     uint64_t         seconds, as 15, 1.5 or 1e3; kept in microseconds
  *      STRING   char *           anything; owned; never NULL where the row has a default
  *      LIST     setting_list     items divided by commas, blanks around them dropped
  *      ENUM     an enum          one of the row's choices, in any case
@@ -25,6 +25,8 @@
  * Outside the pooler's scope a setting may be left out; it then is SETTING_UNSET (INT, BYTES),
  * SETTING_UNSET_US (TIME), NULL (STRING), an empty list, or the enum's first value, which is
  * called ..._UNSET and is 0. This file is pure: no I/O, no clock, no globals that change.
+ * PgBouncer checks no bounds: a number outside of a row's bounds counts as the nearest of them,
+ * and a negative one leaves out what may be left out, unless the row is Weir's own or EXACT.
  */
 #ifndef WEIR_CONFIG_SETTING_H
 #define WEIR_CONFIG_SETTING_H
@@ -60,11 +62,13 @@ enum setting_flag {
     SETTING_FLAG_OWN = 1 << 1,       /* Weir's own, unknown to PgBouncer */
     SETTING_FLAG_SECRET = 1 << 2,    /* never shown, wiped when freed */
     SETTING_FLAG_RECONNECT = 1 << 3, /* a change makes servers obsolete, as do other hosts */
-    SETTING_FLAG_COMPAT = 1 << 4     /* accepted for old files; has no effect */
+    SETTING_FLAG_COMPAT = 1 << 4,    /* accepted for old files; has no effect */
+    SETTING_FLAG_EXACT = 1 << 5      /* beyond its bounds a number is wrong, not the nearest */
 };
 
 /* A word that an ENUM may be. A negative value marks one that PgBouncer or a later Weir knows
- * and this one does not: it is refused with an error that says so. Ends with a NULL name. */
+ * and this one does not: it is refused with an error that says so. Ends with a NULL name, whose
+ * value, unless 0, is what any other word counts as. */
 struct setting_choice {
     const char *name;
     int value;
@@ -110,15 +114,16 @@ const char *setting_nearest(enum setting_scope scope, struct bytes name);
 
 /* Reads `text` into the row's member of `object`, whose former value it replaces. False if the
  * text does not fit the row: the member then is unchanged and what would be right was appended
- * to `why` ("expected a whole number from 0 to 65535"), without the value itself. */
+ * to `why` ("expected a whole number from 0 to 65535"), without the value itself. True with
+ * something appended: the text was bent to fit ("it counts as 0"). */
 bool setting_set(const struct setting *setting, void *object, struct bytes text, struct buf *why);
 
 /* Divides HOST:PORT or [IPV6]:PORT; false if the text is not such or the port not 1 to 65535. */
 bool setting_split_address(struct bytes text, struct bytes *host, int *port);
 
-/* The first digits of a text, which is what PgBouncer takes for a number in a pair: "20;" is
- * "20". Empty if the text does not begin with one. */
-struct bytes setting_leading_digits(struct bytes text);
+/* What PgBouncer takes for a number in a pair: the decimal digits in front, with a sign; 0 where
+ * there are none. True if that was the whole text: "20;" is 20, and false. */
+bool setting_leading_number(struct bytes text, int64_t *number);
 
 /* Appends the value in the form in which SHOW CONFIG gives it: whole numbers in decimal, times
  * in seconds, "****" for a secret that is not empty; nothing for what is unset. */

@@ -122,7 +122,8 @@ static void tick_averages(struct admin *admin) {
     uint64_t now_us = loop_now_us(admin->workers[0].loop);
     uint64_t period_us = (uint64_t)admin->config->stats_period * US_PER_S;
     if (admin->period_began_us == 0) admin->period_began_us = now_us;
-    if (admin->is_averaging || now_us - admin->period_began_us < period_us) return;
+    if (period_us == 0 || admin->is_averaging) return;
+    if (now_us - admin->period_began_us < period_us) return;
     admin->is_averaging = true;
     gather_send(gather_new(admin, &plan, NULL));
 }

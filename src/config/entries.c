@@ -12,6 +12,8 @@
 #include "core/check.h"
 #include "core/memory.h"
 
+#include <inttypes.h>
+
 /* What messages call the things of each scope. */
 static const struct {
     const char *noun;
@@ -76,27 +78,23 @@ static void unknown_key(const struct entries_place *place, const struct assignme
     add_and_release(place, &text);
 }
 
-/* In pairs PgBouncer takes the digits in front for a number and passes over what follows; so
- * does this, for PgBouncer's own numbers, with a warning. */
-static struct bytes number_of_pair(const struct entries_place *place, const struct assignment *a,
-                                   const struct setting *setting) {
+/* Warns that a value was not taken as it stands, and as what instead. */
+static void warn_bent(const struct entries_place *place, const struct assignment *a,
+                      const struct setting *setting, struct bytes what) {
+    struct buf text = {0};
+    buf_append_text(&text, "value ");
+    errors_quote(&text, a->value, setting->flags & SETTING_FLAG_SECRET);
+    buf_append_format(&text, " for parameter %s", setting->name);
+    append_place(&text, place, a->scope, a->name);
+    errors_warn(place->errors, "%s: %.*s", buf_text(&text), (int)what.len, what.at);
+    buf_release(&text);
+}
+
+/* In pairs PgBouncer takes the decimal digits in front for a number and passes over what follows;
+ * without any it is 0. So does this, for PgBouncer's own numbers, with a warning. */
+static bool is_number_of_pair(const struct assignment *a, const struct setting *setting) {
     bool is_number = setting->type == SETTING_TYPE_INT || setting->type == SETTING_TYPE_TIME;
-    if (!is_number || setting->flags & SETTING_FLAG_OWN || a->scope == SETTING_SCOPE_POOLER)
-        return a->value;
-    struct bytes digits = setting_leading_digits(a->value);
-    if (digits.len == 0) return a->value;
-    if (digits.len < a->value.len) {
-        struct buf text = {0};
-        buf_append_format(&text, "value ");
-        errors_quote(&text, a->value, false);
-        buf_append_format(&text, " for parameter %s", setting->name);
-        append_place(&text, place, a->scope, a->name);
-        errors_warn(place->errors, "%s: only \"%.*s\" is used", buf_text(&text), (int)digits.len,
-                    digits.at);
-        buf_release(&text);
-    }
-    while (digits.len > 1 && digits.at[0] == '0') digits = bytes_of(digits.at + 1, digits.len - 1);
-    return digits;
+    return is_number && !(setting->flags & SETTING_FLAG_OWN) && a->scope != SETTING_SCOPE_POOLER;
 }
 
 static void assign(const struct entries_place *place, const struct assignment *a) {
@@ -105,8 +103,22 @@ static void assign(const struct entries_place *place, const struct assignment *a
         unknown_key(place, a);
         return;
     }
+    struct buf bent = {0};
+    struct buf number = {0};
     struct buf why = {0};
-    if (!setting_set(setting, a->object, number_of_pair(place, a, setting), &why)) {
+    struct bytes value = a->value;
+    if (is_number_of_pair(a, setting)) {
+        int64_t read = 0;
+        if (!setting_leading_number(value, &read))
+            buf_append_format(&bent, "only \"%" PRId64 "\" is used", read);
+        buf_append_format(&number, "%" PRId64, read);
+        value = buf_content(&number);
+    }
+    if (setting_set(setting, a->object, value, &why)) {
+        if (buf_length(&bent) > 0 && buf_length(&why) > 0) buf_append_text(&bent, ", ");
+        buf_append_bytes(&bent, buf_content(&why));
+        if (buf_length(&bent) > 0) warn_bent(place, a, setting, buf_content(&bent));
+    } else {
         struct buf text = {0};
         buf_append_text(&text, "invalid value ");
         errors_quote(&text, a->value, setting->flags & SETTING_FLAG_SECRET);
@@ -115,6 +127,8 @@ static void assign(const struct entries_place *place, const struct assignment *a
         buf_append_format(&text, ": %s", buf_text(&why));
         add_and_release(place, &text);
     }
+    buf_release(&bent);
+    buf_release(&number);
     buf_release(&why);
 }
 

@@ -16,18 +16,32 @@
 #define PORT_DEFAULT   5432
 #define PORT_TEXT_SIZE 16
 
-/* The port of the host at `index`, from a list of none, one, or one for each host. */
+/* The port of the host at `index`, from a list of none, one, or one for each host. PgBouncer knows
+ * a single one, of which it reads the number in front, whose lower 16 bits go into an address. */
 static bool host_port(const struct config_database *database, size_t index, int *port) {
     *port = PORT_DEFAULT;
     if (database->port.count == 0) return true;
-    struct bytes text = bytes_of_text(database->port.items[database->port.count == 1 ? 0 : index]);
-    struct bytes digits = setting_leading_digits(text);
-    /* Of a single port PgBouncer reads the digits in front, as of all numbers in pairs. */
-    bool is_whole = digits.len == text.len || database->port.count == 1;
-    if (digits.len == 0 || !is_whole || digits.len > 5) return false;
-    *port = 0;
-    for (size_t i = 0; i < digits.len; i++) *port = *port * 10 + (digits.at[i] - '0');
-    return *port >= 1 && *port <= UINT16_MAX;
+    bool is_single = database->port.count == 1;
+    struct bytes text = bytes_of_text(database->port.items[is_single ? 0 : index]);
+    int64_t number;
+    bool is_whole = setting_leading_number(text, &number);
+    if (!is_single && (!is_whole || number < 1 || number > UINT16_MAX)) return false;
+    *port = (int)((uint64_t)number & UINT16_MAX);
+    return *port != 0;
+}
+
+/* Warns of a port that was not taken as it stands. */
+static void port_check(const struct config_database *database, struct config_errors *errors) {
+    if (database->port.count != 1 || database->hosts_count == 0) return;
+    int64_t number;
+    bool is_whole = setting_leading_number(bytes_of_text(database->port.items[0]), &number);
+    int port = database->hosts[0].port;
+    if (is_whole && number == port) return;
+    struct buf quoted = {0};
+    errors_quote(&quoted, bytes_of_text(database->port.text), false);
+    errors_warn(errors, "value %s for parameter port in database \"%s\" (%s): it counts as %d",
+                buf_text(&quoted), database->entry.name, database->entry.where, port);
+    buf_release(&quoted);
 }
 
 static bool hosts_fit(const struct config_database *database, const char *socket_dir,
@@ -209,6 +223,7 @@ bool snapshot_finish(struct config *config, struct config_errors *errors) {
         struct config_database *database =
             LIST_OWNER(databases->at[i], struct config_database, entry);
         hosts_derive(config, database, errors);
+        port_check(database, errors);
         database_check(config, database, errors);
     }
     /* With errors before, a node may be unknown only because its database was not understood. */

@@ -39,6 +39,7 @@
 #define SECRET    SETTING_FLAG_SECRET
 #define RECONNECT SETTING_FLAG_RECONNECT
 #define COMPAT    SETTING_FLAG_COMPAT
+#define EXACT     SETTING_FLAG_EXACT
 
 #define BOOL    SETTING_TYPE_BOOL
 #define INT     SETTING_TYPE_INT
@@ -86,19 +87,13 @@ static const struct setting_choice sslnegotiations[] = {
 };
 
 static const struct setting_choice facilities[] = {
-    {"auth", SYSLOG_FACILITY_AUTH},
-    {"authpriv", SYSLOG_FACILITY_AUTHPRIV},
-    {"daemon", SYSLOG_FACILITY_DAEMON},
-    {"user", SYSLOG_FACILITY_USER},
-    {"local0", SYSLOG_FACILITY_LOCAL0},
-    {"local1", SYSLOG_FACILITY_LOCAL0 + 1},
-    {"local2", SYSLOG_FACILITY_LOCAL0 + 2},
-    {"local3", SYSLOG_FACILITY_LOCAL0 + 3},
-    {"local4", SYSLOG_FACILITY_LOCAL0 + 4},
-    {"local5", SYSLOG_FACILITY_LOCAL0 + 5},
-    {"local6", SYSLOG_FACILITY_LOCAL0 + 6},
-    {"local7", SYSLOG_FACILITY_LOCAL7},
-    {NULL, 0},
+    {"auth", SYSLOG_FACILITY_AUTH},         {"authpriv", SYSLOG_FACILITY_AUTHPRIV},
+    {"daemon", SYSLOG_FACILITY_DAEMON},     {"user", SYSLOG_FACILITY_USER},
+    {"local0", SYSLOG_FACILITY_LOCAL0},     {"local1", SYSLOG_FACILITY_LOCAL0 + 1},
+    {"local2", SYSLOG_FACILITY_LOCAL0 + 2}, {"local3", SYSLOG_FACILITY_LOCAL0 + 3},
+    {"local4", SYSLOG_FACILITY_LOCAL0 + 4}, {"local5", SYSLOG_FACILITY_LOCAL0 + 5},
+    {"local6", SYSLOG_FACILITY_LOCAL0 + 6}, {"local7", SYSLOG_FACILITY_LOCAL7},
+    {NULL, SYSLOG_FACILITY_DAEMON}, /* as in PgBouncer */
 };
 
 static const struct setting_choice routings[] = {
@@ -213,10 +208,11 @@ static const struct setting pooler_settings[] = {
      "Accepted for old files, without effect."},
     {"listen_addr", LIST, POOLER(listen_addr), NONE, "", 0, 0, NULL,
      "Addresses or names on which clients are taken over TCP; * = all addresses, empty = none."},
-    {"listen_backlog", INT, POOLER(listen_backlog), NONE, "128", 1, 65535, NULL,
-     "Connections that the kernel keeps until they are accepted."},
-    {"listen_port", INT, POOLER(listen_port), NONE, "6432", 1, 65535, NULL,
-     "The TCP port, which is also part of the Unix socket's name."},
+    {"listen_backlog", INT, POOLER(listen_backlog), NONE, "128", INT_MIN, INT_MAX, NULL,
+     "Connections that the kernel keeps until they are accepted; negative = as many as it allows."},
+    {"listen_port", INT, POOLER(listen_port), EXACT, "6432", 0, 65535, NULL,
+     "The TCP port, which is also part of the Unix socket's name; 0 = one that the system "
+     "chooses."},
     {"log_connections", BOOL, POOLER(log_connections), LIVE, "1", 0, 0, NULL,
      "Logs each attempt of a client to log in, and each new connection to a server."},
     {"log_disconnections", BOOL, POOLER(log_disconnections), LIVE, "1", 0, 0, NULL,
@@ -236,7 +232,7 @@ static const struct setting pooler_settings[] = {
     {"max_db_connections", INT, POOLER(max_db_connections), LIVE, "0", 0, POOL_SIZE_MAX, NULL,
      "Server connections that one database may have, of all users, nodes and workers together; "
      "0 = no limit."},
-    {"max_packet_size", BYTES, POOLER(max_packet_size), LIVE, "2147483647", 1, UINT32_MAX, NULL,
+    {"max_packet_size", BYTES, POOLER(max_packet_size), LIVE, "2147483647", 0, UINT32_MAX, NULL,
      "The largest message that may pass, in bytes; never more than 1 GiB."},
     {"max_prepared_statements", INT, POOLER(max_prepared_statements), LIVE, "200", 0, 1000000, NULL,
      "Prepared statements kept on each server connection; 0 = names are passed on as they are."},
@@ -247,11 +243,11 @@ static const struct setting pooler_settings[] = {
     {"min_pool_size", INT, POOLER(min_pool_size), LIVE, "0", 0, POOL_SIZE_MAX, NULL,
      "Server connections that each pool keeps on each node while it has clients, and "
      "always where its database entry has a user; 0 = none."},
-    {"peer_id", INT, POOLER(peer_id), LIVE, "0", 0, 16383, NULL,
+    {"peer_id", INT, POOLER(peer_id), LIVE | EXACT, "0", 0, 16383, NULL,
      "Number of this process among its peers, which share cancel requests; 0 = it has none."},
     {"pidfile", STRING, POOLER(pidfile), NONE, "", 0, 0, NULL,
      "File that holds the process id while the process runs; empty = none."},
-    {"pkt_buf", INT, POOLER(pkt_buf), COMPAT, "4096", 1, INT_MAX, NULL,
+    {"pkt_buf", INT, POOLER(pkt_buf), COMPAT, "4096", INT_MIN, INT_MAX, NULL,
      "Accepted for old files, without effect: buffers need no tuning."},
     {"pool_mode", ENUM, POOLER(pool_mode), LIVE, "session", 0, 0, pool_modes,
      "When a server goes back to its pool: when the client leaves, or after each transaction; "
@@ -269,7 +265,7 @@ static const struct setting pooler_settings[] = {
      "reserve_pool_timeout; 0 = none."},
     {"reserve_pool_timeout", TIME, POOLER(reserve_pool_timeout_us), LIVE, "5", 0, TIME_MAX, NULL,
      "How long the first client in line waits before the reserve opens; 0 = the reserve is off."},
-    {"sbuf_loopcnt", INT, POOLER(sbuf_loopcnt), LIVE | COMPAT, "5", 0, INT_MAX, NULL,
+    {"sbuf_loopcnt", INT, POOLER(sbuf_loopcnt), LIVE | COMPAT, "5", INT_MIN, INT_MAX, NULL,
      "Accepted for old files, without effect: reads are bounded by their size."},
     {"scram_iterations", INT, POOLER(scram_iterations), LIVE, "4096", 1, SCRAM_ITERATIONS, NULL,
      "Rounds of hashing that SCRAM asks of clients whose secret is a plain one."},
@@ -315,8 +311,8 @@ static const struct setting pooler_settings[] = {
     {"so_reuseport", BOOL, POOLER(so_reuseport), NONE, "0", 0, 0, NULL,
      "Lets several processes listen on the same address and port; each needs a unix_socket_dir of "
      "its own."},
-    {"stats_period", INT, POOLER(stats_period), LIVE, "60", 1, INT_MAX, NULL,
-     "Seconds over which averages are taken."},
+    {"stats_period", INT, POOLER(stats_period), LIVE, "60", 0, INT_MAX, NULL,
+     "Seconds over which averages are taken; 0 = none are, and log_stats logs nothing."},
     {"stats_users", LIST, POOLER(stats_users), LIVE, "", 0, 0, NULL,
      "Users who may look at everything in the console and change nothing."},
     {"suspend_timeout", TIME, POOLER(suspend_timeout_us), LIVE, "10", 0, TIME_MAX, NULL,
@@ -352,7 +348,7 @@ static const struct setting pooler_settings[] = {
      "a host are sought there too."},
     {"unix_socket_group", STRING, POOLER(unix_socket_group), NONE, "", 0, 0, NULL,
      "Group, by name or number, that the Unix socket is given to; empty = as the process has it."},
-    {"unix_socket_mode", INT, POOLER(unix_socket_mode), NONE, "0777", 0, 0777, NULL,
+    {"unix_socket_mode", INT, POOLER(unix_socket_mode), NONE, "0777", 0, 07777, NULL,
      "Permissions of the Unix socket."},
     {"user", STRING, POOLER(user), NONE, "", 0, 0, NULL,
      "System user that the process becomes when root starts it."},
@@ -510,7 +506,7 @@ static const struct setting node_settings[] = {
 static const struct setting peer_settings[] = {
     {"host", STRING, PEER(host), LIVE, NULL, 0, 0, NULL,
      "Host name, address or socket directory of the peer; required."},
-    {"port", INT, PEER(port), LIVE, "6432", 1, 65535, NULL, "Its port."},
+    {"port", INT, PEER(port), LIVE | EXACT, "6432", 1, 65535, NULL, "Its port."},
     {"pool_size", INT, PEER(pool_size), LIVE, NULL, 0, POOL_SIZE_MAX, NULL,
      "Cancel requests that each worker may be passing on to it at one time, instead of "
      "default_pool_size; 0 = no limit."},

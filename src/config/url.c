@@ -104,11 +104,12 @@ static bool part_read(struct bytes text, const char *what, size_t bytes_max, cha
 }
 
 static bool number_read(struct bytes text, int maximum, int *number) {
-    struct bytes digits = setting_leading_digits(text);
-    if (digits.len == 0 || digits.len != text.len || digits.len > 9) return false;
-    *number = 0;
-    for (size_t i = 0; i < digits.len; i++) *number = *number * 10 + (digits.at[i] - '0');
-    return *number >= 1 && *number <= maximum;
+    int64_t read;
+    bool has_sign = text.len > 0 && (text.at[0] < '0' || text.at[0] > '9');
+    if (has_sign || !setting_leading_number(text, &read) || read < 1 || read > maximum)
+        return false;
+    *number = (int)read;
+    return true;
 }
 
 static bool host_read(struct bytes text, struct url *url, struct buf *why) {

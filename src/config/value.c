@@ -11,11 +11,15 @@
 #include "core/clock.h"
 #include "core/memory.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdlib.h>
 
 #define LIST_ITEMS_MAX 1000
 #define NUMBER_MAX     (INT64_MAX / 32)
+
+#define SECONDS_BYTES_MAX 64
 
 static struct bytes trimmed(struct bytes text) {
     while (text.len > 0 && (text.at[0] == ' ' || text.at[0] == '\t')) {
@@ -36,6 +40,20 @@ static int digit_value(char c) {
     if (c >= 'a' && c <= 'f') return c - 'a' + 10;
     if (c >= 'A' && c <= 'F') return c - 'A' + 10;
     return 99;
+}
+
+bool setting_leading_number(struct bytes text, int64_t *number) {
+    size_t i = 0;
+    while (i < text.len && (text.at[i] == ' ' || text.at[i] == '\t')) i++;
+    bool is_negative = i < text.len && text.at[i] == '-';
+    if (i < text.len && (text.at[i] == '-' || text.at[i] == '+')) i++;
+    size_t first = i;
+    int64_t value = 0;
+    for (; i < text.len && is_digit(text.at[i]); i++) {
+        if (value < NUMBER_MAX) value = value * 10 + digit_value(text.at[i]);
+    }
+    *number = is_negative ? -value : value;
+    return i > first && i == text.len;
 }
 
 /* A number as C writes it. Numbers too large for anything end at NUMBER_MAX. */
@@ -67,14 +85,29 @@ static const void *value_of(const struct setting *setting, const void *object) {
     return (const char *)object + setting->offset;
 }
 
+/* Moves a number into the row's bounds; false where a number beyond them is wrong. */
+static bool is_bounded(const struct setting *setting, int64_t minimum, int64_t maximum,
+                       int64_t *number) {
+    if (*number >= minimum && *number <= maximum) return true;
+    if (setting->flags & (SETTING_FLAG_OWN | SETTING_FLAG_EXACT)) return false;
+    bool is_left_out = *number < minimum && setting->default_text == NULL;
+    /* PgBouncer reads a number of bytes without a sign, so that -1 is as much as can be. */
+    bool is_most = *number > maximum || setting->type == SETTING_TYPE_BYTES;
+    *number = is_left_out ? SETTING_UNSET : is_most ? maximum : minimum;
+    return true;
+}
+
 static bool bool_set(const struct setting *setting, void *member, struct bytes text,
                      struct buf *why) {
-    (void)setting;
     int64_t number = 0;
-    if (!number_read(text, &number) || number < 0 || number > 1) {
+    bool is_number = number_read(text, &number);
+    int64_t given = number;
+    if (number < 0) number = 1; /* as all but 0 */
+    if (!is_number || !is_bounded(setting, 0, 1, &number)) {
         buf_append_text(why, "expected 0 or 1");
         return false;
     }
+    if (number != given) buf_append_text(why, "it counts as 1");
     bool value = number == 1;
     memcpy(member, &value, sizeof value);
     return true;
@@ -90,7 +123,9 @@ static void bool_show(const struct setting *setting, const void *member, struct 
 static bool int_set(const struct setting *setting, void *member, struct bytes text,
                     struct buf *why) {
     int64_t number = 0;
-    if (!number_read(text, &number) || number < setting->minimum || number > setting->maximum) {
+    bool is_number = number_read(text, &number);
+    int64_t given = number;
+    if (!is_number || !is_bounded(setting, setting->minimum, setting->maximum, &number)) {
         buf_append_format(why, "expected a whole number%s from %" PRId64 " to %" PRId64,
                           setting->type == SETTING_TYPE_BYTES ? " of bytes" : "", setting->minimum,
                           setting->maximum);
@@ -99,6 +134,9 @@ static bool int_set(const struct setting *setting, void *member, struct bytes te
     /* PgBouncer takes sizes of up to 2^32; nothing here is bounded by more than 2^31. */
     int value = number > INT_MAX ? INT_MAX : (int)number;
     memcpy(member, &value, sizeof value);
+    bool is_left_out = setting->default_text == NULL && value == SETTING_UNSET;
+    if (number != given)
+        buf_append_format(why, is_left_out ? "it counts as left out" : "it counts as %d", value);
     return true;
 }
 
@@ -109,8 +147,8 @@ static void int_show(const struct setting *setting, const void *member, struct b
     if (!is_unset) buf_append_format(text, "%d", value);
 }
 
-/* Seconds with a fraction, into microseconds; finer fractions are cut. */
-static bool seconds_read(struct bytes text, int64_t *us) {
+/* Seconds as digits with a fraction, into microseconds; finer fractions are cut. */
+static bool decimal_read(struct bytes text, int64_t *us) {
     size_t i = 0;
     int64_t seconds = 0;
     for (; i < text.len && is_digit(text.at[i]); i++) {
@@ -128,6 +166,25 @@ static bool seconds_read(struct bytes text, int64_t *us) {
     return true;
 }
 
+/* Any way in which C writes a number; PgBouncer reads times like that. */
+static bool seconds_read(struct bytes text, int64_t *us) {
+    if (decimal_read(text, us)) return true;
+    char copy[SECONDS_BYTES_MAX];
+    if (text.len == 0 || text.len >= sizeof copy) return false;
+    memcpy(copy, text.at, text.len);
+    copy[text.len] = '\0';
+    char *end;
+    errno = 0;
+    double seconds = strtod(copy, &end);
+    if (end != copy + text.len || errno != 0) return false;
+    double most = (double)(NUMBER_MAX / US_PER_S);
+    if (seconds < 0)
+        *us = -1;
+    else
+        *us = seconds < most ? (int64_t)(seconds * US_PER_S + 0.5) : NUMBER_MAX;
+    return true;
+}
+
 static void append_seconds(struct buf *text, uint64_t us) {
     buf_append_format(text, "%" PRIu64, us / US_PER_S);
     uint64_t fraction = us % US_PER_S;
@@ -140,7 +197,12 @@ static void append_seconds(struct buf *text, uint64_t us) {
 static bool time_set(const struct setting *setting, void *member, struct bytes text,
                      struct buf *why) {
     int64_t us = 0;
-    if (!seconds_read(text, &us) || us < setting->minimum || us > setting->maximum) {
+    bool is_time = seconds_read(text, &us);
+    bool is_left_out = is_time && us < 0 && setting->default_text == NULL;
+    int64_t given = us;
+    /* PgBouncer takes any time that is not negative. */
+    if (!is_time || (us < 0 && !is_left_out) ||
+        !is_bounded(setting, setting->minimum, setting->maximum, &us)) {
         buf_append_text(why, "expected seconds from ");
         append_seconds(why, (uint64_t)setting->minimum);
         buf_append_text(why, " to ");
@@ -148,8 +210,14 @@ static bool time_set(const struct setting *setting, void *member, struct bytes t
         buf_append_text(why, ", such as 15 or 0.5, without a unit");
         return false;
     }
-    uint64_t value = (uint64_t)us;
+    uint64_t value = is_left_out ? SETTING_UNSET_US : (uint64_t)us;
     memcpy(member, &value, sizeof value);
+    if (us == given) return true;
+    buf_append_text(why, "it counts as ");
+    if (is_left_out)
+        buf_append_text(why, "left out");
+    else
+        append_seconds(why, value);
     return true;
 }
 
@@ -198,8 +266,8 @@ bool setting_split_address(struct bytes text, struct bytes *host, int *port) {
     if (!is_bracketed && memchr(host->at, ':', host->len) != NULL) return false;
     struct bytes digits = bytes_of(text.at + colon, text.len - colon);
     int64_t number = 0;
-    if (setting_leading_digits(digits).len != digits.len || !number_read(digits, &number))
-        return false;
+    bool is_whole = digits.len > 0 && is_digit(digits.at[0]);
+    if (!is_whole || !setting_leading_number(digits, &number)) return false;
     if (number < 1 || number > UINT16_MAX) return false;
     *port = (int)number;
     return true;
@@ -283,21 +351,6 @@ static void enum_expected(const struct setting *setting, struct buf *why) {
     }
 }
 
-static bool enum_set(const struct setting *setting, void *member, struct bytes text,
-                     struct buf *why) {
-    const struct setting_choice *choice = setting->choices;
-    while (choice->name != NULL && !bytes_equal_nocase(text, choice->name)) choice++;
-    if (choice->name == NULL || choice->value < 0) {
-        if (choice->name != NULL)
-            buf_append_format(why, "%s is not supported by this version of weir, ", choice->name);
-        enum_expected(setting, why);
-        return false;
-    }
-    unsigned value = (unsigned)choice->value;
-    memcpy(member, &value, sizeof value);
-    return true;
-}
-
 static void enum_show(const struct setting *setting, const void *member, struct buf *text) {
     unsigned value;
     memcpy(&value, member, sizeof value);
@@ -305,6 +358,26 @@ static void enum_show(const struct setting *setting, const void *member, struct 
         if (choice->value >= 0 && (unsigned)choice->value == value)
             buf_append_text(text, choice->name);
     }
+}
+
+static bool enum_set(const struct setting *setting, void *member, struct bytes text,
+                     struct buf *why) {
+    const struct setting_choice *choice = setting->choices;
+    while (choice->name != NULL && !bytes_equal_nocase(text, choice->name)) choice++;
+    bool is_other = choice->name == NULL && choice->value != 0;
+    if (!is_other && (choice->name == NULL || choice->value < 0)) {
+        if (choice->name != NULL)
+            buf_append_format(why, "%s is not supported by this version of weir, ", choice->name);
+        enum_expected(setting, why);
+        return false;
+    }
+    unsigned value = (unsigned)choice->value;
+    memcpy(member, &value, sizeof value);
+    if (is_other) {
+        buf_append_text(why, "it counts as ");
+        enum_show(setting, member, why);
+    }
+    return true;
 }
 
 /* What each type can do; `release` is NULL where a value owns nothing. */
@@ -323,12 +396,6 @@ static const struct {
     [SETTING_TYPE_ENUM] = {sizeof(unsigned), enum_set, enum_show, NULL},
     [SETTING_TYPE_ADDRESS] = {sizeof(char *), address_set, string_show, string_release},
 };
-
-struct bytes setting_leading_digits(struct bytes text) {
-    size_t len = 0;
-    while (len < text.len && is_digit(text.at[len])) len++;
-    return bytes_of(text.at, len);
-}
 
 bool setting_set(const struct setting *setting, void *object, struct bytes text, struct buf *why) {
     CHECK(setting->size == types[setting->type].size);

@@ -33,6 +33,17 @@ RIGHT = {
     "a fraction alone": P + "query_timeout = .5\n",
     "a bool as a number": P + "tcp_keepalive = 00\n",
     "an enum in another case": P + "pool_mode = Session\nauth_type = MD5\n",
+    "a bool beyond 1": P + "tcp_keepalive = 2\nlog_connections = -1\n",
+    "negative sizes": P + "default_pool_size = -1\nmax_client_conn = -1\nmin_pool_size = -3\n",
+    "a negative backlog": P + "listen_backlog = -1\n",
+    "a packet of any size": P + "max_packet_size = -1\n",
+    "no statistics": P + "stats_period = 0\n",
+    "a number beyond all bounds": P + "verbose = -1\nmax_db_connections = 99999999999\n",
+    "an exponent": P + "query_timeout = 1e1\nserver_lifetime = 1.5e-3\n",
+    "a hexadecimal time": P + "query_timeout = 0x10\n",
+    "infinity": P + "query_timeout = inf\n",
+    "an unknown facility": P + "syslog_facility = mail\n",
+    "a mode with more bits": P + "unix_socket_mode = 01777\n",
     # Sections
     "an indented section": P + "   [databases]\na =\n",
     "a comment behind a section": P + "[databases] ; these\na =\n",
@@ -51,6 +62,10 @@ RIGHT = {
     "a socket directory": P + "[databases]\na = host=/run/postgresql\n",
     "a list of hosts": P + "[databases]\na = host=h,i,::1\n",
     "digits in front": P + "[databases]\na = pool_size=5; port=5432x\n",
+    "words for numbers": P + "[databases]\na = pool_size=x\n[users]\nu = max_user_connections=x\n",
+    "negative numbers": P + "[databases]\na = pool_size=-1 port=-1\n",
+    "numbers in quotes": P + "[databases]\na = pool_size='  5' port=+7\n",
+    "a port of 17 bits": P + "[databases]\na = port=70000\n",
     "the old name of a key": P + "[databases]\na = reserve_pool=0\n",
     "a user": P + "[users]\nu = pool_mode = session\n",
     # Other files
@@ -83,6 +98,9 @@ WRONG = {
     "an empty number": (P + "verbose =\n", 4, 'invalid value "" for parameter verbose'),
     "half a number": (P + "verbose = 1x\n", 4, 'invalid value "1x" for parameter verbose'),
     "a fraction for a number": (P + "verbose = 1.5\n", 4, 'invalid value "1.5" for parameter'),
+    "an exponent for a number": (P + "verbose = 1e1\n", 4, 'invalid value "1e1" for parameter'),
+    "a double sign": (P + "verbose = --1\n", 4, 'invalid value "--1" for parameter verbose'),
+    "a time with a comma": (P + "query_timeout = 1,5\n", 4, 'invalid value "1,5" for parameter'),
     "a unit": (P + "query_timeout = 1s\n", 4, 'invalid value "1s" for parameter query_timeout'),
     "a negative time": (P + "query_timeout = -1\n", 4, 'invalid value "-1" for parameter'),
     "an empty time": (P + "query_timeout =\n", 4, 'invalid value "" for parameter'),
@@ -208,14 +226,58 @@ def test_an_error_in_an_included_file(folder):
 
 @pytest.mark.weir_only
 def test_all_errors_at_once(folder):
-    text = P + "pool_mode = x\nfoo = 1\n[databases]\na = hots=h\n[users]\nu = pool_size=x\n"
+    text = P + "pool_mode = x\nfoo = 1\n[databases]\na = hots=h\n[users]\nu = pool_mode=x\n"
     is_right, output = check(folder, text)
     assert not is_right
     for number, part in (
         (4, 'invalid value "x" for parameter pool_mode.*expected one of session, transaction'),
         (5, 'unknown parameter: "foo"'),
         (7, 'unrecognized connection parameter: "hots".*did you mean host'),
-        (9, 'invalid value "x" for parameter pool_size.*expected a whole number'),
+        (9, 'invalid value "x" for parameter pool_mode.*expected one of session'),
     ):
         lines = [one for one in output.splitlines() if f"pooler.ini:{number})" in one]
         assert any(re.search(part, one) for one in lines), output
+
+
+@pytest.mark.weir_only
+def test_what_is_not_taken_as_it_stands_is_told_once(folder):
+    text = P + "tcp_keepalive = 2\ndefault_pool_size = -1\n[databases]\na = pool_size=x port=-1\n"
+    is_up, output = comes_up(folder, text)
+    assert is_up
+    for told in (
+        r'value "2" for parameter tcp_keepalive in configuration \(.*:4\): it counts as 1',
+        r'value "-1" for parameter default_pool_size in configuration \(.*:5\): it counts as 0',
+        r'value "x" for parameter pool_size in database "a" \(.*:7\): only "0" is used',
+        r'value "-1" for parameter port in database "a" \(.*:7\): it counts as 65535',
+    ):
+        assert len(re.findall(f"WARNING {told}", output)) == 1, output
+
+
+def listening_ports(pid):
+    """The TCP ports on which a process listens."""
+    fds = f"/proc/{pid}/fd"
+    inodes = set()
+    for fd in os.listdir(fds):
+        inodes.update(re.findall(r"socket:\[(\d+)\]", os.readlink(f"{fds}/{fd}")))
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        rows = [line.split() for line in table.readlines()[1:]]
+    return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[9] in inodes]
+
+
+def test_port_zero_is_one_that_the_system_chooses(folder):
+    ini, _ = write(folder, "[pgbouncer]\nlisten_port = 0\nlisten_addr = 127.0.0.1\n"
+                   "unix_socket_dir = {folder}\n")
+    path = os.path.join(folder, ".s.PGSQL.0")
+    process = start(folder, ini)
+    try:
+        deadline = time.monotonic() + 10 * PATIENCE
+        while not os.path.exists(path):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+        ports = listening_ports(process.pid)
+        assert len(ports) == 1 and ports[0] > 1023
+    finally:
+        process.kill()
+        output, _ = process.communicate()
+        os.unlink(path)
+    assert "listening on 127.0.0.1:0" in output

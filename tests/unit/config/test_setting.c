@@ -14,9 +14,10 @@
 #define NOT_A_NUMBER "expected a whole number from "
 #define NOT_A_TIME   "expected seconds from "
 #define NOT_A_BOOL   "expected 0 or 1"
+#define BENT         "it counts as "
 
-/* A setting of the pooler, a text, and the value as SHOW CONFIG gives it, or else the start of
- * what is wrong. */
+/* A setting of the pooler, a text, and the value as SHOW CONFIG gives it; the start of what is
+ * wrong, or of what the text counts as. */
 static const struct {
     const char *name;
     const char *text;
@@ -25,8 +26,8 @@ static const struct {
 } values[] = {
     {"listen_port", "1", "1", NULL},
     {"listen_port", "65535", "65535", NULL},
-    {"listen_port", "0", NULL, NOT_A_NUMBER "1 to 65535"},
-    {"listen_port", "65536", NULL, NOT_A_NUMBER "1 to 65535"},
+    {"listen_port", "0", "0", NULL},
+    {"listen_port", "65536", NULL, NOT_A_NUMBER "0 to 65535"},
     {"listen_port", "-1", NULL, NOT_A_NUMBER},
     {"listen_port", "", NULL, NOT_A_NUMBER},
     {"listen_port", "-", NULL, NOT_A_NUMBER},
@@ -40,14 +41,29 @@ static const struct {
     {"unix_socket_mode", "0", "0", NULL},
     {"unix_socket_mode", "0x1ff", "511", NULL},
     {"unix_socket_mode", "0X1FF", "511", NULL},
-    {"unix_socket_mode", "01000", NULL, NOT_A_NUMBER "0 to 511"},
+    {"unix_socket_mode", "01777", "1023", NULL},
+    {"unix_socket_mode", "010000", "4095", BENT "4095"},
     {"unix_socket_mode", "08", NULL, NOT_A_NUMBER},
     {"unix_socket_mode", "0x", NULL, NOT_A_NUMBER},
     {"unix_socket_mode", "0xg", NULL, NOT_A_NUMBER},
     {"max_packet_size", "2147483647", "2147483647", NULL},
     {"max_packet_size", "4294967295", "2147483647", NULL},
-    {"max_packet_size", "4294967296", NULL, "expected a whole number of bytes from 1 to "},
+    {"max_packet_size", "4294967296", "2147483647", BENT "2147483647"},
+    {"max_packet_size", "-1", "2147483647", BENT "2147483647"},
+    {"max_packet_size", "x", NULL, "expected a whole number of bytes from 0 to "},
     {"default_pool_size", "0", "0", NULL},
+    {"default_pool_size", "-1", "0", BENT "0"},
+    {"default_pool_size", "99999999999999999999999999", "1000000", BENT "1000000"},
+    {"default_pool_size", "1e1", NULL, NOT_A_NUMBER},
+    {"max_client_conn", "-1", "0", BENT "0"},
+    {"listen_backlog", "-1", "-1", NULL},
+    {"listen_backlog", "100000", "100000", NULL},
+    {"stats_period", "0", "0", NULL},
+    {"stats_period", "-1", "0", BENT "0"},
+    {"scram_iterations", "0", "1", BENT "1"},
+    {"peer_id", "16384", NULL, NOT_A_NUMBER "0 to 16383"},
+    {"verbose", "11", "10", BENT "10"},
+    {"workers", "0", NULL, NOT_A_NUMBER "1 to 64"},
     {"workers", "64", "64", NULL},
     {"workers", "65", NULL, NOT_A_NUMBER "1 to 64"},
     {"gather_bytes", "0x4000", "16384", NULL},
@@ -59,21 +75,34 @@ static const struct {
     {"query_timeout", ".5", "0.5", NULL},
     {"query_timeout", "5.", "5", NULL},
     {"query_timeout", "2147483647", "2147483647", NULL},
-    {"query_timeout", "2147483648", NULL, NOT_A_TIME "0 to 2147483647"},
-    {"query_timeout", "99999999999999999999999", NULL, NOT_A_TIME},
+    {"query_timeout", "2147483648", "2147483647", BENT "2147483647"},
+    {"query_timeout", "99999999999999999999999", "2147483647", BENT "2147483647"},
+    {"query_timeout", "inf", "2147483647", BENT "2147483647"},
+    {"query_timeout", "1e400", NULL, NOT_A_TIME},
+    {"query_timeout", "1.5e-3", "0.0015", NULL},
+    {"query_timeout", "0x10", "16", NULL},
+    {"query_timeout", "-0", "0", NULL},
+    {"query_timeout", "1,5", NULL, NOT_A_TIME},
     {"query_timeout", ".", NULL, NOT_A_TIME},
     {"query_timeout", "", NULL, NOT_A_TIME},
     {"query_timeout", "-1", NULL, NOT_A_TIME},
     {"query_timeout", "1s", NULL, NOT_A_TIME},
     {"query_timeout", "1 s", NULL, NOT_A_TIME},
-    {"query_timeout", "1e3", NULL, NOT_A_TIME},
+    {"query_timeout", "1e3", "1000", NULL},
+    {"query_timeout", "1d", NULL, NOT_A_TIME},
     {"query_timeout", "1.2.3", NULL, NOT_A_TIME},
     {"probe_interval", "0.01", "0.01", NULL},
     {"probe_interval", "0.009", NULL, NOT_A_TIME "0.01 to 3600"},
     {"probe_interval", "3600.5", NULL, NOT_A_TIME "0.01 to 3600"},
     {"tcp_keepalive", "0", "0", NULL},
     {"tcp_keepalive", "1", "1", NULL},
-    {"tcp_keepalive", "2", NULL, NOT_A_BOOL},
+    {"tcp_keepalive", "2", "1", BENT "1"},
+    {"tcp_keepalive", "-1", "1", BENT "1"},
+    {"tcp_keepalive", "1.0", NULL, NOT_A_BOOL},
+    {"replica_fallback", "2", NULL, NOT_A_BOOL},
+    {"syslog_facility", "Local3", "local3", NULL},
+    {"syslog_facility", "mail", "daemon", BENT "daemon"},
+    {"syslog_facility", "", "daemon", BENT "daemon"},
     {"tcp_keepalive", "yes", NULL, NOT_A_BOOL},
     {"tcp_keepalive", "", NULL, NOT_A_BOOL},
     {"pool_mode", "transaction", "transaction", NULL},
@@ -140,7 +169,8 @@ static void test_values(void **state) {
         show(setting, &config, &after);
         const char *expected = values[i].shown == NULL ? buf_text(&before) : values[i].shown;
         size_t len = values[i].why == NULL ? 0 : strlen(values[i].why);
-        if (is_set != (values[i].why == NULL) || strcmp(buf_text(&after), expected) != 0 ||
+        if (is_set != (values[i].shown != NULL) || (buf_length(&why) > 0) != (len > 0) ||
+            strcmp(buf_text(&after), expected) != 0 ||
             strncmp(buf_text(&why), values[i].why == NULL ? "" : values[i].why, len) != 0)
             fail_msg("%s = \"%s\": got \"%s\", %s", values[i].name, values[i].text,
                      buf_text(&after), buf_text(&why));

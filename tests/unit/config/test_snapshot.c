@@ -44,9 +44,10 @@ static const struct {
     {"default_poolsize", "1", NULL,
      "unknown parameter: \"default_poolsize\" in configuration (SET): did you mean "
      "default_pool_size?\n"},
-    {"min_pool_size", "-1", NULL,
-     "invalid value \"-1\" for parameter min_pool_size in configuration (SET): expected a whole "
-     "number from 0 to 1000000\n"},
+    {"min_pool_size", "-1", "", ""}, /* counts as 0, which it is */
+    {"probe_rise", "0", NULL,
+     "invalid value \"0\" for parameter probe_rise in configuration (SET): expected a whole number "
+     "from 1 to 1000\n"},
     {"auth_type", "ident", NULL,
      "invalid value \"ident\" for parameter auth_type in configuration (SET): expected one of any, "
      "trust, plain, md5, scram-sha-256, cert, hba, pam, ldap\n"},
