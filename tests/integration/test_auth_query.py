@@ -1,5 +1,6 @@
 """Users whom PostgreSQL is asked for: auth_query, auth_user, auth_dbname."""
 
+import contextlib
 import socket
 import struct
 import threading
@@ -537,7 +538,8 @@ class FakeServer:
             threading.Thread(target=self.serve, args=[one], daemon=True).start()
 
     def serve(self, one):
-        with one, one.makefile("rb") as stream:
+        # The pooler closes what answers nonsense, while it is answering or before.
+        with contextlib.suppress(OSError), one, one.makefile("rb") as stream:
             (length,) = struct.unpack("!I", stream.read(4))
             stream.read(length - 4)
             one.sendall(wire.message("R", struct.pack("!I", 0)))
@@ -546,11 +548,8 @@ class FakeServer:
                 stream.read(struct.unpack_from("!I", head, 1)[0] - 4)
                 if head[:1] != b"S":
                     continue
-                try:
-                    for byte in self.answer:
-                        one.sendall(bytes([byte]))
-                except OSError:
-                    return
+                for byte in self.answer:
+                    one.sendall(bytes([byte]))
                 if self.closes:
                     return
 
