@@ -64,6 +64,20 @@ def section(name, rows):
     return f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in rows.items())
 
 
+class Broken(AssertionError):
+    """The pooler crashed, or a sanitizer or a rule of Weir's own spoke. scripts/test knows it by its
+    name: such a test gets no second try."""
+
+
+def assert_whole(text, status):
+    """Asserts that a process that has written `text` was not ended by a signal, and has no report.
+    `status` is what Popen.poll() gives."""
+    if found := REPORTS.search(text):
+        raise Broken(text[max(0, found.start() - 200) : found.start() + 6000])
+    if status is not None and status < 0:
+        raise Broken(f"ended by signal {-status}:\n{text[-3000:]}")
+
+
 class Pooler:
     """A running pooler. What is given as `settings` comes before the defaults; a setting given as
     None is left out. `databases` maps names to connection strings; without it there is `app`, the
@@ -164,6 +178,7 @@ class Pooler:
                 return
             except OSError:
                 time.sleep(0.02)
+        assert_whole(self.log_text(), self.process.returncode)
         raise RuntimeError(f"the pooler does not listen:\n{self.log_text()[-3000:]}")
 
     @property
@@ -278,9 +293,8 @@ class Pooler:
             self.process.wait()
             raise AssertionError(f"does not end:\n{self.log_text()[-3000:]}") from None
         text = self.log_text()
-        found = REPORTS.search(text)
-        assert found is None, text[max(0, found.start() - 200) : found.start() + 6000]
         if self.kind == "weir":
+            assert_whole(text, status)
             assert status == 0, f"exit status {status}:\n{text[-3000:]}"
 
 

@@ -134,11 +134,11 @@ class Site:
             if process.poll() is None:
                 process.send_signal(signal.SIGQUIT)
             status = process.wait(10 * PATIENCE)
+            poolers.assert_whole(self.text(), status)
             assert status in (0, 1), f"exit status {status}:\n{self.text()}"
         for name in os.listdir(self.folder):
             if name.startswith("output") or name.endswith(".log"):
-                text = self.text(os.path.join(self.folder, name))
-                assert not poolers.REPORTS.search(text), text
+                poolers.assert_whole(self.text(os.path.join(self.folder, name)), 0)
 
 
 @pytest.fixture

@@ -59,7 +59,9 @@ class Restarts:
         for old in self.old:
             if old.poll() is None:
                 old.send_signal(signal.SIGQUIT)
-            assert old.wait(10 * PATIENCE) in (0, 1)
+            status = old.wait(10 * PATIENCE)
+            poolers.assert_whole("", status)  # what it wrote is in the log of its heir
+            assert status in (0, 1)
 
 
 @pytest.fixture
