@@ -108,8 +108,8 @@ struct client {
     uint64_t transaction_us;             /* when the transaction at hand began, 0 none */
     uint64_t connected_us;
     int64_t connected_wall_us;
-    int64_t request_wall_us;
-    void *console; /* the console's, in CONSOLE */
+    uint64_t request_us; /* when its last request came */
+    void *console;       /* the console's, in CONSOLE */
 };
 
 /* Takes over a connection, which may come with TLS and its first packet from another worker. */

@@ -54,16 +54,18 @@ struct client_set {
     struct client_set_ops ops;
     struct traits_cache *traits; /* NULL: nothing is routed */
     struct statements statements;
-    uint64_t unnamed_last; /* numbers the Parses of unnamed statements */
+    uint32_t max_packet_size; /* the settings that each message is held against */
+    bool is_simple_refused;   /* disable_pqexec */
+    uint64_t unnamed_last;    /* numbers the Parses of unnamed statements */
     struct texts *texts;
     struct blocking *blocking; /* judges passwords for PAM and LDAP */
     struct map keys;
     struct map lookups; /* questions after users that are under way (client/lookup.h) */
-    struct list clients[CLIENT_STATE_COUNT];
-    struct loop_hook hook; /* frees what was closed, lets the released go on */
-    struct list released;  /* clients with requests left after their server went back */
-    struct buf scratch;    /* messages being made, during one callback */
-    struct buf spare[16];  /* memory for short-lived buffers */
+    struct list clients[CLIENT_STATE_COUNT]; /* by state; the ACTIVE are among the IDLE */
+    struct loop_hook hook;                   /* frees what was closed, lets the released go on */
+    struct list released; /* clients with requests left after their server went back */
+    struct buf scratch;   /* messages being made, during one callback */
+    struct buf spare[16]; /* memory for short-lived buffers */
     unsigned spare_count;
     char random[256]; /* for cancel keys; the first random_left bytes are unused */
     size_t random_left;

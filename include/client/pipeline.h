@@ -69,6 +69,11 @@ static inline struct pipeline_entry *pipeline_head(struct pipeline *pipeline) {
 /* Takes the head out. */
 struct pipeline_entry pipeline_pop(struct pipeline *pipeline);
 
+/* Whether a reply belongs to the request at the head, and whether it ends its turn. Errors and what
+ * comes at any time are nobody's: TURN_NONE. */
+enum pipeline_turn { TURN_NONE, TURN_STAYS, TURN_ENDS };
+extern const uint8_t pipeline_turns[REPLY_KINDS][REQUEST_KINDS];
+
 /* What to do with a reply of this kind, whose entry is taken out if the reply ends its turn. */
 enum pipeline_verdict {
     PIPELINE_PASS,

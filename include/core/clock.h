@@ -17,6 +17,9 @@ uint64_t clock_monotonic_us(void);
 /* Microseconds since 1970-01-01 00:00 UTC. */
 int64_t clock_wall_us(void);
 
+/* What the wall clock would have said at a point in monotonic time. */
+int64_t clock_wall_of(uint64_t monotonic_us);
+
 #define CLOCK_TEXT_SIZE 40
 
 /* Writes "2026-11-22 08:25:55" or, with milliseconds, "2026-11-22 08:25:55.846", in UTC. */

@@ -46,6 +46,9 @@ ssize_t socket_read(struct socket *socket, char *at, size_t size);
 #define SOCKET_PARTS_MAX 64
 ssize_t socket_write(struct socket *socket, const struct bytes *parts, size_t count);
 
+/* True without TLS: events tell of every byte, and neither direction waits for the other. */
+bool socket_is_plain(const struct socket *socket);
+
 /* True if a read would give bytes that no event announces. */
 bool socket_has_pending(const struct socket *socket);
 

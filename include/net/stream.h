@@ -46,6 +46,7 @@ struct stream {
     bool is_reading;
     bool is_held;
     bool is_ended;
+    bool is_plain;    /* events tell of every byte, and of what each direction waits for */
     bool is_securing; /* the handshake is under way: nothing else is read or written */
     bool is_over_low; /* on_drained is owed */
     bool is_broken;   /* no event will announce the bytes that are left */

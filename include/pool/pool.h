@@ -73,6 +73,7 @@ struct pool {
     bool is_balanced; /* over the hosts of an entry without routing */
     bool is_told;     /* to the process that takes over */
     unsigned clients; /* logged-in clients of this worker */
+    unsigned active;  /* of these, those that have a server */
     struct stats stats;
 };
 

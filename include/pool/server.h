@@ -84,7 +84,7 @@ struct server {
     uint64_t connected_us;
     uint64_t state_us; /* since when in this state */
     int64_t connected_wall_us;
-    int64_t request_wall_us; /* when it was lent last */
+    uint64_t request_us; /* when it was lent last */
     /* The tracked parameters as the server reported them, in the pool set's order; NULL: never. */
     struct text *parameters[SERVER_PARAMETERS_MAX];
     /* Messages that have to be read whole while nobody has borrowed it. */

@@ -150,7 +150,8 @@ static void take_pool(struct census *census, const struct pool *from, uint64_t n
     pool->cancels = cancel_count(from->set, from, 0);
     pool->database = from->database;
     pool->mode = from->mode;
-    pool->clients[CENSUS_CLIENT_IDLE] = from->clients;
+    pool->clients[CENSUS_CLIENT_ACTIVE] = from->active;
+    pool->clients[CENSUS_CLIENT_IDLE] = from->clients - from->active;
     pool->cluster = cluster_share(from->nodes[0]->cluster);
     pool->nodes_count = cluster_count(pool->cluster);
     pool->nodes = memory_new(pool->nodes_count * sizeof *pool->nodes);
@@ -164,15 +165,14 @@ static void take_pool(struct census *census, const struct pool *from, uint64_t n
     census->servers += census_sum(pool->servers);
 }
 
-static void take_clients(struct census *census, const struct list *clients,
-                         enum census_client kind) {
+static void take_waiters(struct census *census, const struct list *clients) {
     LIST_EACH (clients, l) {
         const struct client *client = LIST_OWNER(l, struct client, link);
         if (client->pool == NULL) continue;
         struct map_node *node = map_find(&census->map, client->pool->node.key);
         if (node == NULL) continue;
         struct census_pool *pool = MAP_OWNER(node, struct census_pool, node);
-        pool->clients[kind]++;
+        pool->clients[CENSUS_CLIENT_WAITING]++;
         if (client->state != CLIENT_WELCOME && pool->clients[CENSUS_CLIENT_IDLE] > 0)
             pool->clients[CENSUS_CLIENT_IDLE]--;
     }
@@ -186,11 +186,15 @@ void census_take(struct census *census, const struct admin_worker *worker) {
         take_pool(census, LIST_OWNER(l, struct pool, link), now_us);
     }
     take_peers(census, worker->pools);
-    take_clients(census, &clients->clients[CLIENT_ACTIVE], CENSUS_CLIENT_ACTIVE);
-    take_clients(census, &clients->clients[CLIENT_WAITING], CENSUS_CLIENT_WAITING);
-    take_clients(census, &clients->clients[CLIENT_WELCOME], CENSUS_CLIENT_WAITING);
+    take_waiters(census, &clients->clients[CLIENT_WAITING]);
+    take_waiters(census, &clients->clients[CLIENT_WELCOME]);
     for (unsigned i = 0; i < CLIENT_STATE_COUNT; i++)
         census->clients[i] = clients->clients[i].count;
+    LIST_EACH (&worker->pools->all, l) {
+        unsigned active = LIST_OWNER(l, struct pool, link)->active;
+        census->clients[CLIENT_IDLE] -= active;
+        census->clients[CLIENT_ACTIVE] += active;
+    }
     for (unsigned i = 0; i < FAULT_COUNTER_COUNT; i++) census->faults[i] = clients->faults[i];
     if (clients->traits != NULL) census->traits = traits_cache_stats(clients->traits);
 }

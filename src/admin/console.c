@@ -119,7 +119,7 @@ void console_error(struct console *console, const char *message) {
 static void run(struct console *console, const char *text) {
     console->is_busy = true;
     console->began_us = loop_now_us(console->admin->workers[0].loop);
-    console->client->request_wall_us = clock_wall_us();
+    console->client->request_us = console->began_us;
     /* Counted at its beginning: SHOW TOTALS counts itself, as PgBouncer's does. */
     struct stats_values *stats = &console->admin->console_stats;
     stats->queries++;

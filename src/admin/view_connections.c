@@ -6,6 +6,7 @@
 #include "views.h"
 
 #include "client/relay.h"
+#include "core/clock.h"
 #include "net/tls.h"
 
 static void write_ptr(struct rows *rows, uint32_t id) {
@@ -98,6 +99,11 @@ static void write_client_name(struct rows *rows, const struct client *client) {
     rows_text(rows, client->database == NULL ? "(nodb)" : client->database->at);
 }
 
+/* That of the last request, or while there was none, of the connection. */
+static void write_request_time(struct rows *rows, uint64_t request_us, int64_t connected_wall_us) {
+    rows_time(rows, request_us == 0 ? connected_wall_us : clock_wall_of(request_us));
+}
+
 /* From `addr` to `id`. */
 static void write_client_facts(const struct walk_place *place, const struct client *client) {
     struct rows *rows = place->rows;
@@ -108,8 +114,7 @@ static void write_client_facts(const struct walk_place *place, const struct clie
     uint64_t since_us = is_waiting(client) ? client->borrower.since_us : 0;
     write_ends(rows, &ends, "");
     rows_time(rows, client->connected_wall_us);
-    rows_time(rows,
-              client->request_wall_us != 0 ? client->request_wall_us : client->connected_wall_us);
+    write_request_time(rows, client->request_us, client->connected_wall_us);
     rows_wait(rows, since_us == 0 || since_us > now_us ? 0 : now_us - since_us);
     rows_number(rows, 0);
     write_ptr(rows, client->id);
@@ -191,8 +196,7 @@ static void write_server_facts(const struct walk_place *place, const struct serv
     struct ends ends = ends_of(&server->stream, node->port);
     write_ends(rows, &ends, node->host);
     rows_time(rows, server->connected_wall_us);
-    rows_time(rows,
-              server->request_wall_us != 0 ? server->request_wall_us : server->connected_wall_us);
+    write_request_time(rows, server->request_us, server->connected_wall_us);
     rows_wait(rows, 0);
     rows_number(rows, !pool_server_stays(server));
     write_ptr(rows, server->id);

@@ -41,13 +41,24 @@ const char *client_state_text(const struct client *client) {
     return states[client->state].text;
 }
 
+/* IDLE and ACTIVE share a list: moving from one to the other at each transaction would cost more
+ * than whatever walks it. */
+static struct list *list_of(struct client_set *set, enum client_state state) {
+    return &set->clients[state == CLIENT_ACTIVE ? CLIENT_IDLE : state];
+}
+
 void client_become(struct client *client, enum client_state state) {
     CHECK(states[client->state].next & 1u << state);
     struct client_set *set = client->set;
-    list_remove(&set->clients[client->state], &client->link);
+    struct list *from = list_of(set, client->state);
+    struct list *to = list_of(set, state);
+    if (client->state == CLIENT_ACTIVE) client->pool->active--;
+    if (state == CLIENT_ACTIVE) client->pool->active++;
     client->state = state;
     client->state_us = loop_now_us(set->loop);
-    list_append(&set->clients[state], &client->link);
+    if (from == to) return;
+    list_remove(from, &client->link);
+    list_append(to, &client->link);
 }
 
 /* ---- log */
@@ -373,10 +384,13 @@ void client_set_init(struct client_set *set) {
     for (unsigned i = 0; i < CLIENT_STATE_COUNT; i++) list_init(&set->clients[i]);
     list_init(&set->released);
     set->hook.run = on_end_of_turn;
-    quota_apply(set);
+    client_set_apply(set);
 }
 
 void client_set_apply(struct client_set *set) {
+    const struct config *config = set->pools->config;
+    set->max_packet_size = (uint32_t)config->max_packet_size;
+    set->is_simple_refused = config->disable_pqexec;
     quota_apply(set);
 }
 

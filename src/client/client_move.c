@@ -99,7 +99,7 @@ static void pack(const struct client *client, struct buf *out) {
     uint64_t now_us = loop_now_us(client->set->loop);
     pack_u64(out, client->transaction_us == 0 ? 0 : now_us - client->transaction_us + 1);
     pack_u64(out, (uint64_t)client->connected_wall_us);
-    pack_u64(out, (uint64_t)client->request_wall_us);
+    pack_u64(out, client->request_us);
     pack_optional(out, client->sticky);
     buf_append_u8(out, pools->tracked_count);
     for (unsigned i = 0; i < pools->tracked_count; i++) {
@@ -156,8 +156,10 @@ void client_set_move(struct client_set *set, const struct client_move_ops *ops) 
     /* Those with servers go first: who waits would else have new ones made. */
     static const enum client_state order[] = {CLIENT_ACTIVE, CLIENT_IDLE, CLIENT_WAITING};
     for (unsigned i = 0; i < COUNT(order); i++) {
-        LIST_EACH_SAFE (&set->clients[order[i]], l, following) {
-            move_or_hold(LIST_OWNER(l, struct client, link), ops);
+        enum client_state list = order[i] == CLIENT_WAITING ? CLIENT_WAITING : CLIENT_IDLE;
+        LIST_EACH_SAFE (&set->clients[list], l, following) {
+            struct client *client = LIST_OWNER(l, struct client, link);
+            if (client->state == order[i]) move_or_hold(client, ops);
         }
     }
 }
@@ -239,7 +241,7 @@ static bool unpack_state(struct client *client, struct unpack *in) {
     uint64_t now_us = loop_now_us(set->loop);
     client->transaction_us = age_us == 0 || age_us >= now_us ? 0 : now_us - age_us;
     client->connected_wall_us = (int64_t)unpack_u64(in);
-    client->request_wall_us = (int64_t)unpack_u64(in);
+    client->request_us = unpack_u64(in);
     bool is_sticky = unpack_u8(in) != 0;
     struct bytes sticky = unpack_text(in);
     if (is_sticky) client->sticky = text_get(set->texts, sticky);

@@ -38,8 +38,7 @@ void outgoing_copy(struct outgoing *out, const char *at, size_t len) {
     out->count++;
 }
 
-void outgoing_flush(struct outgoing *out) {
-    if (out->count == 0) return;
+static void flush_parts(struct outgoing *out) {
     struct bytes parts[OUTGOING_PARTS_MAX];
     const char *scratch = buf_content(out->scratch).at;
     for (size_t i = 0; i < out->count; i++) {
@@ -47,6 +46,15 @@ void outgoing_flush(struct outgoing *out) {
         parts[i] = bytes_of(at == NULL ? scratch + out->parts[i].offset : at, out->parts[i].len);
     }
     stream_write(out->stream, parts, out->count);
-    out->count = 0;
     buf_clear(out->scratch);
+}
+
+void outgoing_flush(struct outgoing *out) {
+    if (out->count == 0) return;
+    if (out->count == 1 && out->parts[0].at != NULL) {
+        stream_write_bytes(out->stream, bytes_of(out->parts[0].at, out->parts[0].len));
+    } else {
+        flush_parts(out);
+    }
+    out->count = 0;
 }

@@ -11,32 +11,30 @@
 #include "core/check.h"
 #include "core/memory.h"
 
-enum cell { CELL_NONE, CELL_STAYS, CELL_ENDS };
-
-static const uint8_t cells[REPLY_KINDS][REQUEST_KINDS] = {
-    [REPLY_DATA] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_STAYS},
-    [REPLY_PARSED] = {[REQUEST_PARSE] = CELL_ENDS},
-    [REPLY_BOUND] = {[REQUEST_BIND] = CELL_ENDS},
-    [REPLY_CLOSED] = {[REQUEST_CLOSE] = CELL_ENDS},
-    [REPLY_PARAMETERS] = {[REQUEST_DESCRIBE] = CELL_STAYS},
-    [REPLY_COLUMNS] = {[REQUEST_QUERY] = CELL_STAYS,
-                       [REQUEST_DESCRIBE] = CELL_ENDS,
-                       [REQUEST_EXECUTE] = CELL_STAYS},
-    [REPLY_NO_DATA] = {[REQUEST_DESCRIBE] = CELL_ENDS},
-    [REPLY_COMPLETE] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_ENDS},
-    [REPLY_EMPTY] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_ENDS},
-    [REPLY_SUSPENDED] = {[REQUEST_EXECUTE] = CELL_ENDS},
+const uint8_t pipeline_turns[REPLY_KINDS][REQUEST_KINDS] = {
+    [REPLY_DATA] = {[REQUEST_QUERY] = TURN_STAYS, [REQUEST_EXECUTE] = TURN_STAYS},
+    [REPLY_PARSED] = {[REQUEST_PARSE] = TURN_ENDS},
+    [REPLY_BOUND] = {[REQUEST_BIND] = TURN_ENDS},
+    [REPLY_CLOSED] = {[REQUEST_CLOSE] = TURN_ENDS},
+    [REPLY_PARAMETERS] = {[REQUEST_DESCRIBE] = TURN_STAYS},
+    [REPLY_COLUMNS] = {[REQUEST_QUERY] = TURN_STAYS,
+                       [REQUEST_DESCRIBE] = TURN_ENDS,
+                       [REQUEST_EXECUTE] = TURN_STAYS},
+    [REPLY_NO_DATA] = {[REQUEST_DESCRIBE] = TURN_ENDS},
+    [REPLY_COMPLETE] = {[REQUEST_QUERY] = TURN_STAYS, [REQUEST_EXECUTE] = TURN_ENDS},
+    [REPLY_EMPTY] = {[REQUEST_QUERY] = TURN_STAYS, [REQUEST_EXECUTE] = TURN_ENDS},
+    [REPLY_SUSPENDED] = {[REQUEST_EXECUTE] = TURN_ENDS},
     [REPLY_READY] =
-        {[REQUEST_QUERY] = CELL_ENDS, [REQUEST_FUNCTION] = CELL_ENDS, [REQUEST_SYNC] = CELL_ENDS},
-    [REPLY_COPY_IN] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_STAYS},
-    [REPLY_COPY_OUT] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_STAYS},
-    [REPLY_COPY_BOTH] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_STAYS},
-    [REPLY_COPY_DONE] = {[REQUEST_QUERY] = CELL_STAYS, [REQUEST_EXECUTE] = CELL_STAYS},
-    [REPLY_FUNCTION] = {[REQUEST_FUNCTION] = CELL_STAYS},
+        {[REQUEST_QUERY] = TURN_ENDS, [REQUEST_FUNCTION] = TURN_ENDS, [REQUEST_SYNC] = TURN_ENDS},
+    [REPLY_COPY_IN] = {[REQUEST_QUERY] = TURN_STAYS, [REQUEST_EXECUTE] = TURN_STAYS},
+    [REPLY_COPY_OUT] = {[REQUEST_QUERY] = TURN_STAYS, [REQUEST_EXECUTE] = TURN_STAYS},
+    [REPLY_COPY_BOTH] = {[REQUEST_QUERY] = TURN_STAYS, [REQUEST_EXECUTE] = TURN_STAYS},
+    [REPLY_COPY_DONE] = {[REQUEST_QUERY] = TURN_STAYS, [REQUEST_EXECUTE] = TURN_STAYS},
+    [REPLY_FUNCTION] = {[REQUEST_FUNCTION] = TURN_STAYS},
 };
 
 static bool ends_in_ready(unsigned request) {
-    return cells[REPLY_READY][request] == CELL_ENDS;
+    return pipeline_turns[REPLY_READY][request] == TURN_ENDS;
 }
 
 static bool is_asynchronous(enum message_reply reply) {
@@ -111,11 +109,11 @@ struct pipeline_match pipeline_match(struct pipeline *pipeline, enum message_rep
     }
     if (is_swallowed) match.verdict = PIPELINE_DROP;
     if (is_asynchronous(reply) || reply == REPLY_ERROR) return match;
-    switch (cells[reply][head->request]) {
-    case CELL_NONE:
+    switch (pipeline_turns[reply][head->request]) {
+    case TURN_NONE:
         match.verdict = PIPELINE_BROKEN;
         break;
-    case CELL_ENDS:
+    case TURN_ENDS:
         (void)pipeline_pop(pipeline);
         match.is_popped = true;
         break;

@@ -52,8 +52,9 @@ static void bind_server(struct client *client, struct server *server) {
     client->reply.is_dropping = false;
     client->query_us = loop_now_us(client->set->loop);
     client->transaction_us = client->query_us;
-    client->sent_incarnation =
-        node_incarnation(cluster_node_const(server->node->cluster, server->host));
+    if (client->is_routed)
+        client->sent_incarnation =
+            node_incarnation(cluster_node_const(server->node->cluster, server->host));
     if (server->memory == NULL) server->memory = server_memory_new();
     bring_in_line(client, server);
 }
@@ -144,7 +145,7 @@ static void on_lent(struct borrower *borrower, struct server *server) {
 
 bool relay_borrow(struct client *client) {
     struct server *server = pool_borrow(client->pool, &client->borrower);
-    client->request_wall_us = clock_wall_us();
+    client->request_us = loop_now_us(client->set->loop);
     if (server == NULL) {
         client_become(client, CLIENT_WAITING);
         client->is_wait_told = false;

@@ -24,10 +24,16 @@ struct reply {
     const struct message_row *row;
     const char *at; /* the head, and as much of the body as `len` says */
     size_t len;
-    size_t in_hand;      /* bytes from `at` on, of this message and what follows */
-    uint32_t length;     /* of the whole message */
-    uint32_t length_max; /* max_packet_size */
+    size_t in_hand;  /* bytes from `at` on, of this message and what follows */
+    uint32_t length; /* of the whole message */
 };
+
+/* Replies that mean nothing but themselves: they move the pipeline and are passed on. */
+#define PLAIN_KINDS                                                                                \
+    (1u << REPLY_DATA | 1u << REPLY_PARSED | 1u << REPLY_BOUND | 1u << REPLY_CLOSED |              \
+     1u << REPLY_PARAMETERS | 1u << REPLY_COLUMNS | 1u << REPLY_NO_DATA | 1u << REPLY_EMPTY |      \
+     1u << REPLY_SUSPENDED | 1u << REPLY_COPY_OUT | 1u << REPLY_COPY_DONE | 1u << REPLY_FUNCTION)
+_Static_assert(REPLY_KINDS <= 32, "a set of kinds has 32 bits");
 
 /* ---- passing on, holding back */
 
@@ -50,10 +56,14 @@ static void release_held(struct client *client, struct outgoing *out) {
     client_spare_give(client->set, &retry->request);
 }
 
+static bool is_made_up_next(const struct pipeline_entry *head) {
+    return head != NULL && head->action == PIPELINE_MAKE_UP;
+}
+
 void reply_make_up(struct client *client, struct outgoing *out) {
     struct pipeline_entry *head;
     if (client->reply.skip > 0) return; /* a message is under way; nothing may come inside */
-    while ((head = pipeline_head(&client->pipeline)) != NULL && head->action == PIPELINE_MAKE_UP) {
+    while (is_made_up_next(head = pipeline_head(&client->pipeline))) {
         char message[MESSAGE_HEAD_BYTES] = {head->request == REQUEST_PARSE ? '1' : '3', 0, 0, 0, 4};
         struct pipeline_entry entry = pipeline_pop(&client->pipeline);
         request_settle(client, &entry);
@@ -64,6 +74,10 @@ void reply_make_up(struct client *client, struct outgoing *out) {
             outgoing_copy(out, message, sizeof message);
         }
     }
+}
+
+static void make_up_next(struct client *client, struct outgoing *out) {
+    if (is_made_up_next(pipeline_head(&client->pipeline))) reply_make_up(client, out);
 }
 
 /* ---- errors */
@@ -152,6 +166,12 @@ static bool is_hidden(const struct client *client) {
 static bool is_end_of_transaction(struct bytes tag) {
     return bytes_equal_text(tag, "COMMIT") || bytes_equal_text(tag, "ROLLBACK") ||
            bytes_equal_text(tag, "PREPARE TRANSACTION");
+}
+
+/* Whether the command has written nothing, and is none that on_complete cares for. */
+static bool is_plain_completion(const struct client *client, const char *message) {
+    char first = message[MESSAGE_HEAD_BYTES];
+    return !client->may_write && (first == 'S' || first == 'I' || first == 'U');
 }
 
 static void on_complete(const struct reply *reply, const struct pipeline_match *match) {
@@ -311,7 +331,7 @@ static void on_message(const struct reply *reply) {
         break;
     }
     if (match.is_popped) request_settle(client, &match.entry);
-    reply_make_up(client, reply->out);
+    make_up_next(client, reply->out);
 }
 
 /* ---- cutting the stream into messages */
@@ -320,12 +340,16 @@ static bool is_read_whole(const struct message_row *row, uint32_t length) {
     return row->is_whole && length <= WHOLE_BYTES_MAX;
 }
 
+/* Never true of a byte that is no type: its lengths are 0. */
+static bool length_is_good(const struct reply *reply, const struct message_row *row,
+                           uint32_t length) {
+    return length > row->length_min && length - 1 <= row->length_max &&
+           length <= reply->client->set->max_packet_size;
+}
+
 static bool head_is_good(const struct reply *reply, const char *head) {
     const struct message_row *row = &message_replies[(unsigned char)head[0]];
-    uint32_t length = message_length(head);
-    bool has_length =
-        length > row->length_min && length - 1 <= row->length_max && length <= reply->length_max;
-    if (row->name != NULL && has_length) return true;
+    if (length_is_good(reply, row, message_length(head))) return true;
     server_close(reply->server, row->name == NULL ? "unknown pkt" : "bad pkt header");
     return false;
 }
@@ -346,14 +370,36 @@ static size_t take_message(struct reply *reply, const char *at, size_t len) {
     /* As much of the body as is there goes with the head. */
     reply->len = len < reply->length ? len : reply->length;
     client->reply.skip = reply->length - (uint32_t)reply->len;
-    const struct pipeline_entry *head = pipeline_head(&client->pipeline);
-    if (reply->row->kind == REPLY_DATA && !client->retry.is_holding && !client->reply.is_dropping &&
-        !client->retry.is_discarding && head != NULL && head->action == PIPELINE_FORWARD) {
-        outgoing_add(reply->out, at, reply->len); /* the commonest case by far */
-    } else {
-        on_message(reply);
-    }
+    on_message(reply);
     return reply->len;
+}
+
+/* Most of an answer: plain replies that are whole go on as one run, until something else comes, or
+ * one that is not the server's to give. Returns the length of the run. */
+static size_t take_run(struct reply *reply, const char *at, size_t len) {
+    struct client *client = reply->client;
+    const struct client_retry *retry = &client->retry;
+    bool is_between = client->reply.skip == 0 && buf_length(&client->reply.gather) == 0;
+    if (!is_between || retry->is_holding || retry->is_discarding) return 0;
+    size_t pos = 0;
+    const struct pipeline_entry *head = pipeline_head(&client->pipeline);
+    while (head != NULL && head->action == PIPELINE_FORWARD && len - pos >= MESSAGE_HEAD_BYTES) {
+        const struct message_row *row = &message_replies[(unsigned char)at[pos]];
+        uint32_t length = message_length(at + pos);
+        if (length > len - pos || !length_is_good(reply, row, length)) break;
+        bool is_plain = row->kind == REPLY_COMPLETE ? is_plain_completion(client, at + pos)
+                                                    : PLAIN_KINDS >> row->kind & 1u;
+        unsigned turn = pipeline_turns[row->kind][head->request];
+        if (!is_plain || turn == TURN_NONE) break;
+        pos += length;
+        if (turn == TURN_STAYS) continue;
+        struct pipeline_entry ended = pipeline_pop(&client->pipeline);
+        request_settle(client, &ended);
+        head = pipeline_head(&client->pipeline);
+    }
+    outgoing_add(reply->out, at, pos);
+    if (pos > 0) make_up_next(client, reply->out);
+    return pos;
 }
 
 /* The rest of a message that passes, or is dropped. */
@@ -366,7 +412,7 @@ static size_t take_body(struct reply *reply, const char *at, size_t len) {
         reply->len = n;
         emit(reply);
     }
-    if (client->reply.skip == 0) reply_make_up(client, reply->out);
+    if (client->reply.skip == 0) make_up_next(client, reply->out);
     return n;
 }
 
@@ -416,14 +462,14 @@ void reply_process(struct client *client, const char *at, size_t len) {
         .client = client,
         .server = server,
         .out = &out,
-        .length_max = (uint32_t)client->set->pools->config->max_packet_size,
     };
     outgoing_begin(&out, client->set, &client->stream);
     stats_add(&client->pool->stats.bytes_sent, len);
     size_t pos = 0;
     while (pos < len && server->state == SERVER_LENT) {
         /* What follows ReadyForQuery belongs to nobody's request: it is passed on all the same. */
-        pos += step(&reply, at + pos, len - pos);
+        size_t taken = take_run(&reply, at + pos, len - pos);
+        pos += taken > 0 ? taken : step(&reply, at + pos, len - pos);
     }
     outgoing_flush(&out);
     if (stream_queued(&client->stream) > STREAM_HIGH_BYTES) stream_stop(&server->stream);

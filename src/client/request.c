@@ -576,25 +576,32 @@ static size_t (*const handlers[REQUEST_KINDS])(const struct request *request) = 
 
 /* ---- the loop over messages */
 
-/* Judges the head of the next message; false if the client was told what is wrong with it. */
-static bool head_is_good(struct client *client, struct bytes rest) {
+/* Tells the client what is wrong with the head of a message. */
+static void refuse_head(struct client *client, struct bytes rest, bool has_length) {
     const struct message_row *row = &message_requests[(unsigned char)rest.at[0]];
     const char type[2] = {rest.at[0] < ' ' ? '?' : rest.at[0], '\0'};
-    uint32_t length = message_length(rest.at);
     char hex[STARTUP_HEX_SIZE];
+    startup_header_hex(hex, rest);
     if (row->name == NULL || row->kind == REQUEST_PASSWORD) {
         client_fail(client, FAULT_MESSAGE_UNKNOWN, type);
-        return false;
-    }
-    if (row->kind == REQUEST_QUERY && client->set->pools->config->disable_pqexec) {
+    } else if (row->kind == REQUEST_QUERY && client->set->is_simple_refused) {
         client_log(client, LOG_LEVEL_ERROR, "client used 'Q' packet type");
         client_fail(client, FAULT_PQEXEC, NULL);
-        return false;
+    } else {
+        client_fail(client, has_length ? FAULT_MESSAGE_TOO_LARGE : FAULT_MESSAGE_LENGTH, hex);
     }
-    bool has_length = length > 0 && length - 1 >= row->length_min && length - 1 <= row->length_max;
-    if (has_length && length <= (uint32_t)client->set->pools->config->max_packet_size) return true;
-    startup_header_hex(hex, rest);
-    client_fail(client, has_length ? FAULT_MESSAGE_TOO_LARGE : FAULT_MESSAGE_LENGTH, hex);
+}
+
+/* Judges the head of the next message; false if the client was told what is wrong with it. The
+ * lengths of a byte that is no type are 0, which is never true. */
+static bool head_is_good(struct client *client, struct bytes rest) {
+    const struct message_row *row = &message_requests[(unsigned char)rest.at[0]];
+    uint32_t length = message_length(rest.at);
+    bool has_length = length > row->length_min && length - 1 <= row->length_max;
+    bool is_refused = row->kind == REQUEST_PASSWORD ||
+                      (row->kind == REQUEST_QUERY && client->set->is_simple_refused);
+    if (has_length && length <= client->set->max_packet_size && !is_refused) return true;
+    refuse_head(client, rest, has_length);
     return false;
 }
 
@@ -623,10 +630,9 @@ static size_t without_server(struct client *client, struct bytes rest) {
 }
 
 /* A query in pieces that may turn out to be one: no longer than a name can make it. */
-static bool may_be_deallocate(const struct client *client, struct bytes rest) {
+static bool may_be_deallocate(struct bytes rest) {
     uint32_t length = message_length(rest.at);
-    return rest.at[0] == 'Q' && rest.len < length && length <= DEALLOCATE_BYTES_MAX &&
-           client->names.map.count > 0;
+    return rest.len < length && length <= DEALLOCATE_BYTES_MAX;
 }
 
 /* Answers it without a server, where the state of the transaction is known and no answer is owed.
@@ -634,7 +640,7 @@ static bool may_be_deallocate(const struct client *client, struct bytes rest) {
 static size_t deallocate_here(struct client *client, struct bytes rest) {
     uint32_t length = message_length(rest.at);
     struct bytes text, name, tail;
-    if (rest.at[0] != 'Q' || rest.len < length || client->names.map.count == 0) return 0;
+    if (rest.len < length) return 0;
     bool is_owed = !pipeline_is_empty(&client->pipeline) || client->reply.skip > 0;
     if (is_owed || client->transaction == 'E') return 0;
     struct bytes body = bytes_of(rest.at + MESSAGE_HEAD_BYTES, length - MESSAGE_HEAD_BYTES);
@@ -677,13 +683,9 @@ static size_t handle(struct client *client, struct bytes rest, struct outgoing *
     bool ends_group = row->kind == REQUEST_SYNC || row->kind == REQUEST_TERMINATE;
     if (client->is_failed && !ends_group) return pass(&request); /* nothing will answer it */
     size_t taken = handlers[row->kind](&request);
-    if (taken == 0 && !client->is_stuck && rest.len > GATHER_MAX) {
-        char hex[STARTUP_HEX_SIZE];
-        startup_header_hex(hex, rest);
-        client_fail(client, FAULT_MESSAGE_TOO_LARGE, hex);
-        return rest.len;
-    }
-    return taken;
+    if (taken > 0 || client->is_stuck || rest.len <= GATHER_MAX) return taken;
+    refuse_head(client, rest, true); /* it can never be handled whole */
+    return rest.len;
 }
 
 static size_t take_body(struct client *client, struct bytes rest, struct outgoing *out) {
@@ -700,9 +702,11 @@ static size_t step(struct client *client, struct bytes rest, struct outgoing *ou
     if (client->is_stuck) return 0;
     if (client->request_skip > 0) return take_body(client, rest, out);
     if (rest.len < MESSAGE_HEAD_BYTES || !head_is_good(client, rest)) return 0;
-    if (may_be_deallocate(client, rest)) return 0;
-    size_t answered = deallocate_here(client, rest);
-    if (answered > 0) return answered;
+    if (client->names.map.count > 0 && rest.at[0] == 'Q') {
+        if (may_be_deallocate(rest)) return 0;
+        size_t answered = deallocate_here(client, rest);
+        if (answered > 0) return answered;
+    }
     if (client->borrower.server == NULL) {
         size_t taken = without_server(client, rest);
         if (taken > 0 || client->state == CLIENT_CLOSED) return taken;
@@ -726,7 +730,8 @@ static void release_late(struct client *client) {
 }
 
 size_t request_process(struct client *client, struct bytes bytes) {
-    struct outgoing out = {0};
+    struct outgoing out; /* too large to be cleared for each request */
+    out.count = 0;
     struct server *server = client->borrower.server;
     size_t pos = 0;
     if (server != NULL) outgoing_begin(&out, client->set, &server->stream);

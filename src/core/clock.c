@@ -18,6 +18,10 @@ int64_t clock_wall_us(void) {
     return (int64_t)t.tv_sec * US_PER_S + t.tv_nsec / 1000;
 }
 
+int64_t clock_wall_of(uint64_t monotonic_us) {
+    return clock_wall_us() - (int64_t)(clock_monotonic_us() - monotonic_us);
+}
+
 void clock_format(char text[CLOCK_TEXT_SIZE], int64_t wall_us, int with_ms) {
     time_t seconds = (time_t)(wall_us / US_PER_S);
     struct tm parts;

@@ -113,6 +113,10 @@ ssize_t socket_write(struct socket *socket, const struct bytes *parts, size_t co
     return judge(sendmsg(socket->fd, &message, MSG_NOSIGNAL), SOCKET_WANTS_WRITE);
 }
 
+bool socket_is_plain(const struct socket *socket) {
+    return socket->tls == NULL;
+}
+
 bool socket_has_pending(const struct socket *socket) {
     /* A plain socket announces every byte. */
     return socket->tls != NULL && tls_has_pending(socket->tls);

@@ -66,6 +66,7 @@ static bool read_once(struct stream *stream) {
 
 static void read_some(struct stream *stream) {
     bool more = read_once(stream);
+    if (stream->is_plain && !stream->is_broken) return; /* every byte is announced */
     for (int i = 1; i < READS_PER_TURN && more; i++) {
         if (stream->socket == NULL || !has_unannounced(stream)) return;
         more = read_once(stream);
@@ -135,8 +136,8 @@ static void break_off(struct stream *stream) {
     stream->is_hung_up = false;
 }
 
-static void on_event(void *owner, int events) {
-    struct stream *stream = owner;
+/* Anything but bytes on a connection that is read without TLS. */
+static void on_rare_event(struct stream *stream, int events) {
     if (events & SOCKET_BROKEN) {
         break_off(stream);
         events |= SOCKET_READABLE | SOCKET_GONE;
@@ -164,9 +165,20 @@ static void on_event(void *owner, int events) {
     arm(stream);
 }
 
+static void on_event(void *owner, int events) {
+    struct stream *stream = owner;
+    if (events != SOCKET_READABLE || !stream->is_plain || !may_read(stream)) {
+        on_rare_event(stream, events);
+        return;
+    }
+    (void)read_once(stream);
+    if (stream->is_ended) arm(stream);
+}
+
 void stream_open(struct stream *stream, struct loop *loop, int fd, const struct stream_ops *ops) {
     *stream = (struct stream){.ops = ops, .loop = loop, .later = {.run = read_later}};
     stream->socket = socket_new(loop, fd, on_event, stream);
+    stream->is_plain = socket_is_plain(stream->socket);
     stream->is_reading = true;
     arm(stream);
 }
@@ -174,12 +186,14 @@ void stream_open(struct stream *stream, struct loop *loop, int fd, const struct 
 void stream_secure(struct stream *stream, struct tls *tls) {
     CHECK(stream->socket != NULL && buf_length(&stream->queue) == 0);
     socket_secure(stream->socket, tls);
+    stream->is_plain = socket_is_plain(stream->socket);
     stream->is_securing = true;
     loop_at_end(stream->loop, &stream->later);
 }
 
 void stream_resume_tls(struct stream *stream, struct tls *tls) {
     socket_secure(stream->socket, tls);
+    stream->is_plain = socket_is_plain(stream->socket);
 }
 
 struct tls *stream_tls(const struct stream *stream) {

@@ -121,13 +121,18 @@ static uint64_t load_of(const struct pool_node *node) {
     return ((uint64_t)node_active(place) << 20) / place->weight;
 }
 
+/* The nodes in turn, so that ties go round. */
+static struct pool_node *node_at(const struct pool *pool, size_t i) {
+    return pool->nodes[pool->nodes_count == 1 ? 0 : (i + pool->turn) % pool->nodes_count];
+}
+
 /* The server of the least busy node that suits, among those in that state, or NULL. */
 static struct server *find(const struct pool *pool, const struct borrower *borrower,
                            enum server_state state) {
     struct server *best = NULL;
     uint64_t best_load = UINT64_MAX;
     for (size_t i = 0; i < pool->nodes_count; i++) {
-        const struct pool_node *node = pool->nodes[(i + pool->turn) % pool->nodes_count];
+        const struct pool_node *node = node_at(pool, i);
         struct link *first = list_first(&node->servers[state]);
         if (first == NULL) continue;
         struct server *server = LIST_OWNER(first, struct server, link);
@@ -195,7 +200,7 @@ static bool connect_for(struct pool *pool, const struct borrower *borrower) {
     bool is_under_way = false;
     struct pool_node *best = NULL;
     for (size_t i = 0; i < pool->nodes_count; i++) {
-        struct pool_node *node = pool->nodes[(i + pool->turn) % pool->nodes_count];
+        struct pool_node *node = node_at(pool, i);
         if (!(nodes & UINT64_C(1) << node->index)) continue;
         /* An idle server that does not suit is new: it will with the node's next sample. */
         bool has_enough = node->servers[SERVER_IDLE].count >= pool->lines[borrower->line].count;

@@ -81,7 +81,7 @@ bool server_pack(struct server *server, struct buf *out, int *fd) {
     buf_append_u32(out, server->backend_secret);
     pack_u64(out, loop_now_us(set->loop) - server->connected_us);
     pack_u64(out, (uint64_t)server->connected_wall_us);
-    pack_u64(out, (uint64_t)server->request_wall_us);
+    pack_u64(out, server->request_us);
     buf_append_u8(out, set->tracked_count);
     for (unsigned i = 0; i < set->tracked_count; i++) {
         const struct text *value = server->parameters[i];
@@ -131,7 +131,7 @@ struct server *server_unpack(struct pool *pool, struct unpack *in, int fd) {
     uint64_t age_us = unpack_u64(in);
     server->connected_us -= age_us < server->connected_us ? age_us : 0;
     server->connected_wall_us = (int64_t)unpack_u64(in);
-    server->request_wall_us = (int64_t)unpack_u64(in);
+    server->request_us = unpack_u64(in);
     for (unsigned left = unpack_u8(in); left > 0; left--) {
         struct bytes name = unpack_text(in);
         bool is_known = unpack_u8(in) != 0;

@@ -71,7 +71,10 @@ void server_become(struct server *server, enum server_state state) {
     struct pool_set *set = server->pool->set;
     struct node *place = cluster_node(node->cluster, server->host);
     if (server->state == SERVER_LENT) node_add_active(place, -1);
-    if (state == SERVER_LENT) node_add_active(place, 1);
+    if (state == SERVER_LENT) {
+        node_add_active(place, 1);
+        server->request_us = loop_now_us(set->loop);
+    }
     bool was_resting = is_resting(server->state);
     if (was_resting) atomic_fetch_sub(&node->shared->idle[set->worker], 1);
     if (is_resting(state)) atomic_fetch_add(&node->shared->idle[set->worker], 1);

@@ -64,7 +64,7 @@ static bool differs(const struct parameters *parameters, const struct pool_set *
                     const struct server *server, unsigned i) {
     const struct text *mine = parameters->values[i];
     const struct text *theirs = server->parameters[i];
-    if (mine == NULL || theirs == NULL || mine == theirs) return false;
+    if (mine == theirs || mine == NULL || theirs == NULL) return false;
     if (is_list(set->tracked[i])) return true; /* names in quotes differ by their case */
     return !bytes_equal_nocase(bytes_of(mine->at, mine->len), theirs->at);
 }
@@ -100,7 +100,10 @@ enum parameters_step parameters_difference(const struct parameters *parameters,
                                            const struct pool_set *set, const struct server *server,
                                            struct buf *query) {
     enum parameters_step step = PARAMETERS_SAME;
-    for (unsigned i = 0; i < set->tracked_count; i++) {
+    unsigned same = 0; /* texts are shared: nearly always all of them are the very same */
+    while (same < set->tracked_count && parameters->values[same] == server->parameters[same])
+        same++;
+    for (unsigned i = same; i < set->tracked_count; i++) {
         if (!differs(parameters, set, server, i)) continue;
         const struct text *value = parameters->values[i];
         append_set(query, set->tracked[i], value->at);

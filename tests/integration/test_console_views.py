@@ -48,6 +48,22 @@ def test_old_columns_are_shown_when_asked_for(start_pooler, cluster):
     assert "total_requests" not in pooler.admin("SHOW STATS")[0]
 
 
+# Times
+
+
+def test_request_time_is_that_of_the_last_request(start_pooler):
+    pooler = start_pooler({"default_pool_size": 1})
+    with pooler.client() as client:
+        client.query("SELECT 1")
+        first = [connections(pooler, view, database="app")[0] for view in ("CLIENTS", "SERVERS")]
+        time.sleep(2.1)
+        client.query("SELECT 1")
+        second = [connections(pooler, view, database="app")[0] for view in ("CLIENTS", "SERVERS")]
+    for before, after in zip(first, second):
+        assert after["connect_time"] == before["connect_time"]
+        assert after["request_time"] > before["request_time"]
+
+
 # Sockets
 
 

@@ -106,6 +106,10 @@ void socket_want(struct socket *socket, int events) {
     socket->wanted = events;
 }
 
+bool socket_is_plain(const struct socket *socket) {
+    return socket->wire->mood != WIRE_TLS && socket->tls == NULL;
+}
+
 bool socket_has_pending(const struct socket *socket) {
     return buf_length(&socket->wire->decrypted) > 0;
 }
