@@ -36,6 +36,7 @@ struct database {
     struct link gone;          /* dropped, not freed yet */
     uint64_t gone_us;
     _Atomic uint32_t generation; /* servers made in an earlier one are closed when released */
+    _Atomic uint32_t reconnects; /* what servers that were dialled before said is out of date */
 };
 
 /* What happens when a cluster is made or replaced, and when a database is dropped (NULL: nothing),

@@ -33,9 +33,11 @@ struct permit {
     _Atomic int limit; /* 0: none */
 };
 
-/* The ParameterStatus messages of the first server that logged in: what clients are welcomed
- * with. Immutable once published. */
+/* The ParameterStatus messages of the first server that logged in, or the first after a RECONNECT:
+ * what clients are welcomed with. The messages never change, and live as long as the pool. */
 struct greeting {
+    struct greeting *older; /* in the list of all that there were, no two of them alike */
+    _Atomic uint32_t epoch; /* the RECONNECTs of the database when its server was dialled */
     size_t len;
     char messages[];
 };
@@ -45,9 +47,10 @@ struct pool_shared {
     _Atomic unsigned references;
     char *key;
     struct permit permits[CLUSTER_NODES_MAX];
-    _Atomic bool is_trimming; /* a worker is closing what is too much of it */
-    _Atomic(struct greeting *) greeting;
-    _Atomic uint64_t ended_us; /* when a server was closed for its age last */
+    _Atomic bool is_trimming;             /* a worker is closing what is too much of it */
+    _Atomic(struct greeting *) greeting;  /* in force */
+    _Atomic(struct greeting *) greetings; /* the newest of all */
+    _Atomic uint64_t ended_us;            /* when a server was closed for its age last */
     _Atomic uint64_t heads[WORKERS_MAX][POOL_LINE_COUNT]; /* arrival in us; 0: nobody waits */
     _Atomic int idle[WORKERS_MAX];                        /* idle servers of each worker */
 };
@@ -89,8 +92,10 @@ bool pool_shared_may_end(struct pool_shared *shared, uint64_t now_us, uint64_t g
 int pool_shared_idle_holder(const struct pool_shared *shared, const struct permits *permits,
                             unsigned worker);
 
-/* Publishes a greeting if there is none yet; takes a copy. */
-void pool_shared_greet(struct pool_shared *shared, struct bytes messages);
+/* Publishes a greeting if there is none yet of that epoch or a later one; takes a copy. */
+void pool_shared_greet(struct pool_shared *shared, struct bytes messages, uint32_t epoch);
+
+/* The greeting in force, however old; NULL if there was none yet. */
 const struct greeting *pool_shared_greeting(const struct pool_shared *shared);
 
 #endif

@@ -109,6 +109,10 @@ void pool_return(struct server *server);
 /* Gives back a server whose client has gone; see server_clean. */
 void pool_abandon(struct server *server, unsigned owed_ready, bool is_cancel_wanted);
 
+/* Whether clients can be welcomed without a server: one has told its parameters, and has not been
+ * replaced by a RECONNECT since. */
+bool pool_is_greeted(const struct pool *pool);
+
 /* Has the pool served at the end of this turn. */
 void pool_serve_later(struct pool *pool);
 

@@ -76,6 +76,7 @@ struct server {
     bool may_have_written;   /* since the last floor was raised */
     uint32_t id;             /* as in SHOW SERVERS */
     uint32_t generation;     /* of its database */
+    uint32_t reconnects;     /* of its database when it was dialled */
     uint32_t login_round;    /* freshness_now after its login */
     uint32_t backend_pid;    /* key for cancel requests */
     uint32_t backend_secret; /* "" */

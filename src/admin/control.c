@@ -201,10 +201,16 @@ static void on_marked(struct gather *gather) {
     console_complete(gather->owner, "RECONNECT");
 }
 
+/* Whoever logs in from now on is told the parameters of new servers. */
+static void forget_greeting(void *subject, struct database *database) {
+    if (subject == NULL || subject == database) atomic_fetch_add(&database->reconnects, 1);
+}
+
 void command_reconnect(struct console *console) {
     static const struct gather_plan plan = {mark_part, on_marked};
     command_log(console, "RECONNECT");
     if (refused_console(console, "reconnect") || !named_database(console)) return;
+    databases_each(console->admin->databases, forget_greeting, console->subject);
     start_gather(console, &plan);
 }
 

@@ -140,7 +140,7 @@ static void find_pool(struct client *client) {
     client_become(client, CLIENT_WELCOME);
     if (client->replication != STARTUP_REPLICATION_NONE) {
         want_own(client);
-    } else if (pool_shared_greeting(client->pool->nodes[0]->shared) != NULL) {
+    } else if (pool_is_greeted(client->pool)) {
         client_login_welcome(client);
         return;
     } else {

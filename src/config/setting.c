@@ -283,7 +283,7 @@ static const struct setting pooler_settings[] = {
     {"server_lifetime", TIME, POOLER(server_lifetime_us), LIVE, "3600", 0, TIME_MAX, NULL,
      "Closes a server connection of that age when it is free; 0 = after one use."},
     {"server_login_retry", TIME, POOLER(server_login_retry_us), LIVE, "15", 0, TIME_MAX, NULL,
-     "After a failed connect or login, how long to wait before the next."},
+     "After a failed connect or login, how long to wait before the next; at least 0.1."},
     {"server_reset_query", STRING, POOLER(server_reset_query), LIVE, "DISCARD ALL", 0, 0, NULL,
      "Sent in session mode before a server goes to another client; empty = nothing."},
     {"server_reset_query_always", BOOL, POOLER(server_reset_query_always), LIVE, "0", 0, 0, NULL,

@@ -363,7 +363,7 @@ static void tell_failure(struct pool *pool, enum pool_line line) {
 }
 
 static void serve_greetings(struct pool *pool) {
-    if (pool_shared_greeting(pool->nodes[0]->shared) == NULL) return;
+    if (!pool_is_greeted(pool)) return;
     LIST_EACH_SAFE (&pool->lines[POOL_LINE_PRIMARY], l, following) {
         struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
         if (borrower->wants_greeting_only) meet(borrower, NULL);

@@ -44,7 +44,9 @@ void pool_unpack(struct pool *pool, struct unpack *in) {
     struct bytes secret = unpack_text(in);
     struct scram_client_cache scram;
     if (in->is_bad || keys.len != sizeof scram) return;
-    if (greeting.len > 0) pool_shared_greet(pool->nodes[0]->shared, greeting);
+    if (greeting.len > 0)
+        pool_shared_greet(pool->nodes[0]->shared, greeting,
+                          atomic_load(&pool->database->reconnects));
     memcpy(&scram, keys.at, sizeof scram);
     if (scram.iterations > 0) pool_take_keys(pool, &scram);
     memory_wipe(&scram, sizeof scram);

@@ -67,7 +67,10 @@ void permits_put(struct permits *permits, struct pool_shared **shared_at) {
     if (is_last) map_remove(&permits->map, &shared->node);
     CHECK(pthread_mutex_unlock(&permits->lock) == 0);
     if (!is_last) return;
-    memory_free(atomic_load(&shared->greeting));
+    for (struct greeting *g = atomic_load(&shared->greetings), *older; g != NULL; g = older) {
+        older = g->older;
+        memory_free(g);
+    }
     memory_free(shared->key);
     memory_free(shared);
 }
@@ -127,14 +130,37 @@ int pool_shared_idle_holder(const struct pool_shared *shared, const struct permi
     return -1;
 }
 
-void pool_shared_greet(struct pool_shared *shared, struct bytes messages) {
-    if (atomic_load(&shared->greeting) != NULL) return;
+/* Wraps around, as RECONNECTs are counted in 32 bits. */
+static bool is_older(const struct greeting *greeting, uint32_t epoch) {
+    return greeting == NULL || (int32_t)(atomic_load(&greeting->epoch) - epoch) < 0;
+}
+
+/* The greeting with these messages, from the list of all or new in it. */
+static struct greeting *greeting_of(struct pool_shared *shared, struct bytes messages,
+                                    uint32_t epoch) {
+    struct greeting *newest = atomic_load(&shared->greetings);
+    for (struct greeting *g = newest; g != NULL; g = g->older) {
+        if (bytes_equal(bytes_of(g->messages, g->len), messages)) return g;
+    }
     struct greeting *greeting = memory_new(sizeof *greeting + messages.len);
+    atomic_store(&greeting->epoch, epoch);
     greeting->len = messages.len;
     memcpy(greeting->messages, messages.at, messages.len);
-    struct greeting *none = NULL;
-    /* The first one stays: it is read without a lock for as long as the pool lives. */
-    if (!atomic_compare_exchange_strong(&shared->greeting, &none, greeting)) memory_free(greeting);
+    do {
+        greeting->older = newest;
+    } while (!atomic_compare_exchange_weak(&shared->greetings, &newest, greeting));
+    return greeting;
+}
+
+void pool_shared_greet(struct pool_shared *shared, struct bytes messages, uint32_t epoch) {
+    struct greeting *current = atomic_load(&shared->greeting);
+    if (!is_older(current, epoch)) return;
+    struct greeting *greeting = greeting_of(shared, messages, epoch);
+    if (is_older(greeting, epoch)) atomic_store(&greeting->epoch, epoch);
+    /* Where another worker's server was faster, its greeting stays. */
+    while (is_older(current, epoch) &&
+           !atomic_compare_exchange_weak(&shared->greeting, &current, greeting))
+        continue;
 }
 
 const struct greeting *pool_shared_greeting(const struct pool_shared *shared) {

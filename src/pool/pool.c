@@ -20,6 +20,10 @@
 
 #include <stdio.h>
 
+/* Whoever waited is told of a failure before the next attempt, whatever server_login_retry is; and
+ * a server that refuses is not asked more often than that. */
+#define LOGIN_RETRY_US_MIN ((uint64_t)100 * US_PER_MS)
+
 /* ---- nodes of a pool */
 
 static int pool_size_of(const struct pool *pool) {
@@ -196,6 +200,12 @@ void pool_serve_later(struct pool *pool) {
     loop_at_end(set->loop, &set->hook);
 }
 
+bool pool_is_greeted(const struct pool *pool) {
+    const struct greeting *greeting = pool_shared_greeting(pool->nodes[0]->shared);
+    return greeting != NULL &&
+           atomic_load(&greeting->epoch) == atomic_load(&pool->database->reconnects);
+}
+
 size_t pool_count(const struct pool *pool, enum server_state state) {
     size_t count = 0;
     for (size_t i = 0; i < pool->nodes_count; i++) count += pool->nodes[i]->servers[state].count;
@@ -317,7 +327,9 @@ void pool_login_failed(struct pool_node *node, const struct fault_fields *fields
     stats_add(&node->stats.server_failures, 1);
     node->has_failed = true;
     if (!pool->is_balanced) pool->host++; /* the next one, where hosts are tried in order */
-    node->retry_at_us = loop_now_us(set->loop) + set->config->server_login_retry_us;
+    uint64_t retry_us = set->config->server_login_retry_us;
+    node->retry_at_us =
+        loop_now_us(set->loop) + (retry_us > LOGIN_RETRY_US_MIN ? retry_us : LOGIN_RETRY_US_MIN);
     if (fields != NULL) {
         (void)snprintf(node->last_error, sizeof node->last_error, "%.*s", (int)fields->message.len,
                        fields->message.at);

@@ -353,6 +353,7 @@ static struct server *make(struct pool *pool, struct pool_node *node, enum serve
     server->id = connection_next_id();
     map_add(&set->by_id, &server->by_id, bytes_of((const char *)&server->id, sizeof server->id));
     server->generation = atomic_load(&pool->database->generation);
+    server->reconnects = atomic_load(&pool->database->reconnects);
     server->transaction = 'I';
     server->connected_us = server->state_us = loop_now_us(set->loop);
     server->connected_wall_us = clock_wall_us();
@@ -391,7 +392,7 @@ void server_login_done(struct server *server, struct bytes greeting) {
         server_login_free(&server->login);
         return;
     }
-    pool_shared_greet(server->node->shared, greeting);
+    pool_shared_greet(server->node->shared, greeting, server->reconnects);
     server_login_free(&server->login);
     server->login_round = freshness_now();
     if (cluster_is_probed(server->node->cluster)) probe_nudge(server->node->cluster);

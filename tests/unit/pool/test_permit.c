@@ -150,12 +150,44 @@ static void the_first_greeting_stays(void **unused) {
     struct pool_shared *shared = permits_get(permits, bytes_of_text("app"));
     char messages[] = "S\0one";
     assert_null(pool_shared_greeting(shared));
-    pool_shared_greet(shared, bytes_of(messages, 5));
+    pool_shared_greet(shared, bytes_of(messages, 5), 0);
     memset(messages, 0, sizeof messages); /* it was copied */
-    pool_shared_greet(shared, bytes_of_text("another"));
+    pool_shared_greet(shared, bytes_of_text("another"), 0);
     const struct greeting *greeting = pool_shared_greeting(shared);
     assert_int_equal(greeting->len, 5);
     assert_memory_equal(greeting->messages, "S\0one", 5);
+    permits_put(permits, &shared);
+    permits_free(&permits);
+}
+
+static void a_reconnect_brings_another_greeting(void **unused) {
+    (void)unused;
+    static const struct {
+        uint32_t epoch;
+        const char *given;
+        const char *in_force;
+        uint32_t its_epoch;
+    } rows[] = {
+        {UINT32_MAX, "one", "one", UINT32_MAX},
+        {0, "two", "two", 0},          /* the count has wrapped around */
+        {UINT32_MAX, "one", "two", 0}, /* late */
+        {1, "two", "two", 1},          /* the same again */
+        {1, "one", "two", 1},
+        {2, "one", "one", 2},
+        {3, "three", "three", 3},
+    };
+    struct permits *permits = permits_new(1);
+    struct pool_shared *shared = permits_get(permits, bytes_of_text("app"));
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        pool_shared_greet(shared, bytes_of_text(rows[i].given), rows[i].epoch);
+        const struct greeting *greeting = pool_shared_greeting(shared);
+        assert_true(
+            bytes_equal_text(bytes_of(greeting->messages, greeting->len), rows[i].in_force));
+        assert_int_equal(atomic_load(&greeting->epoch), rows[i].its_epoch);
+    }
+    unsigned count = 0;
+    for (struct greeting *g = atomic_load(&shared->greetings); g != NULL; g = g->older) count++;
+    assert_int_equal(count, 3);
     permits_put(permits, &shared);
     permits_free(&permits);
 }
@@ -236,7 +268,7 @@ static void *get_and_put(void *argument) {
         (void)snprintf(greeting, sizeof greeting, "from %u", number);
         struct pool_shared *shared = permits_get(contest->permits, bytes_of_text(key));
         expect(contest, permit_take(&shared->permits[0]));
-        pool_shared_greet(shared, bytes_of_text(greeting));
+        pool_shared_greet(shared, bytes_of_text(greeting), 0);
         const struct greeting *seen = pool_shared_greeting(shared);
         expect(contest, seen != NULL && seen->len == 6);
         expect(contest, seen == pool_shared_greeting(shared));
@@ -316,6 +348,7 @@ int main(void) {
         cmocka_unit_test(a_key_is_one_pool),
         cmocka_unit_test(everybody_sees_the_heads),
         cmocka_unit_test(the_first_greeting_stays),
+        cmocka_unit_test(a_reconnect_brings_another_greeting),
         cmocka_unit_test(threads_never_exceed_the_limit),
         cmocka_unit_test(pools_come_and_go),
         cmocka_unit_test(no_waiter_is_overlooked),
