@@ -293,7 +293,7 @@ def test_garbage_instead_of_a_handshake(start_tls_pooler, certificates):
 
 
 def test_handshakes_that_hang_hold_up_nobody(start_tls_pooler, certificates):
-    pooler = start_tls_pooler({"client_login_timeout": 1})
+    pooler = start_tls_pooler({"client_login_timeout": 2})
     hanging = [pooler.connect() for _ in range(20)]
     for number, client in enumerate(hanging):
         client.send(wire.SSL_REQUEST)
@@ -302,12 +302,12 @@ def test_handshakes_that_hang_hold_up_nobody(start_tls_pooler, certificates):
             client.send(b"\x16\x03\x01\x02\x00\x01\x00")
     started = time.monotonic()
     assert tls_client(pooler, certificates.client_context()).query("SELECT 1").value == "1"
-    assert time.monotonic() - started < 0.9 * poolers.PATIENCE
+    assert time.monotonic() - started < 1.8 * poolers.PATIENCE
     for client in hanging:
         with contextlib.suppress(wire.Closed, OSError):
             assert client.socket.recv(4096) == b""
     pooler.wait_log("closing because: client_login_timeout")
-    assert time.monotonic() - started < 4 * poolers.PATIENCE
+    assert time.monotonic() - started < 6 * poolers.PATIENCE
 
 
 def test_clients_that_vanish_in_the_handshake(start_tls_pooler, certificates):
