@@ -13,6 +13,7 @@
 #ifndef WEIR_CLIENT_PIPELINE_H
 #define WEIR_CLIENT_PIPELINE_H
 
+#include "core/check.h"
 #include "proto/message.h"
 
 enum pipeline_action { PIPELINE_FORWARD, PIPELINE_SWALLOW, PIPELINE_MAKE_UP };
@@ -66,13 +67,26 @@ static inline struct pipeline_entry *pipeline_head(struct pipeline *pipeline) {
     return pipeline->count == 0 ? NULL : pipeline_at(pipeline, 0);
 }
 
-/* Takes the head out. */
-struct pipeline_entry pipeline_pop(struct pipeline *pipeline);
-
 /* Whether a reply belongs to the request at the head, and whether it ends its turn. Errors and what
  * comes at any time are nobody's: TURN_NONE. */
 enum pipeline_turn { TURN_NONE, TURN_STAYS, TURN_ENDS };
 extern const uint8_t pipeline_turns[REPLY_KINDS][REQUEST_KINDS];
+
+static inline bool pipeline_ends_in_ready(unsigned request) {
+    return pipeline_turns[REPLY_READY][request] == TURN_ENDS;
+}
+
+/* Takes the head out. */
+static inline struct pipeline_entry pipeline_pop(struct pipeline *pipeline) {
+    CHECK(pipeline->count > 0);
+    struct pipeline_entry entry = *pipeline_at(pipeline, 0);
+    pipeline->first = (pipeline->first + 1) & (pipeline->size - 1);
+    pipeline->count--;
+    if (pipeline_ends_in_ready(entry.request)) pipeline->owed_ready--;
+    /* A long pipeline has passed: an idle client owns no memory for it. */
+    if (pipeline->count == 0 && pipeline->entries != NULL) pipeline_release(pipeline);
+    return entry;
+}
 
 /* What to do with a reply of this kind, whose entry is taken out if the reply ends its turn. */
 enum pipeline_verdict {

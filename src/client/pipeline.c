@@ -8,7 +8,6 @@
  */
 #include "client/pipeline.h"
 
-#include "core/check.h"
 #include "core/memory.h"
 
 const uint8_t pipeline_turns[REPLY_KINDS][REQUEST_KINDS] = {
@@ -32,10 +31,6 @@ const uint8_t pipeline_turns[REPLY_KINDS][REQUEST_KINDS] = {
     [REPLY_COPY_DONE] = {[REQUEST_QUERY] = TURN_STAYS, [REQUEST_EXECUTE] = TURN_STAYS},
     [REPLY_FUNCTION] = {[REQUEST_FUNCTION] = TURN_STAYS},
 };
-
-static bool ends_in_ready(unsigned request) {
-    return pipeline_turns[REPLY_READY][request] == TURN_ENDS;
-}
 
 static bool is_asynchronous(enum message_reply reply) {
     return reply == REPLY_NOTICE || reply == REPLY_NOTIFICATION || reply == REPLY_STATUS;
@@ -68,7 +63,7 @@ struct pipeline_entry *pipeline_push(struct pipeline *pipeline, enum message_req
     entry->action = (uint8_t)action;
     entry->number = 0;
     entry->effect = effect;
-    if (ends_in_ready(request)) pipeline->owed_ready++;
+    if (pipeline_ends_in_ready(request)) pipeline->owed_ready++;
     return entry;
 }
 
@@ -77,21 +72,7 @@ bool pipeline_lacks_sync(const struct pipeline *pipeline) {
     const struct pipeline_entry *entries =
         pipeline->entries == NULL ? pipeline->inline_entries : pipeline->entries;
     uint32_t last = (pipeline->first + pipeline->count - 1) & (pipeline->size - 1);
-    return !ends_in_ready(entries[last].request);
-}
-
-struct pipeline_entry pipeline_pop(struct pipeline *pipeline) {
-    CHECK(pipeline->count > 0);
-    struct pipeline_entry entry = *pipeline_at(pipeline, 0);
-    pipeline->first = (pipeline->first + 1) & (pipeline->size - 1);
-    pipeline->count--;
-    if (ends_in_ready(entry.request)) {
-        CHECK(pipeline->owed_ready > 0);
-        pipeline->owed_ready--;
-    }
-    /* A long pipeline has passed: an idle client owns no memory for it. */
-    if (pipeline->count == 0 && pipeline->entries != NULL) pipeline_release(pipeline);
-    return entry;
+    return !pipeline_ends_in_ready(entries[last].request);
 }
 
 struct pipeline_match pipeline_match(struct pipeline *pipeline, enum message_reply reply) {
@@ -103,7 +84,7 @@ struct pipeline_match pipeline_match(struct pipeline *pipeline, enum message_rep
     }
     match.entry = *head;
     bool is_swallowed = head->action == PIPELINE_SWALLOW;
-    if (reply == REPLY_ERROR && !ends_in_ready(head->request)) {
+    if (reply == REPLY_ERROR && !pipeline_ends_in_ready(head->request)) {
         match.verdict = PIPELINE_SKIP;
         return match;
     }

@@ -24,7 +24,6 @@ struct reply {
     const struct message_row *row;
     const char *at; /* the head, and as much of the body as `len` says */
     size_t len;
-    size_t in_hand;  /* bytes from `at` on, of this message and what follows */
     uint32_t length; /* of the whole message */
 };
 
@@ -251,18 +250,16 @@ static bool is_deciding(unsigned kind) {
            kind == REPLY_FUNCTION;
 }
 
-/* Whether one that does is in hand already: then nothing need be held back, which is copying. */
-static bool is_decided_ahead(const struct reply *reply) {
-    const char *at = reply->at;
-    size_t left = reply->in_hand;
-    uint32_t length = reply->length;
-    while (length > 0 && left >= (size_t)length + MESSAGE_HEAD_BYTES) {
-        at += length;
-        left -= length;
+/* Whether one that does is among the bytes in hand: then nothing need be held back, which is
+ * copying. */
+static bool is_decided(const char *at, size_t len) {
+    while (len >= MESSAGE_HEAD_BYTES) {
         unsigned kind = message_replies[(unsigned char)at[0]].kind;
         if (is_deciding(kind)) return true;
-        if (kind == REPLY_ERROR || kind == REPLY_READY) return false;
-        length = message_length(at);
+        uint32_t length = message_length(at);
+        if (kind == REPLY_ERROR || kind == REPLY_READY || length == 0 || length > len) break;
+        at += length;
+        len -= length;
     }
     return false;
 }
@@ -272,8 +269,7 @@ static void plain(const struct reply *reply, const struct pipeline_match *match)
     client->reply.is_dropping = match->verdict == PIPELINE_DROP || client->retry.is_discarding;
     if (client->reply.is_dropping) return;
     if (client->retry.is_holding &&
-        (is_deciding(reply->row->kind) || buf_length(&client->retry.held) > HELD_BYTES_MAX ||
-         is_decided_ahead(reply)))
+        (is_deciding(reply->row->kind) || buf_length(&client->retry.held) > HELD_BYTES_MAX))
         release_held(client, reply->out);
     emit(reply);
 }
@@ -360,7 +356,6 @@ static size_t take_message(struct reply *reply, const char *at, size_t len) {
     reply->row = &message_replies[(unsigned char)at[0]];
     reply->length = message_length(at);
     reply->at = at;
-    reply->in_hand = len;
     if (is_read_whole(reply->row, reply->length)) {
         CHECK(len >= reply->length);
         reply->len = reply->length;
@@ -380,7 +375,9 @@ static size_t take_run(struct reply *reply, const char *at, size_t len) {
     struct client *client = reply->client;
     const struct client_retry *retry = &client->retry;
     bool is_between = client->reply.skip == 0 && buf_length(&client->reply.gather) == 0;
-    if (!is_between || retry->is_holding || retry->is_discarding) return 0;
+    if (!is_between || retry->is_discarding) return 0;
+    if (retry->is_holding && !is_decided(at, len)) return 0;
+    if (retry->is_holding) release_held(client, reply->out);
     size_t pos = 0;
     const struct pipeline_entry *head = pipeline_head(&client->pipeline);
     while (head != NULL && head->action == PIPELINE_FORWARD && len - pos >= MESSAGE_HEAD_BYTES) {

@@ -93,9 +93,10 @@ static bool is_less_busy(const struct node *a, const struct node *b) {
 
 int route_least_busy(const struct cluster *cluster, uint64_t nodes, unsigned turn) {
     nodes &= cluster_all(cluster);
+    if ((nodes & (nodes - 1)) == 0) return nodes == 0 ? -1 : __builtin_ctzll(nodes);
     int best = -1;
     /* From a start that moves on with each turn; the first of equals wins. */
-    unsigned start = nodes == 0 ? 0 : turn % (unsigned)__builtin_popcountll(nodes);
+    unsigned start = turn % (unsigned)__builtin_popcountll(nodes);
     uint64_t later = nodes;
     while (start-- > 0) later &= later - 1;
     uint64_t halves[] = {later, nodes & ~later};

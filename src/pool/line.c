@@ -146,6 +146,17 @@ static struct server *find(const struct pool *pool, const struct borrower *borro
     return best;
 }
 
+/* The same for a borrower that was judged just now: its route names the least busy node. */
+static struct server *find_now(const struct pool *pool, const struct borrower *borrower) {
+    int wanted = borrower->route->node;
+    if (wanted >= 0 && (size_t)wanted < pool->nodes_count) {
+        struct link *first = list_first(&pool->nodes[wanted]->servers[SERVER_IDLE]);
+        struct server *server = first == NULL ? NULL : LIST_OWNER(first, struct server, link);
+        if (server != NULL && suits(borrower, server)) return server;
+    }
+    return find(pool, borrower, SERVER_IDLE);
+}
+
 /* Nodes that a waiter's server may be made on. */
 static uint64_t nodes_for(const struct pool *pool, const struct borrower *borrower) {
     struct cluster *cluster = pool->nodes[0]->cluster;
@@ -285,7 +296,7 @@ struct server *pool_borrow(struct pool *pool, struct borrower *borrower) {
     borrower->since_us = 0;
     bool wants_any = borrower->own == NULL && !borrower->wants_greeting_only;
     if (pool->lines[line].count == 0 && !is_held(pool) && wants_any) {
-        struct server *server = find(pool, borrower, SERVER_IDLE);
+        struct server *server = find_now(pool, borrower);
         bool is_owed = pool->has_limits && room_is_wanted(pool);
         if (server != NULL && !is_owed && older_elsewhere(pool, line, 0) < 0) {
             if (line == POOL_LINE_REPLICA) spread(pool, borrower, server);

@@ -48,7 +48,9 @@ const struct message_row message_replies[256] = {
 };
 
 bool message_text(struct bytes body, struct bytes *text, struct bytes *rest) {
-    const char *end = body.len == 0 ? NULL : memchr(body.at, '\0', body.len);
+    if (body.len == 0) return false;
+    /* Most names are empty. */
+    const char *end = body.at[0] == '\0' ? body.at : memchr(body.at, '\0', body.len);
     if (end == NULL) return false;
     size_t len = (size_t)(end - body.at);
     *text = bytes_of(body.at, len);
