@@ -49,6 +49,7 @@ struct pool_set {
     struct pool_ops ops;
     struct map pools;
     struct map by_id; /* all servers, by their numbers */
+    struct map ended; /* counts of pools that are gone, by database */
     struct list all;
     struct list service; /* pools to be served at the end of the turn */
     struct list closed;  /* servers to be freed there */

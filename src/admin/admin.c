@@ -89,16 +89,11 @@ static void tell_stats(struct admin *admin, const struct stats_values *average) 
 }
 
 static void note_averages(struct admin *admin, const struct census *census, uint64_t period_us) {
-    struct stats_values all = {0}, sum = {0};
-    for (size_t i = 0; i < census->count; i++) {
-        const struct census_pool *pool = census->pools[i];
-        stats_values_add(&sum, &pool->stats);
-        stats_values_add(&all, &pool->stats);
-        bool is_last = i + 1 == census->count ||
-                       strcmp(census->pools[i + 1]->database_name, pool->database_name) != 0;
-        if (!is_last) continue;
-        averages_note(&admin->averages, pool->database_name, &sum, period_us);
-        sum = (struct stats_values){0};
+    struct stats_values all = {0};
+    for (size_t i = 0; i < census->counts.count; i++) {
+        const struct census_database *database = census->databases[i];
+        stats_values_add(&all, &database->stats);
+        averages_note(&admin->averages, database->name, &database->stats, period_us);
     }
     averages_note(&admin->averages, "", &all, period_us);
 }

@@ -8,6 +8,7 @@
 #include "census.h"
 
 #include "core/memory.h"
+#include "pool/ended.h"
 
 #include <stdlib.h>
 
@@ -79,6 +80,28 @@ uint64_t census_user_clients(const struct census *census, struct bytes name) {
     return node == NULL ? 0 : MAP_OWNER(node, struct census_user, node)->clients;
 }
 
+static void add_counts(struct census *census, const char *name, const struct stats_values *stats) {
+    struct bytes key = bytes_of_text(name);
+    struct map_node *node = map_find(&census->counts, key);
+    if (node == NULL) {
+        struct census_database *database = memory_new(sizeof *database + key.len + 1);
+        memcpy(database->name, name, key.len);
+        node = &database->node;
+        map_add(&census->counts, node, bytes_of(database->name, key.len));
+    }
+    stats_values_add(&MAP_OWNER(node, struct census_database, node)->stats, stats);
+}
+
+static void release_counts(struct map *counts) {
+    struct map_node *node = map_next(counts, NULL);
+    while (node != NULL) {
+        struct census_database *database = MAP_OWNER(node, struct census_database, node);
+        node = map_next(counts, node);
+        memory_free(database);
+    }
+    map_release(counts);
+}
+
 static void release_users(struct map *users) {
     struct map_node *node = map_next(users, NULL);
     while (node != NULL) {
@@ -93,6 +116,8 @@ void census_release(struct census *census) {
     memory_free(census->peers);
     for (size_t i = 0; i < census->count; i++) pool_free(census->pools[i]);
     memory_free(census->pools);
+    memory_free(census->databases);
+    release_counts(&census->counts);
     release_users(&census->users);
     map_release(&census->map);
     *census = (struct census){0};
@@ -178,6 +203,14 @@ static void take_waiters(struct census *census, const struct list *clients) {
     }
 }
 
+static void take_ended(struct census *census, const struct pool_set *pools) {
+    const struct map_node *node = map_next(&pools->ended, NULL);
+    for (; node != NULL; node = map_next(&pools->ended, node)) {
+        const struct pool_ended *ended = MAP_OWNER(node, struct pool_ended, node);
+        add_counts(census, ended->database->name, &ended->stats);
+    }
+}
+
 void census_take(struct census *census, const struct admin_worker *worker) {
     const struct client_set *clients = worker->clients;
     if (worker->pools->config == NULL) return; /* the process is ending, and the worker has ended */
@@ -185,6 +218,7 @@ void census_take(struct census *census, const struct admin_worker *worker) {
     LIST_EACH (&worker->pools->all, l) {
         take_pool(census, LIST_OWNER(l, struct pool, link), now_us);
     }
+    take_ended(census, worker->pools);
     take_peers(census, worker->pools);
     take_waiters(census, &clients->clients[CLIENT_WAITING]);
     take_waiters(census, &clients->clients[CLIENT_WELCOME]);
@@ -263,6 +297,11 @@ void census_merge(struct census *census, struct census *from) {
     const struct map_node *user = map_next(&from->users, NULL);
     for (; user != NULL; user = map_next(&from->users, user))
         add_user(census, user->key, MAP_OWNER(user, struct census_user, node)->clients);
+    const struct map_node *counts = map_next(&from->counts, NULL);
+    for (; counts != NULL; counts = map_next(&from->counts, counts)) {
+        const struct census_database *database = MAP_OWNER(counts, struct census_database, node);
+        add_counts(census, database->name, &database->stats);
+    }
     for (unsigned i = 0; i < CLIENT_STATE_COUNT; i++) census->clients[i] += from->clients[i];
     for (unsigned i = 0; i < FAULT_COUNTER_COUNT; i++) census->faults[i] += from->faults[i];
     /* In the middle of a reload two workers may have different peers. */
@@ -292,12 +331,30 @@ static int compare(const void *a, const void *b) {
     return order != 0 ? order : strcmp(x->user, y->user);
 }
 
+static int compare_names(const void *a, const void *b) {
+    const struct census_database *x = *(const struct census_database *const *)a;
+    const struct census_database *y = *(const struct census_database *const *)b;
+    return strcmp(x->name, y->name);
+}
+
+static void order_databases(struct census *census) {
+    size_t count = 0;
+    census->databases = memory_new(census->counts.count * sizeof(struct census_database *));
+    struct map_node *node = map_next(&census->counts, NULL);
+    for (; node != NULL; node = map_next(&census->counts, node))
+        census->databases[count++] = MAP_OWNER(node, struct census_database, node);
+    qsort(census->databases, count, sizeof(struct census_database *), compare_names);
+}
+
 void census_finish(struct census *census, const struct stats_values *console_stats) {
     static const char key[] = "pgbouncer\0pgbouncer";
     struct census_pool *console = pool_new(census, bytes_of(key, sizeof key - 1));
     console->clients[CENSUS_CLIENT_IDLE] = (uint32_t)census->clients[CLIENT_CONSOLE];
     console->stats = *console_stats;
     qsort(census->pools, census->count, sizeof(struct census_pool *), compare);
+    for (size_t i = 0; i < census->count; i++)
+        add_counts(census, census->pools[i]->database_name, &census->pools[i]->stats);
+    order_databases(census);
 }
 
 struct census_pool *const *census_find(const struct census *census, const char *database_name,

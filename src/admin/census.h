@@ -62,11 +62,20 @@ struct census_user {
     char name[];
 };
 
+/* The counts of a database: of all its pools, also of those that are gone. */
+struct census_database {
+    struct map_node node; /* key: the name */
+    struct stats_values stats;
+    char name[];
+};
+
 struct census {
     struct map map;
     struct census_pool **pools; /* ordered by database and user, once finished */
     size_t count;
     size_t size;
+    struct map counts;                  /* of databases, complete once finished */
+    struct census_database **databases; /* the same in order, then */
     uint64_t clients[CLIENT_STATE_COUNT];
     uint64_t servers;
     struct map users;           /* empty unless census_take_users was called */

@@ -34,29 +34,18 @@ static void write_counters(struct rows *rows, const struct stats_values *values)
     for (size_t i = 0; i < COUNT(counters); i++) rows_number(rows, counter_of(values, i));
 }
 
-/* The sum of the pools of the database that pools[index] belongs to, and where the next begins. */
-static size_t sum_database(const struct census *census, size_t index, struct stats_values *sum) {
-    const char *name = census->pools[index]->database_name;
-    *sum = (struct stats_values){0};
-    for (; index < census->count && strcmp(census->pools[index]->database_name, name) == 0; index++)
-        stats_values_add(sum, &census->pools[index]->stats);
-    return index;
-}
-
 /* The groups of counters that a view has. */
 enum { TOTALS = 1, AVERAGES = 2, OLD = 4 };
 
 static void write_all(const struct view_context *context, unsigned groups) {
-    struct stats_values sum;
-    for (size_t i = 0; i < context->census->count;) {
-        const char *name = context->census->pools[i]->database_name;
-        i = sum_database(context->census, i, &sum);
-        struct stats_values average = averages_get(&context->admin->averages, name);
+    for (size_t i = 0; i < context->census->counts.count; i++) {
+        const struct census_database *database = context->census->databases[i];
+        struct stats_values average = averages_get(&context->admin->averages, database->name);
         rows_begin(context->rows);
-        rows_text(context->rows, name);
-        if (groups & TOTALS) write_counters(context->rows, &sum);
+        rows_text(context->rows, database->name);
+        if (groups & TOTALS) write_counters(context->rows, &database->stats);
         if (groups & AVERAGES) write_counters(context->rows, &average);
-        if (groups & OLD) rows_number(context->rows, sum.queries);
+        if (groups & OLD) rows_number(context->rows, database->stats.queries);
         rows_end(context->rows);
     }
 }
@@ -88,8 +77,8 @@ static void write_named(struct rows *rows, const char *prefix, const struct stat
 
 void view_totals(const struct view_context *context) {
     struct stats_values sum = {0};
-    for (size_t i = 0; i < context->census->count; i++)
-        stats_values_add(&sum, &context->census->pools[i]->stats);
+    for (size_t i = 0; i < context->census->counts.count; i++)
+        stats_values_add(&sum, &context->census->databases[i]->stats);
     struct stats_values average = averages_get(&context->admin->averages, "");
     write_named(context->rows, "total_", &sum);
     write_named(context->rows, "avg_", &average);

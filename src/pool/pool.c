@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "pool/cancel.h"
+#include "pool/ended.h"
 #include "pool/line.h"
 #include "pool/own.h"
 #include "pool/room.h"
@@ -159,6 +160,7 @@ static void pool_free(struct pool *pool) {
     LIST_EACH_SAFE (&pool->old_nodes, l, following) {
         node_free(LIST_OWNER(l, struct pool_node, old));
     }
+    ended_keep(pool->set, pool->database, &pool->stats);
     room_end(pool);
     map_remove(&pool->set->pools, &pool->node);
     list_remove(&pool->set->all, &pool->link);
@@ -453,6 +455,7 @@ void pool_set_release(struct pool_set *set) {
     LIST_EACH_SAFE (&set->all, l, following) {
         pool_free(LIST_OWNER(l, struct pool, link));
     }
+    ended_release(set);
     map_release(&set->pools);
     map_release(&set->by_id);
     loop_not_at_end(set->loop, &set->hook);
@@ -741,6 +744,7 @@ void pool_set_tick(struct pool_set *set) {
         line_tick(pool, now_us);
         pool_serve_later(pool);
     }
+    ended_tick(set);
 }
 
 void pool_verify(const struct pool *pool) {

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from console import wait_until
 from pooler import ADMIN, KIND, MONITOR, PATIENCE, SECRETS, WORKERS
 from routed import Watch, start_routed
 from tools import in_threads
@@ -446,6 +447,35 @@ def test_pool_idle_timeout(start_pooler, cluster):
     assert pooler.log_text().count("cleaning up idle pool") == 1
     with pooler.client() as client:
         assert client.query("SELECT 1").value == "1"
+
+
+@pytest.mark.weir_only
+def test_counts_of_idle_pools_stay(start_pooler, cluster):
+    """What a pool has counted stays in the totals of its database when it is forgotten."""
+    settings = {"pool_idle_timeout": 0.1, "server_idle_timeout": 0.1}
+    pooler = start_pooler(settings)
+
+    def counted():
+        row = next(row for row in pooler.admin("SHOW STATS") if row["database"] == "app")
+        return {name: int(value) for name, value in row.items() if name.startswith("total_")}
+
+    def is_gone():
+        return all(row["database"] != "app" for row in pooler.admin("SHOW POOLS"))
+
+    before = {}
+    for turn in (1, 2):
+        for user in ("app_trust", "postgres"):
+            with pooler.client(user) as client:
+                for _ in range(5):
+                    client.query("SELECT 1")
+        wait_until(is_gone)
+        now = counted()
+        assert now["total_query_count"] == now["total_server_assignment_count"] == 10 * turn
+        assert now["total_client_login_count"] == 2 * turn
+        assert all(now[name] >= before.get(name, 0) for name in now)
+        before = now
+    totals = {row["name"]: int(row["value"]) for row in pooler.admin("SHOW TOTALS")}
+    assert totals["total_query_count"] > 20
 
 
 # Clients
