@@ -44,6 +44,16 @@ def begin_shutdown(pooler, kind, how):
         pooler.wait_log(f"SHUTDOWN WAIT_FOR_{kind.upper()} command issued")
 
 
+def wait_refused(pooler):
+    """It listens until a moment after the line in the log."""
+    deadline = time.monotonic() + 5 * PATIENCE
+    with pytest.raises(ConnectionRefusedError):
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ConnectionResetError):
+                pooler.connect().drop()
+            time.sleep(0.01)
+
+
 # Shutdown
 
 
@@ -53,8 +63,7 @@ def test_the_unix_socket_serves_the_console_to_the_end(pooler, kind, how):
     busy = pooler.client()
     busy.query("BEGIN")
     begin_shutdown(pooler, kind, how)
-    with pytest.raises(ConnectionRefusedError):
-        pooler.connect()
+    wait_refused(pooler)
     with pytest.raises(LoginFailed) as refused:
         pooler.client(unix=True)
     assert refused.value.fields["M"] == "pooler is shutting down"
