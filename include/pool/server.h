@@ -19,6 +19,7 @@
 #include "core/text.h"
 #include "net/stream.h"
 #include "pool/opening.h"
+#include "proto/fault_id.h"
 #include "proto/startup.h"
 
 struct pool;
@@ -92,13 +93,13 @@ struct server {
     struct buf gather;
     uint32_t skip; /* rest of a message that is passed over */
     char close_reason[SERVER_REASON_BYTES];
+    enum fault_id close_fault; /* for which the pooler itself closed it; FAULT_NONE: another */
     /* What the session layer remembers of this connection; freed through the pool set's ops. */
     void *memory;
 };
 
 /* Starts a connection for a node; the caller has taken the permit. */
 struct server *server_open(struct pool *pool, struct pool_node *node);
-
 /* Takes over a connection that another process has logged in, in LOGIN; the caller has taken the
  * permit and fills in what is known of it. */
 struct server *server_adopt(struct pool *pool, struct pool_node *node, unsigned host, int fd);
@@ -106,9 +107,11 @@ struct server *server_adopt(struct pool *pool, struct pool_node *node, unsigned 
 /* The only way to change state: checks the transition, moves the list link. */
 void server_become(struct server *server, enum server_state state);
 
-/* Closes it and frees its permit; a borrower is told (lost). Idempotent. */
+/* Closes it and frees its permit; a borrower is told (lost). Idempotent. Closed for a fault of the
+ * pooler's own, what it was running may go on, and so do cancel requests for that. */
 void server_close(struct server *server, const char *reason, ...)
     __attribute__((format(printf, 2, 3)));
+void server_close_for(struct server *server, enum fault_id fault);
 
 /* From LENT, without its borrower: what is owed is awaited, an open transaction rolled back, the
  * reset query run where the pool mode wants it, then the server is idle. `owed_ready` counts the
@@ -118,23 +121,20 @@ void server_clean(struct server *server, unsigned owed_ready, bool is_cancel_wan
 
 /* From USED: server_check_query is run, then the server is idle. */
 void server_check(struct server *server);
-
-/* A cancel request for this server has ended (the other side has closed it). */
-void server_cancel_ended(struct server *server);
+void server_cancel_ended(struct server *server); /* a request for it; see pool/cancel.h */
 
 /* Notes a ParameterStatus. Returns the index of the tracked parameter, or -1. */
 int server_note_parameter(struct server *server, struct bytes name, struct bytes value);
 
 /* "active", "idle", "used", "tested", "new", "active_cancel", "being_canceled". */
 const char *server_state_text(const struct server *server);
-
 /* A line about a server in the log: "S-0x7: db/user@host:port text". */
 void server_log(const struct server *server, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* For server_login.c: the login is done, or has failed in the server's words. */
-void server_login_done(struct server *server, struct bytes greeting);
 struct fault_fields;
+void server_login_done(struct server *server, struct bytes greeting);
 void server_login_failed(struct server *server, const struct fault_fields *fields);
 void server_connect_failed(struct server *server, const char *error);
 

@@ -254,7 +254,7 @@ void control_tick(struct admin *admin) {
 
 static void close_server(struct gather_part *part, struct server *server) {
     (void)part;
-    server_close(server, "database removed");
+    server_close_for(server, FAULT_DATABASE_REMOVED);
 }
 
 static void kill_part(struct gather_part *part) {

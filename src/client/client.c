@@ -533,7 +533,7 @@ static void close_obsolete(const struct client *client) {
     bool is_resting = client->state == CLIENT_ACTIVE && server->state == SERVER_LENT &&
                       client->transaction == 'I' && pipeline_is_empty(&client->pipeline);
     if (is_resting && client->pool->mode == POOL_MODE_SESSION && !pool_server_stays(server))
-        server_close(server, "%s", fault_of(FAULT_DATABASE_CHANGED)->text);
+        server_close_for(server, FAULT_DATABASE_CHANGED);
 }
 
 /* The server of a client whose time is over goes with it: what runs on it is cancelled, and what
@@ -542,7 +542,7 @@ static void give_up(struct client *client, enum fault_id fault) {
     struct server *server = client->borrower.server;
     if (server != NULL && server->state == SERVER_LENT) {
         if (!pipeline_is_empty(&client->pipeline)) cancel_start(server, (struct cancel_ticket){0});
-        server_close(server, "%s", fault_of(fault)->text);
+        server_close_for(server, fault);
     }
     client_fail(client, fault, NULL);
 }

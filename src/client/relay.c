@@ -284,20 +284,9 @@ static void end_with_loss(struct client *client, const char *reason) {
     buf_release(&out);
 }
 
-/* The fault for which the pooler itself has closed the server, or FAULT_NONE. */
-static enum fault_id own_reason(const char *reason) {
-    static const enum fault_id own[] = {FAULT_TRANSACTION_BLOCK, FAULT_DATABASE_CHANGED,
-                                        FAULT_DATABASE_REMOVED};
-    for (size_t i = 0; i < COUNT(own); i++) {
-        if (strcmp(fault_of(own[i])->text, reason) == 0) return own[i];
-    }
-    return FAULT_NONE;
-}
-
-static void on_lost(struct borrower *borrower, const char *reason) {
+static void on_lost(struct borrower *borrower, enum fault_id own, const char *reason) {
     struct client *client = LIST_OWNER(borrower, struct client, borrower);
     relay_raise_floor(client);
-    enum fault_id own = own_reason(reason);
     if (own != FAULT_NONE) {
         client_fail(client, own, NULL);
         return;

@@ -228,7 +228,7 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
     count_query(reply, status);
     bool ends_blocks = client->pool->mode == POOL_MODE_STATEMENT && !client_keeps_server(client);
     if (status != 'I' && ends_blocks) {
-        server_close(reply->server, "%s", fault_of(FAULT_TRANSACTION_BLOCK)->text);
+        server_close_for(reply->server, FAULT_TRANSACTION_BLOCK);
         return;
     }
     if (client->retry.is_holding) release_held(client, reply->out);

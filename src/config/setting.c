@@ -255,7 +255,7 @@ static const struct setting pooler_settings[] = {
     {"pool_idle_timeout", TIME, POOLER(pool_idle_timeout_us), LIVE, "0", 0, TIME_MAX, NULL,
      "Forgets a pool that has had neither clients nor servers for so long; 0 = never."},
     {"query_timeout", TIME, POOLER(query_timeout_us), LIVE, "0", 0, TIME_MAX, NULL,
-     "Closes a client whose query takes longer; 0 = never."},
+     "Closes a client whose query takes longer, and cancels that; 0 = never."},
     {"query_wait_notify", INT, POOLER(query_wait_notify), LIVE, "5", 0, INT_MAX, NULL,
      "Seconds that a client waits for a server before a NOTICE tells it so; 0 = never."},
     {"query_wait_timeout", TIME, POOLER(query_wait_timeout_us), LIVE, "120", 0, TIME_MAX, NULL,

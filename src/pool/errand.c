@@ -223,7 +223,8 @@ static void on_drained(struct borrower *borrower) {
     (void)borrower;
 }
 
-static void on_lost(struct borrower *borrower, const char *reason) {
+static void on_lost(struct borrower *borrower, enum fault_id own, const char *reason) {
+    (void)own;
     (void)reason;
     tell(LIST_OWNER(borrower, struct errand, borrower), &(struct errand_end){.is_answered = false});
 }

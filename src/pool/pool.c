@@ -240,8 +240,15 @@ bool pool_server_stays(const struct server *server) {
 
 /* Closes a server that may not stay; where its database is gone that is the reason. */
 static void close_obsolete(struct server *server, const char *reason) {
+    if (atomic_load(&server->pool->database->is_removed))
+        server_close_for(server, FAULT_DATABASE_REMOVED);
+    else
+        server_close(server, "%s", reason);
+}
+
+static void close_changed(struct server *server) {
     bool is_removed = atomic_load(&server->pool->database->is_removed);
-    server_close(server, "%s", is_removed ? "database removed" : reason);
+    server_close_for(server, is_removed ? FAULT_DATABASE_REMOVED : FAULT_DATABASE_CHANGED);
 }
 
 void pool_replace(struct server *server) {
@@ -249,7 +256,7 @@ void pool_replace(struct server *server) {
     if (server->state == SERVER_CONNECTING || server->state == SERVER_LOGIN) {
         close_obsolete(server, "connect string changed");
     } else if (server->is_own || server->state == SERVER_IDLE || server->state == SERVER_USED) {
-        close_obsolete(server, "database configuration changed");
+        close_changed(server);
     }
 }
 
@@ -368,7 +375,7 @@ static void end_closed(struct pool_set *set) {
         if (borrower != NULL) {
             server->borrower = NULL;
             borrower->server = NULL;
-            borrower->ops->lost(borrower, server->close_reason);
+            borrower->ops->lost(borrower, server->close_fault, server->close_reason);
         }
         if (server->cancels > 0) continue;
         list_remove(&set->closed, &server->link);
@@ -631,7 +638,7 @@ static void tick_idle(struct server *server, uint64_t now_us) {
     uint64_t rested_us = now_us - server->state_us;
     bool is_check_on = config->server_check_query[0] != '\0';
     if (!pool_server_stays(server)) {
-        close_obsolete(server, "database configuration changed");
+        close_changed(server);
     } else if (config->server_idle_timeout_us > 0 && rested_us >= config->server_idle_timeout_us &&
                atomic_load(&node->permit->used) > pool->min_size) {
         server_close(server, "server idle timeout");
@@ -665,8 +672,7 @@ static void tick_node(struct pool_node *node, uint64_t now_us) {
     LIST_EACH_SAFE (&node->servers[SERVER_LENT], l, following) {
         struct server *server = LIST_OWNER(l, struct server, link);
         /* A replication connection may never come back. */
-        if (server->is_own && !pool_server_stays(server))
-            close_obsolete(server, "database configuration changed");
+        if (server->is_own && !pool_server_stays(server)) close_changed(server);
     }
     for (unsigned state = SERVER_CONNECTING; state <= SERVER_LOGIN; state++) {
         LIST_EACH_SAFE (&node->servers[state], l, following) {

@@ -445,8 +445,14 @@ void server_close(struct server *server, const char *reason, ...) {
     server_login_free(&server->login);
     map_remove(&set->by_id, &server->by_id);
     server_become(server, SERVER_CLOSED);
-    if (server->cancels > 0) cancel_query_ended(server);
+    if (server->cancels > 0 && server->close_fault == FAULT_NONE) cancel_query_ended(server);
     pool_server_closed(server);
+}
+
+void server_close_for(struct server *server, enum fault_id fault) {
+    if (server->state == SERVER_CLOSED) return;
+    server->close_fault = fault;
+    server_close(server, "%s", fault_of(fault)->text);
 }
 
 void server_clean(struct server *server, unsigned owed_ready, bool is_cancel_wanted) {

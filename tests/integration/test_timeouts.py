@@ -57,14 +57,33 @@ def test_query_timeout(start_pooler, cluster):
 
 
 @pytest.mark.weir_only
-def test_query_timeout_ends_the_query(start_pooler, cluster):
+@pytest.mark.parametrize("setting", ["query_timeout", "transaction_timeout"])
+def test_a_query_out_of_time_ends_in_postgres_too(start_pooler, cluster, setting):
     """PgBouncer closes the connection only, and PostgreSQL goes on until it wants to answer."""
-    pooler = start_pooler({"query_timeout": T})
+    pooler = start_pooler({setting: T, "default_pool_size": 1})
     client = pooler.client()
     pid = client.query(PID).value
-    client.send(query("SELECT pg_sleep(5)"))
-    ends(client, "query timeout", T)
-    wait_gone(cluster, pid)
+    client.send(query("SELECT pg_sleep(600)"))
+    ends(client, setting.replace("_", " "), T)
+    count = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"
+    cluster.primary.wait_for(count, "0", seconds=5 * PATIENCE)
+    with pooler.client() as other:
+        assert other.query("SELECT 1").value == "1"
+
+
+@pytest.mark.weir_only
+def test_no_other_query_is_cancelled_by_a_timeout(start_pooler, cluster):
+    """The request to end one query never hits the next, on whichever server that runs."""
+    pooler = start_pooler({"query_timeout": T, "default_pool_size": 2})
+    steady = pooler.client()
+    for _ in range(3):
+        client = pooler.client()
+        client.send(query("SELECT pg_sleep(600)"))
+        deadline = time.monotonic() + 10 * PATIENCE
+        while client.is_silent(0.01):
+            assert steady.query(f"SELECT 1 FROM pg_sleep({T / 10})").errors == []
+            assert time.monotonic() < deadline
+        ends(client, "query timeout", 0)
 
 
 @pytest.mark.weir_only
