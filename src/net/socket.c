@@ -145,8 +145,7 @@ void socket_detach(struct socket **socket_at, struct socket_parts *parts) {
     *socket_at = NULL;
     *parts = (struct socket_parts){socket->fd, socket->tls};
     socket->tls = NULL;
-    CHECK(uv_poll_stop(&socket->poll) == 0);
-    uv_close((uv_handle_t *)&socket->poll, on_closed);
+    uv_close((uv_handle_t *)&socket->poll, on_closed); /* stops it at once */
 }
 
 void socket_close(struct socket **socket_at) {

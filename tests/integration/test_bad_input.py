@@ -5,8 +5,10 @@ reason, and nobody else waits for it.
 """
 
 import multiprocessing
+import os
 import random
 import struct
+import subprocess
 import time
 
 import pytest
@@ -171,6 +173,64 @@ def test_hostile_statements(start_pooler, cluster, gather):
                 wrong.append((name, where))
     assert not wrong, "\n".join(str(one)[:300] for one in wrong)
     measured.assert_short()
+
+
+@pytest.fixture
+def turns(cluster, numbers):
+    """Variables that have a pooler measure its turns, and what gives the longest one since the last
+    call, in seconds that its thread worked."""
+    folder = os.path.join(cluster.folder, f"turns{next(numbers)}")
+    library, file = os.path.join(folder, "turns.so"), os.path.join(folder, "longest")
+    source = os.path.join(os.path.dirname(__file__), "turns.c")
+    os.mkdir(folder)
+    subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, source, "-ldl"], check=True)
+    with open(file, "wb") as made:
+        made.write(bytes(8))
+    clusters.give_away(folder)
+    clusters.give_away(file)
+
+    def longest():
+        with open(file, "r+b") as opened:
+            seconds = struct.unpack("=Q", opened.read(8))[0] / 1e9
+            opened.seek(0)
+            opened.write(bytes(8))
+        return seconds
+
+    return {"LD_PRELOAD": library, "TURNS_FILE": file}, longest
+
+
+TURN_SECONDS = 0.001
+# A named statement is kept whole: one of a megabyte takes about 2 ms to be copied.
+NAMED_MAX = 262_144
+
+
+@pytest.mark.release_only
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("is_named", [False, True], ids=["simple", "named"])
+def test_no_turn_is_long(start_pooler, cluster, turns, is_named):
+    """A turn of the loop is what everybody else waits for."""
+    variables, longest = turns
+    settings = {"read_consistency": "eventual"}
+    pooler = start_routed(start_pooler, cluster, settings, variables=variables)
+    Watch(pooler).settle()
+    found = {}
+    tries = 3  # the kernel, too, works in a thread's name
+    for name, sql in HOSTILE.items():
+        if is_named and len(sql) > NAMED_MAX:
+            continue
+        for _ in range(tries):
+            with pooler.client() as client:
+                longest()
+                if is_named:
+                    client.ask(parse(sql, "s"), bind(name="s"), execute(), SYNC)
+                else:
+                    client.query(sql, 60 * PATIENCE)
+                found[name] = longest()
+            if found[name] < TURN_SECONDS:
+                break
+    print("\n".join(f"{name}: {seconds * 1e6:.0f} us" for name, seconds in found.items()))
+    assert min(found.values()) > 0
+    assert max(found.values()) < TURN_SECONDS
 
 
 NEVER_UNDERSTOOD = [
