@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "net/pqconn.h"
+#include "net/resolver.h"
 #include "process.h"
 #include "start.h"
 
@@ -70,8 +71,9 @@ static int usage_error(const char *what) {
 }
 
 static int print_version(void) {
-    (void)printf("PgBouncer %s\nweir %s\nlibuv %s\ntls: %s\n", PGBOUNCER_VERSION, WEIR_VERSION,
-                 uv_version_string(), OpenSSL_version(OPENSSL_VERSION));
+    (void)printf("PgBouncer %s\nweir %s\nlibuv %s\nadns: c-ares %s\ntls: %s\n", PGBOUNCER_VERSION,
+                 WEIR_VERSION, uv_version_string(), resolver_version(),
+                 OpenSSL_version(OPENSSL_VERSION));
     return 0;
 }
 

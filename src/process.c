@@ -14,6 +14,8 @@
 #include "core/memory.h"
 #include "handover.h"
 #include "net/dns.h"
+#include "net/resolver.h"
+#include "net/zones.h"
 #include "notify.h"
 #include "start.h"
 
@@ -266,6 +268,12 @@ static bool take_transport(struct process *process, struct transport *transport)
     return do_servers_differ;
 }
 
+/* How names are looked up from now on; nothing is watched before the first start. */
+static void set_dns(struct process *process, const struct config *config) {
+    dns_set_ttls(process->dns, config->dns_max_ttl_us, config->dns_nxdomain_ttl_us);
+    zones_set_period(process->zones, config->dns_zone_check_period_us);
+}
+
 /* Puts a new configuration in force, and a transport if there is one, both of which it takes over;
  * false if its users are refused. */
 static bool apply(struct process *process, struct config *config, struct transport *transport,
@@ -285,7 +293,7 @@ static bool apply(struct process *process, struct config *config, struct transpo
     users_free(&process->users);
     process->users = users;
     derive_later(process);
-    dns_set_ttls(process->dns, config->dns_max_ttl_us, config->dns_nxdomain_ttl_us);
+    set_dns(process, config);
     process_set_listeners(process);
     databases_make_all(process->databases, config);
     restart_probes(process, from, do_servers_differ);
@@ -408,7 +416,6 @@ static void init(struct process *process, struct config *config, struct transpor
     process->databases = databases_new(&ops);
     process->permits = permits_new(process->workers_count);
     process->dns = dns_new();
-    dns_set_ttls(process->dns, config->dns_max_ttl_us, config->dns_nxdomain_ttl_us);
     process->parser = parser_new();
     process->blocking = blocking_new();
     for (unsigned i = 0; i < process->workers_count; i++) {
@@ -431,10 +438,32 @@ static void init(struct process *process, struct config *config, struct transpor
     process_take_signals(process);
 }
 
+/* Names can be looked up from now on; the file is read by each worker's resolver, once. */
+static bool start_dns(struct process *process) {
+    const struct config *config = process->config;
+    const char *file = config->resolv_conf;
+    const char *error;
+    if (file[0] != '\0' && access(file, R_OK) != 0)
+        log_line(LOG_LEVEL_WARNING, "could not read resolv_conf file %s: %s", file,
+                 strerror(errno));
+    for (unsigned i = 0; i < process->workers_count; i++) {
+        struct worker *worker = &process->workers[i];
+        worker->resolver = resolver_new(worker->loop, process->dns, file, &error);
+        if (worker->resolver == NULL) {
+            log_line(LOG_LEVEL_FATAL, "cannot look up names: %s", error);
+            return false;
+        }
+    }
+    process->zones = zones_new(process->workers[0].loop);
+    set_dns(process, config);
+    return true;
+}
+
 static bool start(struct process *process) {
     const struct config *config = process->config;
     struct buf error = {0};
     raise_descriptor_limit(config);
+    if (!start_dns(process)) return false;
     bool is_reboot = process->options.is_reboot;
     if (!(is_reboot ? handover_ask(process) : process_listen(process))) return false;
     handover_go(process); /* what fails from here on does not stop a process that has taken over */
@@ -450,9 +479,10 @@ static bool start(struct process *process) {
     handover_begin(process);
     process_accept(process);
     admin_started(process->admin);
-    log_line(
-        LOG_LEVEL_LOG, "process up: PgBouncer %s, libuv %s (epoll), adns: libuv, tls: %s, weir %s",
-        PGBOUNCER_VERSION, uv_version_string(), OpenSSL_version(OPENSSL_VERSION), WEIR_VERSION);
+    log_line(LOG_LEVEL_LOG,
+             "process up: PgBouncer %s, libuv %s (epoll), adns: c-ares %s, tls: %s, weir %s",
+             PGBOUNCER_VERSION, uv_version_string(), resolver_version(),
+             OpenSSL_version(OPENSSL_VERSION), WEIR_VERSION);
     start_tell_ready(process->options.ready_fd);
     notify_ready();
     return true;
@@ -478,6 +508,7 @@ static void release(struct process *process) {
     admin_free(&process->admin);
     struct link *l;
     while ((l = list_pop(&process->pauses)) != NULL) memory_free(LIST_OWNER(l, struct pause, link));
+    zones_free(&process->zones);
     for (unsigned i = 0; i < process->workers_count; i++) worker_free_loop(&process->workers[i]);
     dns_free(&process->dns);
     databases_free(&process->databases);

@@ -46,6 +46,7 @@ struct process {
     struct users *users;
     struct transport *transport;
     struct dns *dns;
+    struct zones *zones; /* whose watch is worker 0's */
     struct databases *databases;
     struct permits *permits;
     struct worker *workers;

@@ -9,6 +9,9 @@
 #include "client/parts.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "net/dns.h"
+#include "net/resolver.h"
+#include "pool/moved.h"
 #include "process.h"
 
 #define TICK_MS 100u
@@ -106,8 +109,18 @@ static bool parse_later(void *owner, struct traits_job *job) {
 
 /* ---- life */
 
+/* Servers at an address that their host's name has left are replaced. */
+static void follow_names(struct worker *worker) {
+    struct dns *dns = worker->process->dns;
+    uint32_t changes = dns_changes(dns);
+    if (changes == worker->dns_changes) return;
+    worker->dns_changes = changes;
+    moved_replace(&worker->pools, dns);
+}
+
 static void on_tick(struct loop_timer *timer) {
     struct worker *worker = LIST_OWNER(timer, struct worker, tick);
+    follow_names(worker);
     if (!worker->pools.is_suspended) {
         pool_set_tick(&worker->pools);
         client_set_tick(&worker->clients);
@@ -144,7 +157,6 @@ void worker_init(struct worker *worker, struct process *process, unsigned index,
     worker->index = index;
     worker->loop = loop_new();
     loop_set_context(worker->loop, worker);
-    loop_set_dns(worker->loop, process->dns);
     worker->pools = (struct pool_set){.loop = worker->loop,
                                       .worker = index,
                                       .workers = process->workers_count,
@@ -208,6 +220,7 @@ void worker_release(struct worker *worker) {
 }
 
 void worker_free_loop(struct worker *worker) {
+    resolver_close(&worker->resolver);
     loop_free(&worker->loop);
 }
 

@@ -10,6 +10,7 @@
 #include <uv.h>
 
 struct process;
+struct resolver;
 
 struct worker {
     struct process *process;
@@ -17,6 +18,8 @@ struct worker {
     uv_thread_t thread; /* not of worker 0 */
     bool has_thread;
     struct loop *loop;
+    struct resolver *resolver; /* made by process.c, closed here */
+    uint32_t dns_changes;      /* that its servers have followed */
     struct texts texts;
     struct pool_set pools;
     struct client_set clients;

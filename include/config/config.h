@@ -74,6 +74,7 @@ struct config {
     uint64_t query_wait_timeout_us;
     int reserve_pool_size;
     uint64_t reserve_pool_timeout_us;
+    char *resolv_conf;
     int sbuf_loopcnt;
     int scram_iterations;
     uint64_t server_check_delay_us;

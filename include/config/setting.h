@@ -101,14 +101,6 @@ const struct setting *setting_at(enum setting_scope scope, size_t index);
 /* The row with that exact name, or NULL. */
 const struct setting *setting_find(enum setting_scope scope, struct bytes name);
 
-/* A setting that PgBouncer has and this version of Weir does not, or NULL. */
-struct setting_unsupported {
-    const char *name;
-    const char *neutral; /* the value that asks for nothing and is therefore accepted, or NULL */
-};
-const struct setting_unsupported *setting_find_unsupported(enum setting_scope scope,
-                                                           struct bytes name);
-
 /* The known name of that scope that looks most like `name`, or NULL if none is near. */
 const char *setting_nearest(enum setting_scope scope, struct bytes name);
 

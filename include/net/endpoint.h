@@ -1,5 +1,5 @@
 /*
- * Where connections come from and go to: listening sockets, name resolution, dialling.
+ * Where connections come from and go to: listening sockets, dialling.
  *
  * Hosts are written as in PostgreSQL: a name, an IPv4 or IPv6 address, or a directory ("/run/x")
  * that holds the Unix socket .s.PGSQL.PORT ("@x" is an abstract one).
@@ -42,15 +42,6 @@ struct endpoint_dial *endpoint_dial(struct loop *loop, const struct endpoint_tar
 
 /* Gives up an attempt whose `done` was not called; *dial becomes NULL. Idempotent. */
 void endpoint_dial_close(struct endpoint_dial **dial);
-
-/* A question for the addresses of a host, answered from the loop's cache where it can be. `done` is
- * called once, never from within the call, with the first numeric address (NUL-terminated,
- * borrowed), or with NULL and what went wrong. */
-struct endpoint_lookup;
-struct endpoint_lookup *
-endpoint_lookup(struct loop *loop, const char *host,
-                void (*done)(void *owner, const char *address, const char *error), void *owner);
-void endpoint_lookup_close(struct endpoint_lookup **lookup);
 
 /* A listening socket on a numeric address or a name; `on_accept` owns each descriptor. NULL, with a
  * reason in `error`, if the address cannot be had. */

@@ -31,10 +31,10 @@ void loop_stop(struct loop *loop);
 /* libuv's loop, for files in net/ and for worker.c. */
 struct uv_loop_s *loop_uv(struct loop *loop);
 
-/* The cache of host names that the loop's lookups use; NULL, as at first, is none. */
-struct dns;
-void loop_set_dns(struct loop *loop, struct dns *dns);
-struct dns *loop_dns(const struct loop *loop);
+/* What the loop's lookups ask (net/resolver.h); NULL, as at first, is none. */
+struct resolver;
+void loop_set_resolver(struct loop *loop, struct resolver *resolver);
+struct resolver *loop_resolver(const struct loop *loop);
 
 /* Monotonic microseconds, read once a turn. */
 uint64_t loop_now_us(struct loop *loop);

@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "net/dns.h"
 #include "net/loop.h"
+#include "net/resolver.h"
 
 struct count {
     const char *name;
@@ -25,11 +26,15 @@ static uint64_t clients_logged_in(const struct census *census) {
     return sum;
 }
 
+/* All workers share one cache of names. */
+static struct dns *dns_of(const struct view_context *context) {
+    return resolver_dns(loop_resolver(context->admin->workers[0].loop));
+}
+
 void view_lists(const struct view_context *context) {
     const struct census *census = context->census;
     size_t peers = context->admin->config->entries[SETTING_SCOPE_PEER].count;
-    struct loop *loop = context->admin->workers[0].loop;
-    struct dns_counts dns = dns_count(loop_dns(loop), loop_now_us(loop));
+    struct dns_counts dns = dns_count(dns_of(context));
     const struct count lists[] = {
         {"databases", view_databases_count(context->admin), 0},
         {"users", view_users_count(context), 0},
@@ -42,7 +47,7 @@ void view_lists(const struct view_context *context) {
         {"free_servers", 0, 0},
         {"used_servers", census->servers, 0},
         {"dns_names", dns.names, 0},
-        {"dns_zones", 0, 0},
+        {"dns_zones", dns.zones, 0},
         {"dns_queries", (size_t)dns.asking, 0},
         {"dns_pending", 0, 0},
     };
@@ -95,9 +100,18 @@ static void write_dns_host(void *owner, const struct dns_view *view) {
 
 void view_dns_hosts(const struct view_context *context) {
     struct loop *loop = context->admin->workers[0].loop;
-    dns_each(loop_dns(loop), loop_now_us(loop), write_dns_host, context->rows);
+    dns_each(dns_of(context), loop_now_us(loop), write_dns_host, context->rows);
 }
 
-void view_none(const struct view_context *context) {
-    (void)context;
+static void write_dns_zone(void *owner, const struct dns_zone_view *view) {
+    struct rows *rows = owner;
+    rows_begin(rows);
+    rows_text(rows, view->zone);
+    rows_number(rows, view->serial);
+    rows_number(rows, view->hosts);
+    rows_end(rows);
+}
+
+void view_dns_zones(const struct view_context *context) {
+    dns_each_zone(dns_of(context), write_dns_zone, context->rows);
 }

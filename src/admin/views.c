@@ -337,7 +337,7 @@ static const struct view views[] = {
     {"CONFIG", COLUMNS(config_columns), BY_WORKER_0(view_config)},
     {"DATABASES", COLUMNS(databases_columns), BY_CENSUS(view_databases)},
     {"DNS_HOSTS", COLUMNS(dns_hosts_columns), BY_WORKER_0(view_dns_hosts)},
-    {"DNS_ZONES", COLUMNS(dns_zones_columns), BY_WORKER_0(view_none)},
+    {"DNS_ZONES", COLUMNS(dns_zones_columns), BY_WORKER_0(view_dns_zones)},
     {"FDS", COLUMNS(fds_columns), BY_ADMIN(view_client_fd, view_server_fd)},
     {"LISTS", COLUMNS(lists_columns), BY_CENSUS(view_lists)},
     {"MEM", COLUMNS(mem_columns), BY_CENSUS(view_memory)},

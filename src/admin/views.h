@@ -81,7 +81,7 @@ view_server_fn view_server, view_server_socket, view_server_socket_active, view_
 void view_lists(const struct view_context *context);
 void view_memory(const struct view_context *context);
 void view_dns_hosts(const struct view_context *context);
-void view_none(const struct view_context *context); /* of what this version never has */
+void view_dns_zones(const struct view_context *context);
 
 /* In view_route.c: where SQL would run in one database (NULL: in each that is listed). The rows
  * go into `rows`, which is set up here. False if there is no such database. */

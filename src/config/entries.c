@@ -57,24 +57,15 @@ struct assignment {
 };
 
 static void unknown_key(const struct entries_place *place, const struct assignment *a) {
-    const struct setting_unsupported *row = setting_find_unsupported(a->scope, a->key);
     struct buf text = {0};
-    if (row != NULL) {
-        if (row->neutral != NULL && bytes_equal_text(a->value, row->neutral)) return;
-        buf_append_format(&text, "setting %s is not supported by this version of weir", row->name);
-        append_place(&text, place, a->scope, a->name);
-        if (row->neutral != NULL)
-            buf_append_format(&text, ": only the value \"%s\" is accepted", row->neutral);
-    } else {
-        const char *nearest = a->is_key_secret ? NULL : setting_nearest(a->scope, a->key);
-        buf_append_format(&text, "%s: ", scopes[a->scope].unknown);
-        if (a->is_key_secret)
-            buf_append_text(&text, "****");
-        else
-            errors_quote(&text, a->key, false);
-        append_place(&text, place, a->scope, a->name);
-        if (nearest != NULL) buf_append_format(&text, ": did you mean %s?", nearest);
-    }
+    const char *nearest = a->is_key_secret ? NULL : setting_nearest(a->scope, a->key);
+    buf_append_format(&text, "%s: ", scopes[a->scope].unknown);
+    if (a->is_key_secret)
+        buf_append_text(&text, "****");
+    else
+        errors_quote(&text, a->key, false);
+    append_place(&text, place, a->scope, a->name);
+    if (nearest != NULL) buf_append_format(&text, ": did you mean %s?", nearest);
     add_and_release(place, &text);
 }
 

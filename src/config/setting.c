@@ -195,11 +195,13 @@ static const struct setting pooler_settings[] = {
     {"disable_pqexec", BOOL, POOLER(disable_pqexec), NONE, "0", 0, 0, NULL,
      "Refuses simple queries, so that nobody can append a second statement to a first."},
     {"dns_max_ttl", TIME, POOLER(dns_max_ttl_us), LIVE, "15", 0, TIME_MAX, NULL,
-     "How long the addresses of a host name are believed before it is looked up again."},
+     "How long the addresses of a host name are believed before it is looked up again, whatever "
+     "time to live DNS gives them."},
     {"dns_nxdomain_ttl", TIME, POOLER(dns_nxdomain_ttl_us), LIVE, "15", 0, TIME_MAX, NULL,
      "How long a failed lookup is believed."},
-    {"dns_zone_check_period", TIME, POOLER(dns_zone_check_period_us), LIVE | COMPAT, "0", 0,
-     TIME_MAX, NULL, "Accepted for old files, without effect: zones are not watched."},
+    {"dns_zone_check_period", TIME, POOLER(dns_zone_check_period_us), LIVE, "0", 0, TIME_MAX, NULL,
+     "How often the serials of the zones of all host names are asked for; where one has grown, its "
+     "names are looked up again; 0 = never."},
     {"idle_transaction_timeout", TIME, POOLER(idle_transaction_timeout_us), LIVE, "0", 0, TIME_MAX,
      NULL, "Closes a client that rests in a transaction for so long; 0 = never."},
     {"ignore_startup_parameters", LIST, POOLER(ignore_startup_parameters), LIVE, "", 0, 0, NULL,
@@ -265,6 +267,9 @@ static const struct setting pooler_settings[] = {
      "reserve_pool_timeout; 0 = none."},
     {"reserve_pool_timeout", TIME, POOLER(reserve_pool_timeout_us), LIVE, "5", 0, TIME_MAX, NULL,
      "How long the first client in line waits before the reserve opens; 0 = the reserve is off."},
+    {"resolv_conf", STRING, POOLER(resolv_conf), NONE, "", 0, 0, NULL,
+     "File like /etc/resolv.conf that names the name servers, read at the start; empty = that "
+     "one."},
     {"sbuf_loopcnt", INT, POOLER(sbuf_loopcnt), LIVE | COMPAT, "5", INT_MIN, INT_MAX, NULL,
      "Accepted for old files, without effect: reads are bounded by their size."},
     {"scram_iterations", INT, POOLER(scram_iterations), LIVE, "4096", 1, SCRAM_ITERATIONS, NULL,
@@ -512,22 +517,15 @@ static const struct setting peer_settings[] = {
      "default_pool_size; 0 = no limit."},
 };
 
-static const struct setting_unsupported pooler_unsupported[] = {
-    {"resolv_conf", ""},
-};
-
 static const struct {
     const struct setting *settings;
     size_t count;
-    const struct setting_unsupported *unsupported;
-    size_t unsupported_count;
 } scopes[SETTING_SCOPE_COUNT] = {
-    [SETTING_SCOPE_POOLER] = {pooler_settings, COUNT(pooler_settings), pooler_unsupported,
-                              COUNT(pooler_unsupported)},
-    [SETTING_SCOPE_DATABASE] = {database_settings, COUNT(database_settings), NULL, 0},
-    [SETTING_SCOPE_USER] = {user_settings, COUNT(user_settings), NULL, 0},
-    [SETTING_SCOPE_NODE] = {node_settings, COUNT(node_settings), NULL, 0},
-    [SETTING_SCOPE_PEER] = {peer_settings, COUNT(peer_settings), NULL, 0},
+    [SETTING_SCOPE_POOLER] = {pooler_settings, COUNT(pooler_settings)},
+    [SETTING_SCOPE_DATABASE] = {database_settings, COUNT(database_settings)},
+    [SETTING_SCOPE_USER] = {user_settings, COUNT(user_settings)},
+    [SETTING_SCOPE_NODE] = {node_settings, COUNT(node_settings)},
+    [SETTING_SCOPE_PEER] = {peer_settings, COUNT(peer_settings)},
 };
 
 size_t setting_count(enum setting_scope scope) {
@@ -543,15 +541,6 @@ const struct setting *setting_find(enum setting_scope scope, struct bytes name) 
     for (size_t i = 0; i < scopes[scope].count; i++) {
         const struct setting *setting = &scopes[scope].settings[i];
         if (bytes_equal_text(name, setting->name)) return setting;
-    }
-    return NULL;
-}
-
-const struct setting_unsupported *setting_find_unsupported(enum setting_scope scope,
-                                                           struct bytes name) {
-    for (size_t i = 0; i < scopes[scope].unsupported_count; i++) {
-        const struct setting_unsupported *row = &scopes[scope].unsupported[i];
-        if (bytes_equal_text(name, row->name)) return row;
     }
     return NULL;
 }
@@ -581,11 +570,8 @@ const char *setting_nearest(enum setting_scope scope, struct bytes name) {
     if (name.len == 0 || name.len >= NAME_BYTES_MAX) return NULL;
     const char *nearest = NULL;
     unsigned least = DISTANCE_MAX(name.len) + 1;
-    size_t total = scopes[scope].count + scopes[scope].unsupported_count;
-    for (size_t i = 0; i < total; i++) {
-        size_t count = scopes[scope].count;
-        const char *known =
-            i < count ? scopes[scope].settings[i].name : scopes[scope].unsupported[i - count].name;
+    for (size_t i = 0; i < scopes[scope].count; i++) {
+        const char *known = scopes[scope].settings[i].name;
         unsigned far = distance(name, bytes_of_text(known));
         if (far < least) {
             least = far;

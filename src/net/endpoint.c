@@ -1,5 +1,5 @@
 /*
- * Listening, resolving and dialling; see net/endpoint.h.
+ * Listening and dialling; see net/endpoint.h.
  *
  * A dial goes through at most three steps, each of which may be left at any time:
  *
@@ -13,8 +13,8 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "core/memory.h"
-#include "net/dns.h"
 #include "net/loop.h"
+#include "net/resolve.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -153,157 +153,13 @@ void endpoint_apply_options(int fd, const struct endpoint_options *options) {
     set_option(fd, SOL_SOCKET, SO_RCVBUF, options->buffer_bytes);
 }
 
-/* ---- lookups */
-
-/* The longest name has 253 bytes (RFC 1035 in the form that people write). */
-#define HOST_SIZE 256
-
-struct endpoint_lookup {
-    uv_getaddrinfo_t request;
-    struct loop_hook hook; /* tells a result that needed no question */
-    struct loop *loop;
-    void (*done)(void *owner, const char *address, const char *error); /* NULL: given up */
-    void *owner;
-    char host[HOST_SIZE];
-    bool takes_turns;
-    bool is_asking;
-};
-
-static void lookup_tell(struct endpoint_lookup *lookup, const char *address, const char *error) {
-    void (*done)(void *, const char *, const char *) = lookup->done;
-    lookup->done = NULL;
-    done(lookup->owner, address, error);
-    memory_free(lookup);
-}
-
-static void tell_failure(struct endpoint_lookup *lookup, const char *why) {
-    char text[HOST_SIZE + ENDPOINT_TEXT_SIZE];
-    (void)snprintf(text, sizeof text, "server DNS lookup failed: %s: %s", lookup->host, why);
-    lookup_tell(lookup, NULL, text);
-}
-
-/* Writes the numeric addresses of an answer; returns how many. */
-static unsigned read_answer(const struct addrinfo *answer, char (*addresses)[DNS_ADDRESS_SIZE]) {
-    unsigned count = 0;
-    for (; answer != NULL && count < DNS_ADDRESSES_MAX; answer = answer->ai_next) {
-        if (getnameinfo(answer->ai_addr, answer->ai_addrlen, addresses[count], DNS_ADDRESS_SIZE,
-                        NULL, 0, NI_NUMERICHOST) == 0)
-            count++;
-    }
-    return count;
-}
-
-static void on_answer(uv_getaddrinfo_t *request, int status, struct addrinfo *answer) {
-    struct endpoint_lookup *lookup = (struct endpoint_lookup *)(void *)request;
-    struct dns *dns = loop_dns(lookup->loop);
-    if (dns != NULL) dns_asking(dns, -1);
-    if (status == UV_ECANCELED) {
-        uv_freeaddrinfo(answer);
-        memory_free(lookup);
-        return;
-    }
-    char addresses[DNS_ADDRESSES_MAX][DNS_ADDRESS_SIZE];
-    unsigned count = status == 0 ? read_answer(answer, addresses) : 0;
-    uv_freeaddrinfo(answer);
-    if (count == 0)
-        log_line(LOG_LEVEL_WARNING, "DNS lookup failed: %s: result=%d", lookup->host, status);
-    if (dns != NULL) {
-        uint64_t now_us = loop_now_us(lookup->loop);
-        dns_put(dns, lookup->host, now_us, (const char(*)[DNS_ADDRESS_SIZE])addresses, count);
-        (void)dns_take(dns, lookup->host, now_us, lookup->takes_turns, addresses[0]);
-    }
-    if (lookup->done == NULL) {
-        memory_free(lookup);
-    } else if (count == 0) {
-        tell_failure(lookup, status == 0 ? "no address" : uv_strerror(status));
-    } else {
-        lookup_tell(lookup, addresses[0], NULL);
-    }
-}
-
-static void lookup_is_numeric(struct loop_hook *hook) {
-    struct endpoint_lookup *lookup = LIST_OWNER(hook, struct endpoint_lookup, hook);
-    lookup_tell(lookup, lookup->host, NULL);
-}
-
-static void lookup_is_too_long(struct loop_hook *hook) {
-    struct endpoint_lookup *lookup = LIST_OWNER(hook, struct endpoint_lookup, hook);
-    lookup_tell(lookup, NULL, "server DNS lookup failed: the name is too long");
-}
-
-static void lookup_is_broken(struct loop_hook *hook) {
-    struct endpoint_lookup *lookup = LIST_OWNER(hook, struct endpoint_lookup, hook);
-    lookup_tell(lookup, NULL, "server DNS lookup failed: the resolver could not be asked");
-}
-
-static void lookup_has_failed(struct loop_hook *hook) {
-    tell_failure(LIST_OWNER(hook, struct endpoint_lookup, hook), "it has failed a moment ago");
-}
-
-/* How a lookup ends that needs no question; NULL if it does. */
-static void (*known_end(struct endpoint_lookup *lookup))(struct loop_hook *hook) {
-    union any_address address;
-    char text[DNS_ADDRESS_SIZE];
-    struct dns *dns = loop_dns(lookup->loop);
-    if (host_is_unix(lookup->host) || numeric_address(&address, lookup->host, 0) != 0)
-        return lookup_is_numeric;
-    enum dns_result result = DNS_UNKNOWN;
-    if (dns != NULL)
-        result = dns_take(dns, lookup->host, loop_now_us(lookup->loop), lookup->takes_turns, text);
-    if (result == DNS_FOUND) {
-        (void)snprintf(lookup->host, sizeof lookup->host, "%s", text);
-        return lookup_is_numeric;
-    }
-    if (result == DNS_FAILED) return lookup_has_failed;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    int status = uv_getaddrinfo(loop_uv(lookup->loop), &lookup->request, on_answer, lookup->host,
-                                NULL, &hints);
-    if (status != 0) return lookup_is_broken;
-    lookup->is_asking = true;
-    if (dns != NULL) dns_asking(dns, 1);
-    return NULL;
-}
-
-static struct endpoint_lookup *lookup_begin(struct endpoint_lookup *lookup, const char *host) {
-    if (strlen(host) >= sizeof lookup->host) {
-        lookup->hook.run = lookup_is_too_long;
-    } else {
-        (void)snprintf(lookup->host, sizeof lookup->host, "%s", host);
-        lookup->hook.run = known_end(lookup);
-    }
-    if (lookup->hook.run != NULL) loop_at_end(lookup->loop, &lookup->hook);
-    return lookup;
-}
-
-struct endpoint_lookup *
-endpoint_lookup(struct loop *loop, const char *host,
-                void (*done)(void *owner, const char *address, const char *error), void *owner) {
-    struct endpoint_lookup *lookup = memory_new(sizeof *lookup);
-    *lookup = (struct endpoint_lookup){.loop = loop, .done = done, .owner = owner};
-    return lookup_begin(lookup, host);
-}
-
-void endpoint_lookup_close(struct endpoint_lookup **lookup_at) {
-    struct endpoint_lookup *lookup = *lookup_at;
-    if (lookup == NULL) return;
-    *lookup_at = NULL;
-    lookup->done = NULL;
-    if (lookup->is_asking) {
-        /* freed in on_answer, which comes in any case */
-        (void)uv_cancel((uv_req_t *)&lookup->request);
-        return;
-    }
-    loop_not_at_end(lookup->loop, &lookup->hook);
-    memory_free(lookup);
-}
-
 /* ---- dialling */
 
 struct endpoint_dial {
     uv_poll_t poll;
     struct loop_hook hook;
     struct loop *loop;
-    struct endpoint_lookup *lookup;
+    struct resolve *resolve;
     struct endpoint_options options;
     unsigned port;
     int fd;
@@ -321,7 +177,7 @@ static void on_dial_closed(uv_handle_t *handle) {
  * take the number, which may be another connection's by then, out of the polled set. */
 static void dial_free(struct endpoint_dial *dial) {
     loop_not_at_end(dial->loop, &dial->hook);
-    endpoint_lookup_close(&dial->lookup);
+    resolve_close(&dial->resolve);
     if (dial->has_poll) {
         uv_close((uv_handle_t *)&dial->poll, on_dial_closed);
     } else {
@@ -385,7 +241,7 @@ static void dial_connect(struct endpoint_dial *dial, const union any_address *ad
 
 static void on_dial_lookup(void *owner, const char *text, const char *error) {
     struct endpoint_dial *dial = owner;
-    dial->lookup = NULL;
+    dial->resolve = NULL;
     if (text == NULL) {
         (void)snprintf(dial->error, sizeof dial->error, "%s", error);
         loop_at_end(dial->loop, &dial->hook);
@@ -412,12 +268,8 @@ struct endpoint_dial *endpoint_dial(struct loop *loop, const struct endpoint_tar
     dial->owner = owner;
     if (target->options != NULL) dial->options = *target->options;
     if (!host_is_unix(target->host)) {
-        dial->lookup = memory_new(sizeof *dial->lookup);
-        *dial->lookup = (struct endpoint_lookup){.loop = loop,
-                                                 .done = on_dial_lookup,
-                                                 .owner = dial,
-                                                 .takes_turns = target->takes_turns};
-        (void)lookup_begin(dial->lookup, target->host);
+        dial->resolve =
+            resolve_begin(loop, target->host, target->takes_turns, on_dial_lookup, dial);
         return dial;
     }
     char path[ENDPOINT_TEXT_SIZE * 2];

@@ -42,7 +42,7 @@ struct loop {
     struct list timers; /* the one due first in front */
     _Atomic(struct loop_mail *) mail;
     void *context;
-    struct dns *dns;
+    struct resolver *resolver;
     uint64_t now_us; /* 0: not read in this turn */
     struct list hooks;
     struct loop_signal signals[SIGNALS_MAX];
@@ -207,12 +207,12 @@ struct uv_loop_s *loop_uv(struct loop *loop) {
     return &loop->uv;
 }
 
-void loop_set_dns(struct loop *loop, struct dns *dns) {
-    loop->dns = dns;
+void loop_set_resolver(struct loop *loop, struct resolver *resolver) {
+    loop->resolver = resolver;
 }
 
-struct dns *loop_dns(const struct loop *loop) {
-    return loop->dns;
+struct resolver *loop_resolver(const struct loop *loop) {
+    return loop->resolver;
 }
 
 uint64_t loop_now_us(struct loop *loop) {

@@ -18,6 +18,7 @@
 #include "core/memory.h"
 #include "net/endpoint.h"
 #include "net/loop.h"
+#include "net/resolve.h"
 
 #include <libpq-fe.h>
 #include <stdio.h>
@@ -31,7 +32,7 @@ struct pqconn {
     enum pqconn_state state;
     const struct pqconn_ops *ops;
     void *owner;
-    struct endpoint_lookup *lookup;
+    struct resolve *resolve;
     struct loop_timer deadline;
     uv_poll_t *poll;
     int wanted; /* events of the poll handle */
@@ -182,7 +183,7 @@ static bool want(struct pqconn *conn, int events) {
 static void let_go(struct pqconn *conn) {
     conn->state = PQCONN_FAILED;
     loop_timer_stop(&conn->deadline);
-    endpoint_lookup_close(&conn->lookup);
+    resolve_close(&conn->resolve);
     drop_poll(conn); /* before libpq closes the descriptor */
     if (conn->result != NULL) PQclear(conn->result);
     conn->result = NULL;
@@ -313,7 +314,7 @@ static void connect_on(struct pqconn *conn) {
 
 static void on_lookup(void *owner, const char *address, const char *error) {
     struct pqconn *conn = owner;
-    conn->lookup = NULL;
+    conn->resolve = NULL;
     if (address == NULL) {
         fail(conn, error);
         return;
@@ -430,7 +431,7 @@ struct pqconn *pqconn_open(struct loop *loop, const struct pqconn_target *target
     conn->state = PQCONN_LOOKUP;
     conn->deadline.run = on_deadline;
     loop_timer_start(loop, &conn->deadline, target->timeout_ms, 0);
-    conn->lookup = endpoint_lookup(loop, target->host, on_lookup, conn);
+    conn->resolve = resolve_begin(loop, target->host, false, on_lookup, conn);
     return conn;
 }
 

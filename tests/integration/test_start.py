@@ -74,7 +74,7 @@ def test_version(run):
     for option in ("--version", "-V"):
         done = run(option)
         assert (done.returncode, done.stderr) == (0, "")
-        pattern = r"PgBouncer 1\.25\.2\nweir \d+\.\d+\.\d+\nlibuv \S+\ntls: OpenSSL "
+        pattern = r"PgBouncer 1\.25\.2\nweir \d+\.\d+\.\d+\nlibuv \S+\nadns: c-ares \S+\ntls: OpenSSL "
         assert re.match(pattern, done.stdout)
 
 
@@ -427,7 +427,7 @@ def test_log_lines(start_pooler):
         r"max expected fd use: 532",
         rf"listening on 127\.0\.0\.1:{pooler.port}",
         rf"listening on unix:{pooler.unix_path}",
-        r"process up: PgBouncer 1\.25\.2, libuv \S+ \(epoll\), adns: libuv, tls: OpenSSL .*weir \d",
+        r"process up: PgBouncer 1\.25\.2, libuv \S+ \(epoll\), adns: c-ares \S+, tls: OpenSSL .*weir \d",
         rf"{who} login attempt: db=app user=app_trust tls=no replication=no",
         rf"{who} closing because: client close request \(age=0s\)",
         r"S-0x[0-9a-f]+: app/app_trust@127\.0\.0\.1:\d+ new connection to server",

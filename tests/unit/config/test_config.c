@@ -68,9 +68,6 @@ static const struct {
                        "expected a whole number from 0 to 10\n"},
     {P "verbose = 1\n  2\n", "syntax error in configuration (f.ini:3), stopping loading: expected "
                              "KEY = VALUE, [SECTION] or %include FILE\n"},
-    {P "resolv_conf = x\n",
-     "setting resolv_conf is not supported by this version of weir in configuration (f.ini:2): "
-     "only the value \"\" is accepted\n"},
     {P "listen_port = x\n\n# c\npool_mode = y\n",
      "invalid value \"x\" for parameter listen_port in configuration (f.ini:2): expected a whole "
      "number from 0 to 65535\n"

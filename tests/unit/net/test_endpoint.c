@@ -1,5 +1,5 @@
 /*
- * Listening, resolving and dialling, with real sockets on the loopback and in a folder of their
+ * Listening and dialling, with real sockets on the loopback and in a folder of their
  * own. Nothing leaves the machine.
  */
 #include <setjmp.h>
@@ -12,7 +12,7 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "net/endpoint.h"
-#include "net/loop.h"
+#include "resolving.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -47,6 +47,8 @@ static int tear_down(void **unused) {
 
 struct world {
     struct loop *loop;
+    struct dns *dns;
+    struct resolver *resolver;
     struct loop_timer tick;
     bool (*is_done)(const struct world *world);
     unsigned ticks;
@@ -57,10 +59,7 @@ struct world {
     struct endpoint_dial *dial;
     unsigned dialled;
     int fd;
-    struct endpoint_lookup *lookup;
-    unsigned looked_up;
-    bool has_address;
-    char text[400]; /* an error, or an address */
+    char text[400]; /* an error */
 };
 
 static void on_accept(void *owner, int fd) {
@@ -78,28 +77,21 @@ static void on_dialled(void *owner, int fd, const char *error) {
     (void)snprintf(world->text, sizeof world->text, "%s", error == NULL ? "" : error);
 }
 
-static void on_looked_up(void *owner, const char *address, const char *error) {
-    struct world *world = owner;
-    world->lookup = NULL;
-    world->looked_up++;
-    world->has_address = address != NULL;
-    assert_true((address == NULL) != (error == NULL));
-    (void)snprintf(world->text, sizeof world->text, "%s", address == NULL ? error : address);
-}
-
 static void world_init(struct world *world) {
-    *world = (struct world){.loop = loop_new(), .fd = -1};
+    *world = (struct world){.loop = loop_new(), .dns = dns_new(), .fd = -1};
+    world->resolver = resolving_new(world->loop, world->dns);
 }
 
 static void world_release(struct world *world) {
     endpoint_dial_close(&world->dial);
-    endpoint_lookup_close(&world->lookup);
     endpoint_listener_close(&world->listener);
     endpoint_listener_close(&world->listener);
     if (world->fd >= 0) assert_int_equal(close(world->fd), 0);
     for (unsigned i = 0; i < world->accepted_count; i++)
         assert_int_equal(close(world->accepted[i]), 0);
+    resolver_close(&world->resolver);
     loop_free(&world->loop);
+    dns_free(&world->dns);
 }
 
 static void on_tick(struct loop_timer *timer) {
@@ -127,10 +119,6 @@ static bool is_dialled(const struct world *world) {
 
 static bool is_connected(const struct world *world) {
     return world->dialled > 0 && (world->fd < 0 || world->accepted_count > 0);
-}
-
-static bool is_looked_up(const struct world *world) {
-    return world->looked_up > 0;
 }
 
 static void dial(struct world *world, const char *host, unsigned port,
@@ -334,79 +322,6 @@ static void options_are_set(void **unused) {
         assert_int_equal(option_of(world.fd, IPPROTO_TCP, TCP_KEEPINTVL), interval);
         assert_int_equal(option_of(world.fd, IPPROTO_TCP, TCP_USER_TIMEOUT),
                          rows[i].user_timeout_ms);
-        world_release(&world);
-    }
-}
-
-/* ---- lookups */
-
-static const struct {
-    const char *host;
-    bool is_known;
-    const char *text; /* the address, or the beginning of the error */
-} lookups[] = {
-    {"127.0.0.1", true, "127.0.0.1"},
-    {"10.1.2.3", true, "10.1.2.3"},
-    {"::1", true, "::1"},
-    {"fe80::1:2", true, "fe80::1:2"},
-    {"/run/postgresql", true, "/run/postgresql"},
-    {"@abstract", true, "@abstract"},
-    {"no.such.host.invalid", false, "server DNS lookup failed: no.such.host.invalid: "},
-};
-
-static void lookups_give_addresses(void **unused) {
-    (void)unused;
-    for (size_t i = 0; i < COUNT(lookups) * 2; i++) {
-        struct world world;
-        world_init(&world);
-        world.lookup = endpoint_lookup(world.loop, lookups[i / 2].host, on_looked_up, &world);
-        assert_int_equal(world.looked_up, 0);
-        if (i % 2 == 1) {
-            endpoint_lookup_close(&world.lookup);
-            assert_null(world.lookup);
-            run_until(&world, some_time_has_passed);
-            assert_int_equal(world.looked_up, 0);
-        } else {
-            run_until(&world, is_looked_up);
-            assert_int_equal(world.has_address, lookups[i / 2].is_known);
-            size_t len = strlen(lookups[i / 2].text) + lookups[i / 2].is_known;
-            if (strncmp(world.text, lookups[i / 2].text, len) != 0)
-                fail_msg("row %zu: %s", i / 2, world.text);
-        }
-        world_release(&world);
-    }
-}
-
-static void localhost_is_the_loopback(void **unused) {
-    (void)unused;
-    struct world world;
-    world_init(&world);
-    world.lookup = endpoint_lookup(world.loop, "localhost", on_looked_up, &world);
-    run_until(&world, is_looked_up);
-    assert_true(strcmp(world.text, "127.0.0.1") == 0 || strcmp(world.text, "::1") == 0);
-    world_release(&world);
-}
-
-/* The longest name that can exist is asked for as it is; a longer one is refused, never cut. */
-static void long_names_are_not_cut(void **unused) {
-    (void)unused;
-    static const size_t lengths[] = {159, 160, 253, 256, 1000};
-    for (size_t i = 0; i < COUNT(lengths); i++) {
-        struct world world;
-        struct buf name = {0};
-        world_init(&world);
-        while (buf_length(&name) + 8 < lengths[i])
-            buf_append_u8(&name, buf_length(&name) % 50 == 49 ? '.' : 'x');
-        buf_append_text(&name, ".invalid");
-        world.lookup = endpoint_lookup(world.loop, buf_text(&name), on_looked_up, &world);
-        run_until(&world, is_looked_up);
-        assert_false(world.has_address);
-        if (lengths[i] <= 253) {
-            assert_non_null(strstr(world.text, ".invalid: "));
-        } else {
-            assert_string_equal(world.text, "server DNS lookup failed: the name is too long");
-        }
-        buf_release(&name);
         world_release(&world);
     }
 }
@@ -619,9 +534,6 @@ int main(void) {
         cmocka_unit_test(failures_are_told_once),
         cmocka_unit_test(a_closed_dial_is_silent),
         cmocka_unit_test(options_are_set),
-        cmocka_unit_test(lookups_give_addresses),
-        cmocka_unit_test(localhost_is_the_loopback),
-        cmocka_unit_test(long_names_are_not_cut),
         cmocka_unit_test(listening_fails_with_a_reason),
         cmocka_unit_test(a_stale_file_is_replaced),
         cmocka_unit_test(what_is_no_socket_stays),

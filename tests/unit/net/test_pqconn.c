@@ -10,8 +10,8 @@
 #include <cmocka.h>
 
 #include "core/check.h"
-#include "net/loop.h"
 #include "net/pqconn.h"
+#include "resolving.h"
 
 #include <stdlib.h>
 
@@ -109,6 +109,8 @@ static void failures_are_told_once(void **unused) {
     (void)unused;
     for (size_t i = 0; i < COUNT(failures) * 2; i++) {
         struct attempt attempt = {.loop = loop_new(), .closes_itself = i % 2 == 1};
+        struct dns *dns = dns_new();
+        struct resolver *resolver = resolving_new(attempt.loop, dns);
         struct pqconn_target target = target_of(failures[i / 2].host, failures[i / 2].port);
         attempt.conn = pqconn_open(attempt.loop, &target, &ops, &attempt);
         loop_run(attempt.loop);
@@ -116,7 +118,9 @@ static void failures_are_told_once(void **unused) {
         assert_memory_equal(attempt.error, failures[i / 2].error, strlen(failures[i / 2].error));
         pqconn_close(&attempt.conn);
         assert_null(attempt.conn);
+        resolver_close(&resolver);
         loop_free(&attempt.loop);
+        dns_free(&dns);
     }
 }
 
@@ -124,12 +128,16 @@ static void closing_at_once_is_silent(void **unused) {
     (void)unused;
     for (size_t i = 0; i < COUNT(failures); i++) {
         struct attempt attempt = {.loop = loop_new()};
+        struct dns *dns = dns_new();
+        struct resolver *resolver = resolving_new(attempt.loop, dns);
         struct pqconn_target target = target_of(failures[i].host, failures[i].port);
         attempt.conn = pqconn_open(attempt.loop, &target, &ops, &attempt);
         assert_false(pqconn_is_idle(attempt.conn));
         pqconn_close(&attempt.conn);
         pqconn_close(&attempt.conn);
+        resolver_close(&resolver);
         loop_free(&attempt.loop);
+        dns_free(&dns);
         assert_int_equal(attempt.failures, 0);
     }
 }
