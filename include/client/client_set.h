@@ -54,9 +54,12 @@ struct client_set {
     struct client_set_ops ops;
     struct traits_cache *traits; /* NULL: nothing is routed */
     struct statements statements;
-    uint32_t max_packet_size; /* the settings that each message is held against */
+    uint32_t max_packet_size; /* settings that each request is held against */
     bool is_simple_refused;   /* disable_pqexec */
-    uint64_t unnamed_last;    /* numbers the Parses of unnamed statements */
+    bool replica_fallback;
+    size_t gather_bytes;
+    uint64_t replica_wait_us;
+    uint64_t unnamed_last; /* numbers the Parses of unnamed statements */
     struct texts *texts;
     struct blocking *blocking; /* judges passwords for PAM and LDAP */
     struct map keys;

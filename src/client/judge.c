@@ -188,21 +188,21 @@ static uint32_t floor_of(const struct client *client) {
 
 void judge_again(struct client *client) {
     struct pool *pool = client->pool;
-    const struct config *config = client->set->pools->config;
+    const struct client_set *set = client->set;
     struct route_request *request = &client->route_request;
     request->mode = client->is_forced_primary ? ROUTE_MODE_PRIMARY : modes[pool->routing];
     request->transaction_node = -1;
     request->session_state = client->sticky == NULL ? NULL : client->sticky->at;
     request->need.floor = floor_of(client);
-    request->may_wait = config->replica_wait_us > 0 && client->state == CLIENT_WAITING &&
-                        loop_now_us(client->set->loop) - client->state_us < config->replica_wait_us;
-    if (client->state != CLIENT_WAITING) request->may_wait = config->replica_wait_us > 0;
-    request->replica_fallback = config->replica_fallback;
+    request->may_wait = set->replica_wait_us > 0;
+    if (client->state == CLIENT_WAITING)
+        request->may_wait = loop_now_us(set->loop) - client->state_us < set->replica_wait_us;
+    request->replica_fallback = set->replica_fallback;
     request->turn = pool->turn;
     client->route = route_choose(request, pool->nodes[0]->cluster);
     uint64_t left = client->route.nodes & ~client->borrower.avoid;
     if (client->route.target == ROUTE_REPLICA && client->route.nodes != 0 && left == 0 &&
-        config->replica_fallback) {
+        set->replica_fallback) {
         request->mode = ROUTE_MODE_PRIMARY;
         client->route = route_choose(request, pool->nodes[0]->cluster);
     }
@@ -230,7 +230,7 @@ enum judgement judge_group(struct client *client, struct bytes bytes) {
         return JUDGE_READY;
     }
     bool has_flush;
-    size_t limit = (size_t)client->set->pools->config->gather_bytes;
+    size_t limit = client->set->gather_bytes;
     size_t length = judge_group_length(bytes, &has_flush);
     bool is_in_hand = length > 0 && length <= limit && !has_flush;
     if (length == 0 && !has_flush && bytes.len < limit) return JUDGE_MORE;

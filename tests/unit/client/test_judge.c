@@ -164,6 +164,7 @@ static struct world *world_new(void) {
     world->set.pools = &world->pools;
     world->set.texts = &world->texts;
     world->set.traits = traits_cache_new(1000, 200, NULL);
+    client_set_init(&world->set);
     world->database.hash = 77;
     world->node.cluster = make_cluster();
     world->nodes[0] = &world->node;
