@@ -495,9 +495,32 @@ void endpoint_listener_own(struct endpoint_listener *listener, const char *path)
     (void)snprintf(listener->path, sizeof listener->path, "%s", path);
 }
 
+/* What is no longer asked for is as on a new socket again: whom a listener accepts has the
+ * listener's options. */
+static void reset_options(int fd) {
+    static const struct {
+        int level;
+        int option;
+    } reset[] = {{SOL_SOCKET, SO_KEEPALIVE},
+                 {IPPROTO_TCP, TCP_KEEPCNT},
+                 {IPPROTO_TCP, TCP_KEEPIDLE},
+                 {IPPROTO_TCP, TCP_KEEPINTVL},
+                 {IPPROTO_TCP, TCP_USER_TIMEOUT}};
+    int fresh = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fresh < 0) return;
+    for (size_t i = 0; i < COUNT(reset); i++) {
+        int value = 0;
+        socklen_t size = sizeof value;
+        if (getsockopt(fresh, reset[i].level, reset[i].option, &value, &size) == 0)
+            (void)setsockopt(fd, reset[i].level, reset[i].option, &value, sizeof value);
+    }
+    (void)close(fresh);
+}
+
 void endpoint_listener_set(struct endpoint_listener *listener,
                            const struct endpoint_options *options) {
     if (listener->is_unix) return;
+    reset_options(listener->fd);
     endpoint_apply_options(listener->fd, options);
     int seconds = options->defer_accept ? DEFER_ACCEPT_SECONDS : 0;
     (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);

@@ -280,12 +280,12 @@ def test_all_errors_are_told_at_once(cluster, two):
     text = reload(
         two,
         {"default_pool_size": "many", "pool_mode": "often"},
-        databases={"app": "hots=h pool_size=x"},
+        databases={"app": "hots=h load_balance_hosts=x"},
         users={"u": "pool_mode=none"},
     )
     for part in (
         r'unrecognized connection parameter: "hots" in database "app" \(.*:\d+\): did you mean host',
-        r'"x" for parameter pool_size in database "app" \(.*:\d+\): expected a whole number from',
+        r'"x" for parameter load_balance_hosts in database "app" \(.*:\d+\): expected one of',
         r'"none" for parameter pool_mode in user "u" \(.*:\d+\): expected one of session,',
         r'"many" for parameter default_pool_size in configuration \(.*:\d+\): expected a whole',
         r'"often" for parameter pool_mode in configuration \(.*:\d+\): expected one of session',
