@@ -23,7 +23,7 @@ FUZZ_SECONDS ?= 20
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes \
             -Wmissing-prototypes -Wvla -Werror
-CFLAGS_release := -O3 -g -DNDEBUG -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+CFLAGS_release := -O3 -g -fno-plt -DNDEBUG -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 CFLAGS_debug   := -O0 -g -DWEIR_DEBUG
 CFLAGS_asan    := -O1 -g -DWEIR_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all \
                   -fno-omit-frame-pointer

@@ -29,12 +29,12 @@ struct pipeline_entry {
 #define PIPELINE_MAX    65536u /* reading the client stops before more are owed */
 
 struct pipeline {
-    struct pipeline_entry inline_entries[PIPELINE_INLINE];
     struct pipeline_entry *entries; /* NULL: the inline ones */
     uint32_t size;
-    uint32_t first;
+    uint32_t first; /* 0 in an empty one, so that short pipelines stay on few cache lines */
     uint32_t count;
     uint32_t owed_ready; /* entries that end in ReadyForQuery */
+    struct pipeline_entry inline_entries[PIPELINE_INLINE];
 };
 
 void pipeline_init(struct pipeline *pipeline);
@@ -83,8 +83,10 @@ static inline struct pipeline_entry pipeline_pop(struct pipeline *pipeline) {
     pipeline->first = (pipeline->first + 1) & (pipeline->size - 1);
     pipeline->count--;
     if (pipeline_ends_in_ready(entry.request)) pipeline->owed_ready--;
+    if (pipeline->count > 0) return entry;
+    pipeline->first = 0;
     /* A long pipeline has passed: an idle client owns no memory for it. */
-    if (pipeline->count == 0 && pipeline->entries != NULL) pipeline_release(pipeline);
+    if (pipeline->entries != NULL) pipeline_release(pipeline);
     return entry;
 }
 
