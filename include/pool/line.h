@@ -23,6 +23,9 @@ void line_permit_freed(struct pool *pool, const struct pool_node *node);
 /* Starts a connection on each node that has fewer servers than min_pool_size. */
 void line_fill(struct pool *pool);
 
+/* The pool has other nodes, which share other heads: publishes the waiters there. */
+void line_moved(struct pool *pool);
+
 /* Has every waiter judge its route anew, and moves those whose target changed. */
 void line_rejudge(struct pool *pool);
 

@@ -49,6 +49,10 @@ static void quit(struct borrower *borrower) {
     if (was_first) publish(pool, borrower->line);
 }
 
+void line_moved(struct pool *pool) {
+    for (unsigned line = 0; line < POOL_LINE_COUNT; line++) publish(pool, line);
+}
+
 static void wake(struct pool *pool, int worker) {
     struct pool_set *set = pool->set;
     set->ops.wake(set->ops.owner, (unsigned)worker, pool->node.key);

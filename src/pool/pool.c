@@ -500,6 +500,7 @@ void pool_set_apply(struct pool_set *set, struct config *config, struct users *u
             pool->generation = generation;
             retire_nodes(pool);
             make_nodes(pool);
+            line_moved(pool);
             line_rejudge(pool);
         }
         take_settings(pool);

@@ -125,6 +125,23 @@ def changes(cluster):
     ]
 
 
+def test_waiters_of_a_changed_database_are_served(start_pooler, cluster):
+    """One server for clients of all workers, each of which sees who waits on the others: the new
+    servers too are given up to those who came first."""
+    settings = {"default_pool_size": 1, "admin_users": "app_trust"}
+    pooler = start_pooler(settings, databases={"app": place(cluster)})
+    clients = [pooler.client() for _ in range(8)]
+    for turn in range(6):
+        clients[0].query("BEGIN")
+        for client in clients[1:]:
+            client.send(wire.query(f"SELECT {turn}"))
+        rows = {"host": "localhost"} if turn % 2 == 0 else {}
+        reload(pooler, settings, databases={"app": place(cluster, **rows)})
+        for client in clients[1:]:
+            assert client.answer().value == str(turn)
+        clients[0].query("COMMIT")
+
+
 def test_servers_of_a_changed_database_are_replaced(cluster, two):
     if KIND == "weir":
         more = [{"auth_dbname": "other"}, {"load_balance_hosts": "disable"}]
