@@ -81,6 +81,17 @@ def pytest_runtest_teardown(item):
         yield
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What failed shows the end of its poolers' logs, which go with the cluster."""
+    made = yield
+    for one in poolers.STARTED:
+        if made.get_result().failed:
+            made.get_result().sections.append((one.log, one.log_text()[-6000:]))
+    if call.when == "teardown":
+        poolers.STARTED.clear()
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """A primary and two standbys; a test that changes nodes puts them back."""

@@ -64,6 +64,10 @@ def section(name, rows):
     return f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in rows.items())
 
 
+# The poolers of the test that runs.
+STARTED = []
+
+
 class Broken(AssertionError):
     """The pooler crashed, or a sanitizer or a rule of Weir's own spoke. scripts/test knows it by its
     name: such a test gets no second try."""
@@ -99,6 +103,7 @@ class Pooler:
         self.process = None
         os.mkdir(folder)
         clusters.give_away(folder)
+        STARTED.append(self)
         self.write_auth_file(SECRETS if secrets is None else secrets)
         self.write_ini(settings or {}, text, **more)
         self.start()
