@@ -17,6 +17,7 @@
 struct pool;
 struct pool_set;
 struct server;
+struct stream;
 
 /* Who asked: a connection of a worker, whose requester is told the outcome. id 0: nobody. */
 struct cancel_ticket {
@@ -49,8 +50,23 @@ struct cancel_count {
 struct cancel_count cancel_count(const struct pool_set *set, const struct pool *pool,
                                  unsigned peer_id);
 
-/* Whether a requester's request is one of this worker's and waits for room. */
-bool cancel_is_waiting(const struct pool_set *set, struct cancel_ticket ticket);
+/* A request as the console shows it. */
+struct cancel_view {
+    const struct server *server; /* whose query is to end; NULL: a peer's */
+    const struct stream *stream; /* open once there is a connection */
+    const char *host;            /* where it goes to, with its port */
+    unsigned port;
+    uint32_t id;       /* as in SHOW SERVERS; 0: it waits for room */
+    uint32_t asked_by; /* the requester's id; 0: the pooler itself */
+    int64_t dialled_wall_us;
+};
+
+/* Calls `visit` for each request of this worker that does not wait for room. */
+void cancel_each(const struct pool_set *set,
+                 void (*visit)(void *owner, const struct cancel_view *view), void *owner);
+
+/* The request of a requester, if it is one of this worker's. */
+bool cancel_find(const struct pool_set *set, struct cancel_ticket ticket, struct cancel_view *view);
 
 /* Gives up all requests of a worker, at its end. */
 void cancel_close_all(struct pool_set *set);

@@ -94,9 +94,28 @@ static const char *const replications[] = {[STARTUP_REPLICATION_NONE] = "none",
                                            [STARTUP_REPLICATION_PHYSICAL] = "physical",
                                            [STARTUP_REPLICATION_LOGICAL] = "logical"};
 
-static void write_client_name(struct rows *rows, const struct client *client) {
-    rows_text(rows, client->user == NULL ? "(nouser)" : client->user->at);
-    rows_text(rows, client->database == NULL ? "(nodb)" : client->database->at);
+/* The request that a client has sent instead of a login, as far as this worker knows it: one for
+ * another worker's client is that one's. */
+static bool find_request(const struct walk_place *place, const struct client *client,
+                         struct cancel_view *view) {
+    struct cancel_ticket ticket = {place->index, client->id};
+    return client->state == CLIENT_CANCEL && cancel_find(place->worker->pools, ticket, view);
+}
+
+static void write_client_name(const struct walk_place *place, const struct client *client) {
+    struct cancel_view view = {.server = NULL};
+    const char *database = client->database == NULL ? "(nodb)" : client->database->at;
+    if (find_request(place, client, &view) && view.server != NULL)
+        database = view.server->pool->database->name;
+    rows_text(place->rows, client->user == NULL ? "(nouser)" : client->user->at);
+    rows_text(place->rows, database);
+}
+
+static uint32_t client_link(const struct walk_place *place, const struct client *client) {
+    const struct server *server = client->borrower.server;
+    struct cancel_view view = {.id = 0};
+    (void)find_request(place, client, &view);
+    return server == NULL ? view.id : server->id;
 }
 
 /* That of the last request, or while there was none, of the connection. */
@@ -107,7 +126,6 @@ static void write_request_time(struct rows *rows, uint64_t request_us, int64_t c
 /* From `addr` to `id`. */
 static void write_client_facts(const struct walk_place *place, const struct client *client) {
     struct rows *rows = place->rows;
-    const struct server *server = client->borrower.server;
     unsigned unix_port = (unsigned)place->worker->pools->config->listen_port;
     struct ends ends = ends_of(&client->stream, unix_port);
     uint64_t now_us = loop_now_us(place->worker->loop);
@@ -118,7 +136,7 @@ static void write_client_facts(const struct walk_place *place, const struct clie
     rows_wait(rows, since_us == 0 || since_us > now_us ? 0 : now_us - since_us);
     rows_number(rows, 0);
     write_ptr(rows, client->id);
-    write_ptr(rows, server == NULL ? 0 : server->id);
+    write_ptr(rows, client_link(place, client));
     rows_number(rows, ends.is_unix ? (uint64_t)unix_peer_pid(&client->stream) : 0);
     write_tls(rows, &client->stream);
     write_application_name(rows, client->parameters.values, place->name_index);
@@ -135,8 +153,8 @@ static void write_client_own(const struct walk_place *place, const struct client
 /* A cancel request may wait for room; whether it does is known where its server is. */
 static const char *client_state(const struct walk_place *place, const struct client *client) {
     if (client->state != CLIENT_CANCEL) return client_state_text(client);
-    struct cancel_ticket ticket = {place->index, client->id};
-    bool is_waiting = cancel_is_waiting(place->worker->pools, ticket);
+    struct cancel_view view;
+    bool is_waiting = find_request(place, client, &view) && view.id == 0;
     return is_waiting ? "waiting_cancel_req" : "active_cancel_req";
 }
 
@@ -145,7 +163,7 @@ void view_client(const struct walk_place *place, const struct client *client) {
     if (client->state < CLIENT_WELCOME) return;
     rows_begin(rows);
     rows_text(rows, "C");
-    write_client_name(rows, client);
+    write_client_name(place, client);
     rows_text(rows, replications[client->replication]);
     rows_text(rows, client_state(place, client));
     write_client_facts(place, client);
@@ -155,10 +173,11 @@ void view_client(const struct walk_place *place, const struct client *client) {
 
 void view_client_socket(const struct walk_place *place, const struct client *client) {
     struct rows *rows = place->rows;
-    const char *state = client_state(place, client);
+    if (client->state == CLIENT_CANCEL) return; /* as with PgBouncer */
+    const char *state = client_state_text(client);
     rows_begin(rows);
     rows_text(rows, "C");
-    write_client_name(rows, client);
+    write_client_name(place, client);
     rows_text(rows, replications[client->replication]);
     write_socket_state(rows, "cl_", strcmp(state, "idle") == 0 ? "active" : state);
     write_client_facts(place, client);
@@ -221,6 +240,35 @@ void view_server(const struct walk_place *place, const struct server *server) {
     rows_end(rows);
 }
 
+/* A connection that carries a cancel request: nobody has logged in on it. */
+void view_cancel(void *owner, const struct cancel_view *view) {
+    const struct walk_place *place = owner;
+    struct rows *rows = place->rows;
+    const struct server *server = view->server;
+    struct ends ends = ends_of(view->stream, view->port);
+    rows_begin(rows);
+    rows_text(rows, "S");
+    rows_text(rows, server == NULL ? "(nouser)" : server->pool->user);
+    rows_text(rows, server == NULL ? "(nodb)" : server->pool->database->name);
+    rows_text(rows, replications[STARTUP_REPLICATION_NONE]);
+    rows_text(rows, "active_cancel");
+    write_ends(rows, &ends, view->host);
+    rows_time(rows, view->dialled_wall_us);
+    rows_time(rows, view->dialled_wall_us);
+    rows_wait(rows, 0);
+    rows_number(rows, 0);
+    write_ptr(rows, view->id);
+    write_ptr(rows, view->asked_by);
+    rows_number(rows, 0);
+    write_tls(rows, view->stream);
+    rows_text(rows, "");
+    rows_number(rows, 0);
+    rows_number(rows, view->id);
+    rows_text(rows, server == NULL ? "" : server_place(server)->name);
+    rows_number(rows, place->index);
+    rows_end(rows);
+}
+
 void view_server_socket(const struct walk_place *place, const struct server *server) {
     struct rows *rows = place->rows;
     const char *state = server_state_text(server);
@@ -274,7 +322,7 @@ void view_client_fd(const struct walk_place *place, const struct client *client)
     if (!is_in || !stream_is_open(&client->stream)) return;
     const struct server *server = client->borrower.server;
     write_fd_head(rows, &client->stream, "client");
-    write_client_name(rows, client);
+    write_client_name(place, client);
     write_fd_peer(rows, &client->stream, (unsigned)place->worker->pools->config->listen_port);
     write_fd_rest(rows, server == NULL ? 0 : server->id, client->parameters.values);
     rows_end(rows);

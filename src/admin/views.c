@@ -324,10 +324,10 @@ static void view_alerts(const struct view_context *context) {
 }
 
 #define COLUMNS(columns)     columns, COUNT(columns)
-#define BY_WORKER_0(write)   VIEW_OWN, write, NULL, NULL, false, false
-#define BY_CENSUS(write)     VIEW_CENSUS, write, NULL, NULL, false, false
-#define BY_WALK(one, other)  VIEW_WALK, NULL, one, other, false, false
-#define BY_ADMIN(one, other) VIEW_WALK, NULL, one, other, true, false
+#define BY_WORKER_0(write)   VIEW_OWN, write, NULL, NULL, NULL, false, false
+#define BY_CENSUS(write)     VIEW_CENSUS, write, NULL, NULL, NULL, false, false
+#define BY_WALK(one, other)  VIEW_WALK, NULL, one, other, NULL, false, false
+#define BY_ADMIN(one, other) VIEW_WALK, NULL, one, other, NULL, true, false
 
 static const struct view views[] = {
     {"ACTIVE_SOCKETS", COLUMNS(sockets_columns),
@@ -346,14 +346,15 @@ static const struct view views[] = {
     {"PEERS", COLUMNS(peers_columns), BY_WORKER_0(view_peers)},
     {"PEER_POOLS", COLUMNS(peer_pools_columns), BY_CENSUS(view_peer_pools)},
     {"POOLS", COLUMNS(pools_columns), BY_CENSUS(view_pools)},
-    {"SERVERS", COLUMNS(servers_columns), BY_WALK(NULL, view_server)},
+    {"SERVERS", COLUMNS(servers_columns), VIEW_WALK, NULL, NULL, view_server, view_cancel, false,
+     false},
     {"SOCKETS", COLUMNS(sockets_columns), BY_WALK(view_client_socket, view_server_socket)},
     {"STATE", COLUMNS(state_columns), BY_WORKER_0(view_state)},
     {"STATS", COLUMNS(stats_columns), BY_CENSUS(view_stats)},
     {"STATS_AVERAGES", COLUMNS(stats_averages_columns), BY_CENSUS(view_stats_averages)},
     {"STATS_TOTALS", COLUMNS(stats_totals_columns), BY_CENSUS(view_stats_totals)},
     {"TOTALS", COLUMNS(totals_columns), BY_CENSUS(view_totals)},
-    {"USERS", COLUMNS(users_columns), VIEW_CENSUS, view_users, NULL, NULL, false, true},
+    {"USERS", COLUMNS(users_columns), VIEW_CENSUS, view_users, NULL, NULL, NULL, false, true},
     {"VERSION", COLUMNS(version_columns), BY_WORKER_0(view_version)},
 };
 

@@ -31,6 +31,7 @@ struct walk_place {
 };
 
 typedef void view_client_fn(const struct walk_place *place, const struct client *client);
+typedef void view_cancel_fn(void *place, const struct cancel_view *view); /* a walk_place */
 typedef void view_server_fn(const struct walk_place *place, const struct server *server);
 
 struct view {
@@ -41,6 +42,7 @@ struct view {
     void (*write)(const struct view_context *context); /* VIEW_OWN, VIEW_CENSUS; worker 0 */
     view_client_fn *write_client; /* VIEW_WALK; on the worker, one row or none; may be NULL */
     view_server_fn *write_server;
+    view_cancel_fn *write_cancel; /* all of a worker at once: few at any time */
     bool is_admin_only;
     bool counts_users; /* VIEW_CENSUS: each client's user */
 };
@@ -75,6 +77,7 @@ void view_totals(const struct view_context *context);
 
 /* In view_connections.c */
 view_client_fn view_client, view_client_socket, view_client_socket_active, view_client_fd;
+view_cancel_fn view_cancel;
 view_server_fn view_server, view_server_socket, view_server_socket_active, view_server_fd;
 
 /* In view_counts.c */

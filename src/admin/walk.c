@@ -95,9 +95,13 @@ static void on_worker(struct loop_mail *mail, void *context) {
     (void)context;
     struct walk *walk = LIST_OWNER(mail, struct walk, mail);
     const struct admin_worker *worker = &walk->admin->workers[walk->worker];
-    if (!walk->is_noted) note_all(walk, worker);
     struct walk_place place = {&walk->rows, worker, walk->worker,
                                parameters_index(worker->pools, bytes_of_text("application_name"))};
+    if (!walk->is_noted) {
+        note_all(walk, worker);
+        if (walk->view->write_cancel != NULL)
+            cancel_each(worker->pools, walk->view->write_cancel, &place);
+    }
     make_slice(walk, &place);
     mail->run = on_back;
     loop_post(walk->admin->workers[0].loop, mail);

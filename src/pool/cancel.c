@@ -32,6 +32,8 @@ struct cancel {
     char key[CANCEL_KEY_BYTES]; /* for a peer */
     struct cancel_ticket ticket;
     enum cancel_state state;
+    uint32_t id; /* 0 until it is dialled */
+    int64_t dialled_wall_us;
 };
 
 static void serve_queued(struct pool_set *set);
@@ -166,11 +168,41 @@ struct cancel_count cancel_count(const struct pool_set *set, const struct pool *
     return count;
 }
 
-bool cancel_is_waiting(const struct pool_set *set, struct cancel_ticket ticket) {
+static struct cancel_view view_of(const struct cancel *cancel) {
+    struct cancel_view view = {.server = cancel->server,
+                               .stream = &cancel->stream,
+                               .host = "",
+                               .id = cancel->id,
+                               .asked_by = cancel->ticket.id,
+                               .dialled_wall_us = cancel->dialled_wall_us};
+    const struct config_peer *peer = config_peer(cancel->set->config, cancel->peer_id);
+    if (cancel->server != NULL) {
+        const struct server *server = cancel->server;
+        const struct node *node = cluster_node_const(server->node->cluster, server->host);
+        view.host = node->host;
+        view.port = node->port;
+    } else if (peer != NULL) {
+        view.host = peer->host;
+        view.port = (unsigned)peer->port;
+    }
+    return view;
+}
+
+void cancel_each(const struct pool_set *set,
+                 void (*visit)(void *owner, const struct cancel_view *view), void *owner) {
+    LIST_EACH (&set->cancels, l) {
+        struct cancel_view view = view_of(LIST_OWNER(l, struct cancel, link));
+        if (view.id != 0) visit(owner, &view);
+    }
+}
+
+bool cancel_find(const struct pool_set *set, struct cancel_ticket ticket,
+                 struct cancel_view *view) {
     LIST_EACH (&set->cancels, l) {
         const struct cancel *cancel = LIST_OWNER(l, struct cancel, link);
-        if (cancel->ticket.worker == ticket.worker && cancel->ticket.id == ticket.id)
-            return cancel->state == CANCEL_QUEUED;
+        if (cancel->ticket.worker != ticket.worker || cancel->ticket.id != ticket.id) continue;
+        *view = view_of(cancel);
+        return true;
     }
     return false;
 }
@@ -215,6 +247,8 @@ static void dial(struct cancel *cancel) {
         target.port = (uint16_t)peer->port;
     }
     cancel->state = CANCEL_DIALLING;
+    cancel->id = connection_next_id();
+    cancel->dialled_wall_us = clock_wall_us();
     cancel->dial = endpoint_dial(set->loop, &target, on_dialled, cancel);
 }
 

@@ -30,6 +30,49 @@ def states(pooler):
     )
 
 
+def cancels(pooler, view):
+    return [row for row in pooler.admin(f"SHOW {view}") if "cancel" in row["state"]]
+
+
+@pytest.mark.one_worker  # another worker's request has no names
+def test_cancel_connections_are_listed(start_both, cluster):
+    """The request among the clients, and what carries it among the servers; each names the other,
+    the pool's user and database as far as they are known."""
+    for number in (0, 1):
+        proxy = Proxy((cluster.primary.host, cluster.primary.port))
+        settings = {"default_pool_size": 1, "reserve_pool_size": None}
+        pooler = start_both(settings, databases=behind(proxy))[number]
+        with pooler.client() as client:
+            client.query("BEGIN")
+            client.send(wire.query("SELECT pg_sleep(0.7)"))
+            wait_until(lambda pooler=pooler: pool_of(pooler)["sv_active"] == 1)
+            requests = [request(pooler, client.key) for _ in range(2)]
+            wait_until(lambda proxy=proxy: proxy.cancels == 1)
+            active, waiting = sorted(cancels(pooler, "CLIENTS"), key=lambda row: row["state"])
+            (server,) = cancels(pooler, "SERVERS")
+            assert cancels(pooler, "SOCKETS") == []
+            for row in (active, waiting):
+                assert (row["type"], row["user"], row["database"]) == ("C", "(nouser)", "app")
+            assert (active["state"], waiting["state"]) == ("active_cancel_req", "waiting_cancel_req")
+            assert (active["link"], active["ptr"]) == (server["ptr"], server["link"])
+            assert waiting["link"] == ""
+            found = {name: server[name] for name in ("type", "user", "database", "state")}
+            assert found == {
+                "type": "S",
+                "user": "app_trust",
+                "database": "app",
+                "state": "active_cancel",
+            }
+            assert (server["remote_pid"], server["application_name"]) == (0, "")
+            assert (server["addr"], server["local_addr"]) == ("127.0.0.1", "127.0.0.1")
+            assert server["port"] == proxy.port and server["local_port"] > 0
+            client.answer()
+            proxy.pass_cancels.set()
+            for one in requests:
+                assert one.read_to_end().messages == []
+        proxy.close()
+
+
 @pytest.mark.one_worker  # a request that waits at another worker shows as active
 def test_cancel_requests_are_counted(start_pooler, proxy):
     settings = {"default_pool_size": 1, "reserve_pool_size": None}
