@@ -146,11 +146,11 @@ ERRORS = [
     (5, "2 ports for 3 hosts", "one port, or one for each host"),
     (6, '"sometimes"', "off, read_write, primary, replica"),
     (8, '"statements"', "session, transaction"),
-    (10, "listen_port", "1 to 65535"),
+    (10, "listen_port", "0 to 65535"),
     (11, '"transactions"', "session, transaction"),
     (12, '"default_pool_sizes"', "did you mean default_pool_size"),
     (13, "syntax error", "KEY = VALUE"),
-    (14, "server_idle_timeout", "such as 15"),
+    (14, "server_idle_timeout", "expected seconds from 0"),
     (15, '"nonsense"', "pgbouncer, databases, users, peers or nodes"),
 ]
 
@@ -160,8 +160,9 @@ def test_a_wrong_file_gives_every_error(run, write, options):
     path = write(WRONG)
     done = run(*options, path)
     assert (done.returncode, done.stdout) == (1, "")
-    lines = done.stderr.strip().split("\n")
+    lines = [line for line in done.stderr.split("\n") if path in line]
     assert len(lines) == len(ERRORS), done.stderr
+    assert ("FATAL cannot load config file" in done.stderr) == (options == [])
     for number, named, right in ERRORS:
         (line,) = [one for one in lines if f"({path}:{number})" in one]
         assert named in line and right in line
@@ -215,7 +216,7 @@ WRONG_URLS = [
 def test_a_wrong_url_is_told_without_its_secret(run, url, text):
     for done in (run(url), run("--check", WEIR_URL=url), run("--check", DATABASE_URL=url)):
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith("connection URL: ") and text in done.stderr
+        assert "connection URL: " in done.stderr and text in done.stderr
         assert "s3cret" not in done.stderr
 
 
