@@ -68,6 +68,9 @@ void cancel_each(const struct pool_set *set,
 /* The request of a requester, if it is one of this worker's. */
 bool cancel_find(const struct pool_set *set, struct cancel_ticket ticket, struct cancel_view *view);
 
+/* Another worker's end of a request, or of a server, may have made room. */
+void cancel_tick(struct pool_set *set);
+
 /* Gives up all requests of a worker, at its end. */
 void cancel_close_all(struct pool_set *set);
 

@@ -30,7 +30,8 @@ enum pool_line { POOL_LINE_PRIMARY, POOL_LINE_REPLICA, POOL_LINE_COUNT };
 
 struct permit {
     _Atomic int used;
-    _Atomic int limit; /* 0: none */
+    _Atomic int limit;   /* 0: none */
+    _Atomic int cancels; /* connections with cancel requests, which may double the servers */
 };
 
 /* The ParameterStatus messages of the first server that logged in, or the first after a RECONNECT:
@@ -71,6 +72,10 @@ void permits_put(struct permits *permits, struct pool_shared **shared);
 bool permit_take(struct permit *permit);
 bool permit_take_within(struct permit *permit, int limit);
 void permit_release(struct permit *permit);
+
+/* The right to carry a cancel request: together with the servers up to twice the limit. */
+bool permit_take_cancel(struct permit *permit);
+void permit_release_cancel(struct permit *permit);
 
 /* Whether the limit is reached: nobody can take a permit now. */
 bool permit_is_full(const struct permit *permit);

@@ -513,7 +513,7 @@ static const struct setting peer_settings[] = {
      "Host name, address or socket directory of the peer; required."},
     {"port", INT, PEER(port), LIVE | EXACT, "6432", 1, 65535, NULL, "Its port."},
     {"pool_size", INT, PEER(pool_size), LIVE, NULL, 0, POOL_SIZE_MAX, NULL,
-     "Cancel requests that each worker may be passing on to it at one time, instead of "
+     "Cancel requests that may be on their way to it at one time, instead of "
      "default_pool_size; 0 = no limit."},
 };
 

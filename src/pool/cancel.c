@@ -29,6 +29,7 @@ struct cancel {
     struct pool_set *set;
     struct server *server; /* NULL: for a peer */
     unsigned peer_id;
+    struct pool_shared *peer;   /* that all workers share of it: one permit */
     char key[CANCEL_KEY_BYTES]; /* for a peer */
     struct cancel_ticket ticket;
     enum cancel_state state;
@@ -40,6 +41,22 @@ static void serve_queued(struct pool_set *set);
 
 void cancel_answer(struct pool_set *set, struct cancel_ticket ticket, const char *reason) {
     if (ticket.id != 0) set->ops.cancel_ended(set->ops.owner, ticket, reason);
+}
+
+/* Limits count over all workers. What a peer may have is a permit of its own. */
+static bool take_room(struct cancel *cancel) {
+    const struct pool_set *set = cancel->set;
+    if (cancel->server != NULL) return permit_take_cancel(cancel->server->node->permit);
+    const struct config_peer *peer = config_peer(set->config, cancel->peer_id);
+    int size = peer == NULL ? 0 : config_peer_pool_size(set->config, peer);
+    return permit_take_within(&cancel->peer->permits[0], size);
+}
+
+static void give_room(struct cancel *cancel) {
+    if (cancel->server != NULL)
+        permit_release_cancel(cancel->server->node->permit);
+    else
+        permit_release(&cancel->peer->permits[0]);
 }
 
 /* At the end of the turn: each that is over makes room for one that waits. */
@@ -54,6 +71,8 @@ static void leave(struct loop_hook *hook) {
 static void finish(struct cancel *cancel, const char *reason) {
     if (cancel->state == CANCEL_OVER) return;
     struct pool_set *set = cancel->set;
+    if (cancel->state != CANCEL_QUEUED) give_room(cancel);
+    if (cancel->peer != NULL) permits_put(set->permits, &cancel->peer);
     cancel->state = CANCEL_OVER;
     list_remove(&set->cancels, &cancel->link);
     endpoint_dial_close(&cancel->dial);
@@ -207,19 +226,6 @@ bool cancel_find(const struct pool_set *set, struct cancel_ticket ticket,
     return false;
 }
 
-static bool has_room(const struct cancel *cancel) {
-    const struct pool_set *set = cancel->set;
-    if (cancel->server == NULL) {
-        const struct config_peer *peer = config_peer(set->config, cancel->peer_id);
-        int size = peer == NULL ? 0 : config_peer_pool_size(set->config, peer);
-        return size == 0 || cancel_count(set, NULL, cancel->peer_id).active < (size_t)size;
-    }
-    const struct permit *permit = cancel->server->node->permit;
-    int limit = atomic_load(&permit->limit);
-    size_t active = cancel_count(set, cancel->server->pool, 0).active;
-    return limit == 0 || active + (size_t)atomic_load(&permit->used) < 2 * (size_t)limit;
-}
-
 /* Where the server is. A name may have several addresses: its request goes to the one it is at. */
 static void aim_at_server(const struct server *server, char address[ENDPOINT_TEXT_SIZE],
                           struct endpoint_target *target) {
@@ -240,6 +246,7 @@ static void dial(struct cancel *cancel) {
     } else {
         const struct config_peer *peer = config_peer(set->config, cancel->peer_id);
         if (peer == NULL) {
+            give_room(cancel);
             give_up(cancel, "could not find peer to forward request to");
             return;
         }
@@ -255,10 +262,12 @@ static void dial(struct cancel *cancel) {
 static void serve_queued(struct pool_set *set) {
     LIST_EACH_SAFE (&set->cancels, l, following) {
         struct cancel *cancel = LIST_OWNER(l, struct cancel, link);
-        if (cancel->state != CANCEL_QUEUED || !has_room(cancel)) continue;
-        dial(cancel);
-        return;
+        if (cancel->state == CANCEL_QUEUED && take_room(cancel)) dial(cancel);
     }
+}
+
+void cancel_tick(struct pool_set *set) {
+    serve_queued(set);
 }
 
 static void enqueue(struct cancel *cancel) {
@@ -269,7 +278,7 @@ static void enqueue(struct cancel *cancel) {
     list_append(&set->cancels, &cancel->link);
     uint64_t limit_us = set->config->cancel_wait_timeout_us;
     if (limit_us > 0) loop_timer_start(set->loop, &cancel->timer, limit_us / US_PER_MS, 0);
-    if (has_room(cancel)) dial(cancel);
+    if (take_room(cancel)) dial(cancel);
 }
 
 void cancel_start(struct server *server, struct cancel_ticket ticket) {
@@ -281,11 +290,21 @@ void cancel_start(struct server *server, struct cancel_ticket ticket) {
     enqueue(cancel);
 }
 
+/* Keys of pools have a NUL in them, this has none. */
+static struct pool_shared *peer_permit(struct pool_set *set, unsigned peer_id) {
+    struct buf key = {0};
+    buf_append_format(&key, "\001%u", peer_id);
+    struct pool_shared *shared = permits_get(set->permits, buf_content(&key));
+    buf_release(&key);
+    return shared;
+}
+
 void cancel_forward(struct pool_set *set, unsigned peer_id, const char key[CANCEL_KEY_BYTES],
                     struct cancel_ticket ticket) {
     struct cancel *cancel = memory_new(sizeof *cancel);
     cancel->set = set;
     cancel->peer_id = peer_id;
+    cancel->peer = peer_permit(set, peer_id);
     cancel->ticket = ticket;
     memcpy(cancel->key, key, sizeof cancel->key);
     enqueue(cancel);

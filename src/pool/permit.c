@@ -92,6 +92,21 @@ void permit_release(struct permit *permit) {
     CHECK(before > 0);
 }
 
+bool permit_take_cancel(struct permit *permit) {
+    int cancels = atomic_load(&permit->cancels);
+    do {
+        int limit = atomic_load(&permit->limit);
+        if (limit > 0 && (int64_t)cancels + atomic_load(&permit->used) >= 2 * (int64_t)limit)
+            return false;
+    } while (!atomic_compare_exchange_weak(&permit->cancels, &cancels, cancels + 1));
+    return true;
+}
+
+void permit_release_cancel(struct permit *permit) {
+    int before = atomic_fetch_sub(&permit->cancels, 1);
+    CHECK(before > 0);
+}
+
 bool permit_is_full(const struct permit *permit) {
     int limit = atomic_load(&permit->limit);
     return limit > 0 && atomic_load(&permit->used) >= limit;

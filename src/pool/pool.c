@@ -752,6 +752,7 @@ void pool_set_tick(struct pool_set *set) {
         pool_serve_later(pool);
     }
     ended_tick(set);
+    cancel_tick(set);
 }
 
 void pool_verify(const struct pool *pool) {

@@ -110,7 +110,6 @@ def test_peers_are_listed(start_pooler):
     assert pooler.admin("SHOW PEERS") == pooler.admin("SHOW PEER_POOLS") == []
 
 
-@pytest.mark.one_worker  # pool_size of a peer counts for each worker
 def test_requests_for_a_peer_are_counted(start_pooler):
     with socket.create_server(("127.0.0.1", 0)) as mute:
         entry = f"host=127.0.0.1 port={mute.getsockname()[1]} pool_size=2"
