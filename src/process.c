@@ -356,6 +356,11 @@ static bool on_set(void *owner, const char *key, const char *value, struct confi
     return apply(process, config, transport, errors);
 }
 
+void process_follow_names(struct process *process) {
+    for (unsigned i = 0; i < process->probes_count; i++)
+        probe_follow_names(process->probes[i].probe, process->dns);
+}
+
 void process_tick(struct process *process) {
     process_tick_modes(process);
     handover_tick(process);

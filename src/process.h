@@ -82,6 +82,7 @@ struct process {
 int process_run(struct config *config, const struct process_options *options);
 
 /* For worker.c. */
+void process_follow_names(struct process *process);
 void process_tick(struct process *process);
 void process_post(struct process *process, unsigned worker, struct loop_mail *mail);
 bool process_parse_later(struct process *process, struct worker *worker, struct traits_job *job);

@@ -116,6 +116,7 @@ static void follow_names(struct worker *worker) {
     if (changes == worker->dns_changes) return;
     worker->dns_changes = changes;
     moved_replace(&worker->pools, dns);
+    if (worker->index == 0) process_follow_names(worker->process);
 }
 
 static void on_tick(struct loop_timer *timer) {

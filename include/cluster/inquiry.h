@@ -48,6 +48,9 @@ struct inquiry *inquiry_new(struct loop *loop, const struct node *node,
                             void *owner);
 void inquiry_free(struct inquiry **inquiry);
 
+/* Connects anew, and at once: its host's name has left the address. */
+void inquiry_renew(struct inquiry *inquiry);
+
 /* Asks how far the node has come; false if it has no connection or a question in flight. */
 bool inquiry_ask(struct inquiry *inquiry, uint32_t round);
 

@@ -47,6 +47,11 @@ struct probe *probe_open(struct loop *loop, struct cluster *cluster,
                          const struct probe_settings *settings, const struct probe_ops *ops,
                          void *owner);
 
+/* Some names stand for other addresses now: nodes whose address their name has left are reached
+ * anew; where that leads elsewhere `reset` is called. */
+struct dns;
+void probe_follow_names(struct probe *probe, struct dns *dns);
+
 /* Ends probing, closes the connections; the nodes stay as they were. *probe becomes NULL. */
 void probe_close(struct probe **probe);
 

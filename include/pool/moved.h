@@ -8,7 +8,8 @@
 struct dns;
 struct pool_set;
 
-/* Replaces each connected server at an address that its host's name has left (dns_has_left). */
+/* Replaces each connected server of a node that is not probed at an address that its host's name
+ * has left (dns_has_left). */
 void moved_replace(struct pool_set *set, struct dns *dns);
 
 #endif

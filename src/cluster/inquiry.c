@@ -271,6 +271,13 @@ void inquiry_free(struct inquiry **inquiry_at) {
     memory_free(inquiry);
 }
 
+void inquiry_renew(struct inquiry *inquiry) {
+    loop_timer_stop(&inquiry->retry);
+    pqconn_close(&inquiry->conn);
+    inquiry->pause_ms = PAUSE_MS_MIN;
+    start_connecting(inquiry);
+}
+
 uint64_t inquiry_open_us(const struct inquiry *inquiry, uint64_t now_us) {
     if (inquiry->step != INQUIRY_ASKED || now_us <= inquiry->asked_us) return 0;
     return now_us - inquiry->asked_us;

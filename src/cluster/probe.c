@@ -31,6 +31,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "net/dns.h"
 #include "net/loop.h"
 
 #include <stdio.h>
@@ -353,6 +354,7 @@ static void on_stood(void *owner, unsigned index, const struct inquiry_identity 
     memcpy(standing->report.address, identity->address, sizeof standing->report.address);
     memcpy(standing->report.started, identity->started, sizeof standing->report.started);
     tell_privileges(probe, identity);
+    publish_report(probe, index); /* servers are dialled where this connection leads */
     if (difference != NULL) reset_node(probe, index, difference);
     /* It missed the question of this round; the number was stored before, so it may have it. */
     (void)inquiry_ask(standing->inquiry, probe->round);
@@ -562,6 +564,16 @@ struct probe *probe_open(struct loop *loop, struct cluster *cluster,
     atomic_store_explicit(&cluster_nudge(cluster)->loop, loop, memory_order_release);
     begin_round(probe);
     return probe;
+}
+
+void probe_follow_names(struct probe *probe, struct dns *dns) {
+    for (size_t i = 0; i < probe->count; i++) {
+        const struct standing *standing = &probe->standings[i];
+        const char *host = cluster_node_const(probe->cluster, i)->host;
+        if (!standing->has_stood || !dns_has_left(dns, host, standing->identity.address)) continue;
+        void_sample(probe, i);
+        inquiry_renew(standing->inquiry);
+    }
 }
 
 void probe_close(struct probe **probe_at) {

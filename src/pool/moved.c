@@ -1,5 +1,6 @@
 /* See pool/moved.h. It runs when an answer has lacked an address of the one before, and looks at
- * all servers: it is rare, and asking again does no harm. */
+ * all servers: it is rare, and asking again does no harm. A probed node goes where its probe goes,
+ * which resets it when it has arrived there. */
 #include "pool/moved.h"
 
 #include "net/dns.h"
@@ -16,6 +17,7 @@ static void judge(struct server *server, struct dns *dns) {
 }
 
 static void judge_node(struct pool_node *node, struct dns *dns) {
+    if (cluster_is_probed(node->cluster)) return;
     for (unsigned state = SERVER_LOGIN; state < SERVER_CLOSED; state++) {
         LIST_EACH_SAFE (&node->servers[state], l, following) {
             judge(LIST_OWNER(l, struct server, link), dns);

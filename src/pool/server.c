@@ -14,6 +14,7 @@
 #include "pool/server.h"
 
 #include "cluster/probe.h"
+#include "cluster/report.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -372,9 +373,12 @@ struct server *server_open(struct pool *pool, struct pool_node *node) {
         server->host =
             pool->is_balanced ? (set->worker + pool->host++) % count : pool->host % count;
     }
-    const struct node *place = cluster_node_const(node->cluster, server->host);
     bool takes_turns = !cluster_is_probed(node->cluster);
-    struct endpoint_target target = {place->host, place->port, &set->socket_options, takes_turns};
+    const struct node *place = cluster_node_const(node->cluster, server->host);
+    struct node_report report = {.address = ""};
+    if (!takes_turns) node_report_get(node->cluster, server->host, &report);
+    const char *host = report.address[0] == '\0' ? place->host : report.address; /* the probe's */
+    struct endpoint_target target = {host, place->port, &set->socket_options, takes_turns};
     server->dial = endpoint_dial(set->loop, &target, on_dialled, server);
     return server;
 }

@@ -446,6 +446,39 @@ def test_servers_outlive_a_name_server(start_named, names, trouble):
         assert client.query("SELECT pg_backend_pid()").value == pid
 
 
+@pytest.mark.weir_only
+def test_a_probed_node_is_at_one_address(cluster, start_pooler, names, doors):
+    """Its servers are where its probe is, also when the name has other addresses before that one;
+    when the name leaves the address, both go on elsewhere."""
+    made, port = doors
+    names.hosts["db.test"] = ["127.0.0.3"]
+    names.serials["test"] = 1
+    pooler = start_pooler(
+        {
+            "resolv_conf": names.write_resolv_conf(cluster.folder),
+            "dns_max_ttl": "0",
+            "routing": "read_write",
+        },
+        databases={"app": place(cluster, host="db.test", port=port)},
+    )
+
+    def node():
+        return pooler.admin("SHOW NODES", database="weir")[0]
+
+    use(pooler)
+    names.hosts["db.test"] = ["127.0.0.2", "127.0.0.3"]
+    open_servers(pooler, 4)
+    assert made[0].count == 0 and made[1].count >= 5
+    assert {row["addr"] for row in pooler.admin("SHOW SERVERS")} == {"127.0.0.3"}
+    names.hosts["db.test"] = ["127.0.0.2"]
+    pooler.admin("SET dns_zone_check_period = '0.1'")
+    pooler.wait_log("its address has changed")
+    wait_until(lambda: not pooler.admin("SHOW SERVERS"))
+    use(pooler)
+    assert {row["addr"] for row in pooler.admin("SHOW SERVERS")} == {"127.0.0.2"}
+    assert node()["role"] == "primary" and node()["state"] == "up"
+
+
 # Bad answers
 
 
