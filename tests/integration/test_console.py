@@ -138,6 +138,7 @@ def test_waiting_clients_are_shown(start_pooler):
     with pooler.psycopg() as holder, pooler.client() as waiter:
         holder.execute("BEGIN")
         waiter.send(wire.query("SELECT 1"))
+        wait_until(lambda: row_of(pooler.admin("SHOW POOLS"), database="app")["cl_waiting"] == 1)
         time.sleep(0.3)
         pool = row_of(pooler.admin("SHOW POOLS"), database="app")
         rows = pooler.admin("SHOW CLIENTS")

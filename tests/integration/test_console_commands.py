@@ -1,6 +1,5 @@
 """What the console's commands do to databases, clients and servers."""
 
-import time
 
 import pytest
 
@@ -221,7 +220,7 @@ def test_kill_client_is_refused_to_stats_users(pooler):
 def test_a_client_that_logs_in_is_no_victim(pooler, console):
     with pooler.connect() as nobody:
         nobody.send(wire.startup({"user": "app_trust", "database": "app"})[:10])
-        time.sleep(0.1)
+        wait_until(lambda: "cl_login" in [row["state"] for row in pooler.admin("SHOW SOCKETS")])
         login = row_of(pooler.admin("SHOW SOCKETS"), state="cl_login")
         assert (login["user"], login["database"]) == ("(nouser)", "(nodb)")
         assert console.query(f"KILL_CLIENT {login['id']}").error["M"] == "client not found"

@@ -204,7 +204,7 @@ def test_idle_server_is_terminated_unnoticed(pooler, cluster):
     client = pooler.client()
     pid = client.query("SELECT pg_backend_pid()").value
     cluster.primary.sql(f"SELECT pg_terminate_backend({pid}, 5000)")
-    time.sleep(0.1)
+    pooler.wait_log(r"S-\S+ \S+ closing because: ")
     assert client.query("SELECT 'fine'").value == "fine"
     assert client.query("SELECT pg_backend_pid()").value != pid
 

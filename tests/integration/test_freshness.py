@@ -15,6 +15,7 @@ import time
 import psycopg
 import pytest
 
+from console import wait_until
 from pooler import PATIENCE
 from routed import Watch, entry_of, replay_paused, start_routed
 from tools import in_threads
@@ -482,8 +483,7 @@ def test_a_replica_that_lags_is_left_out(start_pooler, cluster):
             watch.settle(replicas=1)
             assert seen(client) == value
             assert watch.queries() == {fresh.port: 1}
-        time.sleep(0.3)
-        assert watch.node(late)["lag_bytes"] > 0
+        wait_until(lambda: watch.node(late)["lag_bytes"] > 0)
         assert watch.node(late)["state"] == "up"
 
 

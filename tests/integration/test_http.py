@@ -161,8 +161,8 @@ def test_metrics_show_waiting(start_pooler):
     with pooler.psycopg() as holder, pooler.client() as waiter:
         holder.execute("BEGIN")
         waiter.send(wire.query("SELECT 1"))
+        wait_until(lambda: sample(pooler, "weir_pool_clients", **labels, state="waiting") == 1)
         time.sleep(0.2)
-        assert sample(pooler, "weir_pool_clients", **labels, state="waiting") == 1
         assert 0.1 < sample(pooler, "weir_pool_longest_wait_seconds", **labels) < 20
         holder.execute("COMMIT")
         assert waiter.answer().value == "1"
