@@ -208,6 +208,21 @@ def test_peer_as_pgbouncer_does(start_both, cluster, write_rules):
 # Files with errors
 
 
+def test_a_missing_file_lets_nobody_in(start_both, cluster):
+    """Both start without it, say so, and have no rule for anybody, which PgBouncer 1.18 calls by
+    another name."""
+    texts = {"weir": "no authentication method is found", "pgbouncer": "login rejected"}
+    for pooler in start_both(
+        {"auth_type": "hba", "auth_hba_file": "/nowhere/hba.conf"},
+        secrets={"app": "right", "app_trust": ""},
+        databases={"app": entry(cluster, user="app_trust")},
+    ):
+        pooler.wait_log("could not open hba config file /nowhere/hba.conf")
+        for user in ("app", "stranger"):
+            assert_refused(refusal(pooler, user, "right"), texts[pooler.kind])
+        pooler.stop()
+
+
 BROKEN = "host all all all trust\nhost all all all nonsense\nhosts\n"
 
 
