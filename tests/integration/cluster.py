@@ -46,7 +46,7 @@ PORTS = range(20000, 32000)
 PORT_SHARES = 8
 
 CONFIGURATION = """
-listen_addresses = '127.0.0.1'
+listen_addresses = '127.0.0.1, ::1'
 port = {port}
 unix_socket_directories = '{folder}'
 cluster_name = '{name}'
@@ -69,13 +69,13 @@ timezone = 'UTC'
 
 HBA = """
 local all,replication postgres,app_trust trust
-host all,replication postgres,app_trust 127.0.0.1/32 trust
+host all,replication postgres,app_trust all trust
 local all app_plain password
-host all app_plain 127.0.0.1/32 password
+host all app_plain all password
 local all app_md5 md5
-host all app_md5 127.0.0.1/32 md5
+host all app_md5 all md5
 local all all scram-sha-256
-host all all 127.0.0.1/32 scram-sha-256
+host all all all scram-sha-256
 """
 
 ROLES = """
