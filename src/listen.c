@@ -5,6 +5,7 @@
 #include "notify.h"
 #include "process.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 static void on_accept(void *owner, int fd) {
@@ -40,7 +41,9 @@ static bool add_listener(struct process *process, struct endpoint_listener *list
     return true;
 }
 
-static bool listen_on(struct process *process, const char *address, bool is_needed) {
+/* False only for a name that has no address. An address that cannot be had now is left out, as
+ * PgBouncer does it: it may be another machine's at the moment. */
+static bool listen_on(struct process *process, const char *address, bool is_wanted) {
     const struct config *config = process->config;
     char error[ENDPOINT_TEXT_SIZE] = "";
     char what[ENDPOINT_TEXT_SIZE * 2];
@@ -49,8 +52,10 @@ static bool listen_on(struct process *process, const char *address, bool is_need
     struct endpoint_tcp where = {address, port, config->listen_backlog, config->so_reuseport};
     struct endpoint_listener *listener =
         endpoint_listen_tcp(process->workers[0].loop, &where, error);
-    if (listener == NULL && !is_needed) return true;
-    return add_listener(process, listener, what, error);
+    bool is_known = listener != NULL || errno != ENXIO;
+    if (listener != NULL || !is_known) return add_listener(process, listener, what, error);
+    if (is_wanted) log_line(LOG_LEVEL_WARNING, "%s", error);
+    return true;
 }
 
 static void warn_ignored(const char *setting, bool is_set) {
@@ -79,12 +84,23 @@ static bool listen_on_passed(struct process *process, int count) {
     return true;
 }
 
-bool process_listen(struct process *process) {
+static bool listen_on_unix(struct process *process) {
     const struct config *config = process->config;
-    struct loop *loop = process->workers[0].loop;
     char error[ENDPOINT_TEXT_SIZE] = "";
     char what[ENDPOINT_TEXT_SIZE * 2];
-    unsigned port = (unsigned)config->listen_port;
+    char path[ENDPOINT_TEXT_SIZE];
+    (void)snprintf(path, sizeof path, "%s/.s.PGSQL.%d", config->unix_socket_dir,
+                   config->listen_port);
+    (void)snprintf(what, sizeof what, "unix:%s", path);
+    struct endpoint_unix where = {path, config->listen_backlog, (unsigned)config->unix_socket_mode,
+                                  config->unix_socket_group};
+    struct endpoint_listener *listener =
+        endpoint_listen_unix(process->workers[0].loop, &where, error);
+    return add_listener(process, listener, what, error);
+}
+
+bool process_listen(struct process *process) {
+    const struct config *config = process->config;
     int passed = notify_sockets();
     if (passed > 0) return listen_on_passed(process, passed);
     for (size_t i = 0; i < config->listen_addr.count; i++) {
@@ -94,13 +110,9 @@ bool process_listen(struct process *process) {
         /* A machine without IPv6 is a machine all the same. */
         if (is_all && !listen_on(process, "::", false)) return false;
     }
-    if (config->unix_socket_dir[0] == '\0') return true;
-    char path[ENDPOINT_TEXT_SIZE];
-    (void)snprintf(path, sizeof path, "%s/.s.PGSQL.%u", config->unix_socket_dir, port);
-    (void)snprintf(what, sizeof what, "unix:%s", path);
-    struct endpoint_unix where = {path, config->listen_backlog, (unsigned)config->unix_socket_mode,
-                                  config->unix_socket_group};
-    return add_listener(process, endpoint_listen_unix(loop, &where, error), what, error);
+    if (config->unix_socket_dir[0] != '\0' && !listen_on_unix(process)) return false;
+    if (process->listeners_count == 0) log_line(LOG_LEVEL_FATAL, "nowhere to listen on");
+    return process->listeners_count > 0;
 }
 
 void process_set_listeners(struct process *process) {

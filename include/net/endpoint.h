@@ -44,7 +44,7 @@ struct endpoint_dial *endpoint_dial(struct loop *loop, const struct endpoint_tar
 void endpoint_dial_close(struct endpoint_dial **dial);
 
 /* A listening socket on a numeric address or a name; `on_accept` owns each descriptor. NULL, with a
- * reason in `error`, if the address cannot be had. */
+ * reason in `error` and in errno, if the address cannot be had; ENXIO: the name has none. */
 struct endpoint_listener;
 struct endpoint_tcp {
     const char *host;

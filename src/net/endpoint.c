@@ -398,11 +398,13 @@ struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const struct en
     union any_address address;
     socklen_t size = numeric_address(&address, where->host, where->port);
     if (size == 0) size = named_address(&address, where->host, where->port);
-    errno = EADDRNOTAVAIL;
+    errno = ENXIO;
     int fd = size == 0 ? -1 : listen_tcp(&address, size, where);
     if (fd >= 0) return listener_new(loop, fd, false);
+    int trouble = errno;
     (void)snprintf(error, ENDPOINT_TEXT_SIZE, "cannot listen on %s:%u: %s", where->host,
-                   where->port, strerror(errno));
+                   where->port, strerror(trouble));
+    errno = trouble;
     return NULL;
 }
 

@@ -43,6 +43,8 @@ RIGHT = {
     "a hexadecimal time": P + "query_timeout = 0x10\n",
     "infinity": P + "query_timeout = inf\n",
     "an unknown facility": P + "syslog_facility = mail\n",
+    "an address that is not here": P + "listen_addr = 198.51.100.1\n",
+    "an address that occurs twice": P + "listen_addr = 127.0.0.1,127.0.0.1\n",
     "a mode with more bits": P + "unix_socket_mode = 01777\n",
     # Sections
     "an indented section": P + "   [databases]\na =\n",
