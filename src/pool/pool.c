@@ -776,5 +776,10 @@ void pool_verify(const struct pool *pool) {
             const struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
             CHECK(borrower->pool == pool && borrower->server == NULL && borrower->line == line);
         }
+        struct link *first = list_first(&pool->lines[line]);
+        uint64_t since_us =
+            first == NULL ? 0 : LIST_OWNER(first, struct borrower, waiting)->since_us;
+        const struct pool_shared *shared = pool->nodes[0]->shared;
+        CHECK(atomic_load(&shared->heads[pool->set->worker][line]) == since_us);
     }
 }
