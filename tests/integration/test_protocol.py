@@ -10,7 +10,7 @@ import pytest
 
 import wire
 from pooler import ADMIN, KIND, PATIENCE, rows_of
-from wire import SYNC, Closed, bind, execute, message, parse, query, startup, text0
+from wire import SYNC, Closed, LoginFailed, bind, execute, message, parse, query, startup, text0
 
 APP = {"user": "app_trust", "database": "app"}
 OPTIONS_SYNTAX = (
@@ -135,6 +135,53 @@ def test_start_values_of_an_entry(start_pooler, cluster):
         assert client.query("SHOW DateStyle").value.startswith("ISO")
         assert client.query("SHOW application_name").value == "mine"
         assert client.query("SHOW TimeZone").value == "Asia/Tokyo"
+
+
+TRACKED = {
+    "client_encoding": "LATIN1",
+    "DateStyle": "German, DMY",
+    "TimeZone": "Asia/Tokyo",
+    "standard_conforming_strings": "off",
+    "application_name": "mine",
+    "IntervalStyle": "iso_8601",
+}
+# PgBouncer 1.26 tracks these too; 1.25 does where they are listed.
+ON_DEMAND = {
+    "default_transaction_read_only": "on",
+    "scram_iterations": "5000",
+    "search_path": "pg_catalog",
+    "session_authorization": "app_trust",
+}
+
+
+@pytest.mark.weir_only
+def test_tracked_by_default(start_pooler):
+    """What follows a client without any setting, and what is refused at login."""
+    pooler = start_pooler({"default_pool_size": 1})
+    with pooler.client() as other, pooler.client(**TRACKED) as client:
+        for name, value in TRACKED.items():
+            assert client.parameters[name] == value
+            assert other.query(f"SHOW {name}").value != value
+            assert client.query(f"SHOW {name}").value == value
+    for name, value in ON_DEMAND.items():
+        with pytest.raises(LoginFailed) as raised:
+            pooler.client(**{name: value})
+        assert raised.value.fields["M"] == f"unsupported startup parameter: {name}"
+
+
+@pytest.mark.weir_only
+def test_all_that_postgres_reports_can_be_tracked(start_pooler):
+    """What this version of PostgreSQL does not report is taken at login and never sent."""
+    extra = ",".join(["IntervalStyle", *ON_DEMAND])
+    pooler = start_pooler({"default_pool_size": 1, "track_extra_parameters": extra})
+    with pooler.client() as other, pooler.client(**ON_DEMAND) as client:
+        assert "session_authorization" in other.parameters
+        for name, value in ON_DEMAND.items():
+            if name in other.parameters:
+                assert client.query(f"SHOW {name}").value == value
+            elif name != "scram_iterations":
+                assert client.query(f"SHOW {name}").value != value
+            assert other.query("SELECT 1").value == "1"
 
 
 @pytest.mark.weir_only
