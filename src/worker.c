@@ -121,8 +121,8 @@ static void follow_names(struct worker *worker) {
 
 static void on_tick(struct loop_timer *timer) {
     struct worker *worker = LIST_OWNER(timer, struct worker, tick);
-    follow_names(worker);
     if (!worker->pools.is_suspended) {
+        follow_names(worker);
         pool_set_tick(&worker->pools);
         client_set_tick(&worker->clients);
     }

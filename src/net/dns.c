@@ -115,25 +115,25 @@ bool dns_zone_at(struct dns *dns, size_t index, char zone[DNS_NAME_SIZE]) {
     return is_there;
 }
 
-bool dns_zone_note(struct dns *dns, const char *text, uint32_t serial, uint32_t *old) {
+bool dns_zone_note(struct dns *dns, const char *zone, uint32_t serial, uint32_t *old) {
     lock(dns);
-    struct zone *zone = zone_find(dns, text);
-    bool is_news = zone != NULL && (!zone->is_known || (int32_t)(serial - zone->serial) > 0);
+    struct zone *found = zone_find(dns, zone);
+    bool is_news = found != NULL && (!found->is_known || (int32_t)(serial - found->serial) > 0);
     if (is_news) {
-        *old = zone->serial;
-        zone->serial = serial;
-        zone->is_known = true;
+        *old = found->serial;
+        found->serial = serial;
+        found->is_known = true;
     }
     unlock(dns);
     return is_news;
 }
 
-void dns_zone_hosts(struct dns *dns, const char *text, struct buf *hosts) {
+void dns_zone_hosts(struct dns *dns, const char *zone, struct buf *hosts) {
     lock(dns);
-    const struct zone *zone = zone_find(dns, text);
+    const struct zone *found = zone_find(dns, zone);
     LIST_EACH (&dns->names, l) {
         const struct name *name = LIST_OWNER(l, struct name, link);
-        if (zone != NULL && name->zone == zone)
+        if (found != NULL && name->zone == found)
             buf_append(hosts, name->host, strlen(name->host) + 1);
     }
     unlock(dns);

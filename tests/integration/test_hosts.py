@@ -9,7 +9,7 @@ import pytest
 
 import wire
 from names import NameServer
-from pooler import KIND, PATIENCE
+from pooler import KIND, PATIENCE, WORKERS
 from wire import LoginFailed
 
 
@@ -181,6 +181,15 @@ def wait_until(is_so, seconds=5):
 def use(pooler, database="app"):
     with pooler.client(database=database) as client:
         assert client.query("SELECT 1").value == "1"
+
+
+def refusal(pooler):
+    """What a client is told that gets no server: at its login, or at its first query."""
+    try:
+        with pooler.client() as client:
+            return client.query("SELECT 1").error.get("M", "")
+    except LoginFailed as failed:
+        return str(failed)
 
 
 def test_a_name_and_its_addresses(start_named, names):
@@ -428,6 +437,28 @@ def test_a_silent_name_server_stops_nobody_else(start_named, names):
 
 
 @pytest.mark.weir_only
+def test_a_lookup_counts_as_connecting(start_named, names):
+    """server_connect_timeout ends the wait for it; the question stays the only one."""
+    names.hosts["db.test"] = ["127.0.0.1"]
+    names.is_silent = True
+    pooler = start_named(
+        {"server_connect_timeout": "0.3", "server_login_retry": "0.1"},
+        options="retrans:2000 retry:2",
+        app="db.test",
+    )
+    started = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(LoginFailed, match="connect"):
+            pooler.client()
+    assert time.monotonic() - started < 1.8 * PATIENCE
+    assert lists_of(pooler)["dns_queries"] <= WORKERS
+    assert names.count("db.test", "A") <= WORKERS * PATIENCE
+    names.is_silent = False
+    pooler.wait_log("closing because: connect failed")
+    wait_until(lambda: refusal(pooler) == "")  # c-ares asks again after 2 s
+
+
+@pytest.mark.weir_only
 @pytest.mark.parametrize("trouble", ["silent", "failing", "unknown"])
 def test_servers_outlive_a_name_server(start_named, names, trouble):
     """A failed lookup tells nothing about addresses: what stands goes on."""
@@ -518,15 +549,6 @@ BAD = {
     "pointers in a circle": with_pointers_in_a_circle,
     "a record past its end": with_a_record_past_its_end,
 }
-
-
-def refusal(pooler):
-    """What a client is told that gets no server: at its login, or at its first query."""
-    try:
-        with pooler.client() as client:
-            return client.query("SELECT 1").error.get("M", "")
-    except LoginFailed as failed:
-        return str(failed)
 
 
 @pytest.mark.weir_only
