@@ -201,6 +201,7 @@ def wait_for_servers(cluster, count, seconds):
 
 
 def test_server_idle_timeout(start_pooler, cluster):
+    wait_for_servers(cluster, 0, 5 * PATIENCE)  # those of the test before
     pooler = start_pooler({"server_idle_timeout": 1})
     clients = [pooler.client() for _ in range(3)]
     for client in clients:
@@ -255,6 +256,7 @@ def test_server_login_retry(start_pooler, cluster):
 
 
 def test_servers_are_closed_with_the_pooler(start_pooler, cluster):
+    wait_for_servers(cluster, 0, 5 * PATIENCE)  # those of the test before
     pooler = start_pooler()
     clients = [pooler.client() for _ in range(5)]
     for client in clients:

@@ -198,7 +198,7 @@ def test_connect_query_that_fails_is_passed_over(start_pooler, cluster, text):
 def test_connect_query_counts_in_server_connect_timeout(start_pooler, cluster):
     pooler = start_pooler(
         {"server_connect_timeout": 0.5, "query_wait_timeout": 2, "server_login_retry": 1},
-        databases={"app": entry(cluster, connect_query="'SELECT pg_sleep(20)'")},
+        databases={"app": entry(cluster, connect_query="'SELECT pg_sleep(3)'")},
     )
     client = pooler.connect()
     client.send(b"")
