@@ -1,5 +1,5 @@
 /*
- * One thread's event loop: libuv underneath, with one clock reading for each turn, one coarse
+ * One thread's event loop: an epoll set and libuv, with one clock reading for each turn, one coarse
  * tick for all timeouts, hooks for the end of a turn, and a mailbox for other threads.
  *
  *      poll -> callbacks of sockets, timers, mail -> end-of-turn hooks -> poll ...
@@ -30,6 +30,9 @@ void loop_stop(struct loop *loop);
 
 /* libuv's loop, for files in net/ and for worker.c. */
 struct uv_loop_s *loop_uv(struct loop *loop);
+
+/* The set of descriptors that the loop watches (net/watch.h). */
+struct watch_set *loop_watches(struct loop *loop);
 
 /* What the loop's lookups ask (net/resolver.h); NULL, as at first, is none. */
 struct resolver;

@@ -30,7 +30,7 @@ enum socket_event {
 #define SOCKET_WANTS_WRITE (-2) /* come again when it is writable */
 #define SOCKET_FAILED      (-3) /* broken; errno tells */
 
-/* Takes the descriptor `fd`, which it makes non-blocking. `on_event` is called with a set of
+/* Takes the connected, non-blocking descriptor `fd`. `on_event` is called with a set of
  * enum socket_event; never from within another call. */
 struct socket *socket_new(struct loop *loop, int fd, void (*on_event)(void *owner, int events),
                           void *owner);

@@ -15,6 +15,7 @@
 #include "core/memory.h"
 #include "net/loop.h"
 #include "net/resolve.h"
+#include "net/watch.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,7 +31,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <uv.h>
 
 union any_address {
     struct sockaddr any;
@@ -156,33 +156,24 @@ void endpoint_apply_options(int fd, const struct endpoint_options *options) {
 /* ---- dialling */
 
 struct endpoint_dial {
-    uv_poll_t poll;
+    struct watch watch;
     struct loop_hook hook;
     struct loop *loop;
     struct resolve *resolve;
     struct endpoint_options options;
     unsigned port;
     int fd;
-    bool has_poll;
     char error[ENDPOINT_TEXT_SIZE];
     void (*done)(void *owner, int fd, const char *error);
     void *owner;
 };
 
-static void on_dial_closed(uv_handle_t *handle) {
-    memory_free(handle);
-}
-
-/* The descriptor is the caller's to close, after this: until the handle is closed libuv may still
- * take the number, which may be another connection's by then, out of the polled set. */
+/* The descriptor is the caller's to close, after this. */
 static void dial_free(struct endpoint_dial *dial) {
     loop_not_at_end(dial->loop, &dial->hook);
     resolve_close(&dial->resolve);
-    if (dial->has_poll) {
-        uv_close((uv_handle_t *)&dial->poll, on_dial_closed);
-    } else {
-        memory_free(dial);
-    }
+    watch_want(&dial->watch, 0);
+    memory_free(dial);
 }
 
 static void dial_tell(struct loop_hook *hook) {
@@ -203,11 +194,10 @@ static void dial_fail(struct endpoint_dial *dial, const char *what, int error) {
     loop_at_end(dial->loop, &dial->hook);
 }
 
-static void on_dial_event(uv_poll_t *poll, int status, int events) {
-    struct endpoint_dial *dial = (struct endpoint_dial *)(void *)poll;
-    (void)status;
+static void on_dial_event(struct watch *watch, uint32_t events) {
+    struct endpoint_dial *dial = (struct endpoint_dial *)(void *)watch;
     (void)events;
-    CHECK(uv_poll_stop(poll) == 0);
+    watch_want(watch, 0);
     int error = 0;
     socklen_t size = sizeof error;
     if (getsockopt(dial->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
@@ -234,9 +224,8 @@ static void dial_connect(struct endpoint_dial *dial, const union any_address *ad
         dial_fail(dial, "", errno);
         return;
     }
-    CHECK(uv_poll_init(loop_uv(dial->loop), &dial->poll, dial->fd) == 0);
-    dial->has_poll = true;
-    CHECK(uv_poll_start(&dial->poll, UV_WRITABLE, on_dial_event) == 0);
+    watch_init(&dial->watch, loop_watches(dial->loop), dial->fd, on_dial_event);
+    watch_want(&dial->watch, EPOLLOUT);
 }
 
 static void on_dial_lookup(void *owner, const char *text, const char *error) {
@@ -296,7 +285,7 @@ void endpoint_dial_close(struct endpoint_dial **dial_at) {
 /* ---- listening */
 
 struct endpoint_listener {
-    uv_poll_t poll;
+    struct watch watch;
     struct loop_timer pause; /* accepts again after descriptors had run out */
     struct loop *loop;
     int fd;
@@ -315,9 +304,8 @@ struct endpoint_listener {
 /* tcp_defer_accept: a connection that sends nothing is shown after so long. */
 #define DEFER_ACCEPT_SECONDS 45
 
-static void on_listener_event(uv_poll_t *poll, int status, int events) {
-    struct endpoint_listener *listener = (struct endpoint_listener *)(void *)poll;
-    (void)status;
+static void on_listener_event(struct watch *watch, uint32_t events) {
+    struct endpoint_listener *listener = (struct endpoint_listener *)(void *)watch;
     (void)events;
     for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -325,7 +313,7 @@ static void on_listener_event(uv_poll_t *poll, int status, int events) {
             listener->on_accept(listener->owner, fd);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             log_line(LOG_LEVEL_ERROR, "accept failed: %s", strerror(errno));
-            CHECK(uv_poll_stop(&listener->poll) == 0);
+            watch_want(watch, 0);
             loop_timer_start(listener->loop, &listener->pause, ACCEPT_PAUSE_MS, 0);
             return;
         } else {
@@ -336,7 +324,7 @@ static void on_listener_event(uv_poll_t *poll, int status, int events) {
 
 static void on_pause_over(struct loop_timer *timer) {
     struct endpoint_listener *listener = LIST_OWNER(timer, struct endpoint_listener, pause);
-    CHECK(uv_poll_start(&listener->poll, UV_READABLE, on_listener_event) == 0);
+    watch_want(&listener->watch, EPOLLIN);
 }
 
 static struct endpoint_listener *listener_new(struct loop *loop, int fd, bool is_unix) {
@@ -345,7 +333,7 @@ static struct endpoint_listener *listener_new(struct loop *loop, int fd, bool is
     listener->pause.run = on_pause_over;
     listener->fd = fd;
     listener->is_unix = is_unix;
-    CHECK(uv_poll_init(loop_uv(loop), &listener->poll, fd) == 0);
+    watch_init(&listener->watch, loop_watches(loop), fd, on_listener_event);
     return listener;
 }
 
@@ -354,6 +342,7 @@ struct endpoint_listener *endpoint_listen_on(struct loop *loop, int fd) {
     socklen_t size = sizeof a;
     bool is_unix = getsockname(fd, &a.any, &size) == 0 && a.any.sa_family == AF_UNIX;
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     return listener_new(loop, fd, is_unix);
 }
 
@@ -532,16 +521,12 @@ void endpoint_listener_start(struct endpoint_listener *listener,
                              void (*on_accept)(void *owner, int fd), void *owner) {
     listener->on_accept = on_accept;
     listener->owner = owner;
-    CHECK(uv_poll_start(&listener->poll, UV_READABLE, on_listener_event) == 0);
+    watch_want(&listener->watch, EPOLLIN);
 }
 
 void endpoint_listener_stop(struct endpoint_listener *listener) {
     loop_timer_stop(&listener->pause);
-    CHECK(uv_poll_stop(&listener->poll) == 0);
-}
-
-static void on_listener_closed(uv_handle_t *handle) {
-    memory_free(handle);
+    watch_want(&listener->watch, 0);
 }
 
 void endpoint_listener_close(struct endpoint_listener **listener_at) {
@@ -550,6 +535,6 @@ void endpoint_listener_close(struct endpoint_listener **listener_at) {
     *listener_at = NULL;
     endpoint_listener_stop(listener);
     if (listener->path[0] != '\0') (void)unlink(listener->path);
-    uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
-    (void)close(listener->fd); /* only now: as with dial_free */
+    (void)close(listener->fd);
+    memory_free(listener);
 }

@@ -1,13 +1,18 @@
 /*
  * The event loop; see net/loop.h.
  *
+ * Connections, listeners and timers are watches of the loop's own set (net/watch.h): through
+ * libuv's handles each event would cost twice the work, and each connection six system calls
+ * instead of two. libuv does the rest (threads' work, signals, wake-ups, probes); its set is a
+ * watch among the others, and it is run when that has news or libuv itself says that it is due.
+ *
  * All work that must not happen inside a callback (freeing, serving waiters, reading again) hangs
- * on hooks, which the prepare handle runs just before the thread sleeps. The same place puts out
- * the log and forgets the clock reading, so that the next callback reads the clock anew.
+ * on hooks, which run just before the thread sleeps. The same place puts out the log and forgets
+ * the clock reading, so that the next callback reads the clock anew.
  *
  * Timers hang in one list behind one timer descriptor, not on libuv's: with one of those active
- * every epoll_wait has a timeout, and arming the clock for each sleep costs more than everything
- * else here. Starting one needs neither memory nor a descriptor, so it cannot fail.
+ * every wait has a timeout, and arming the clock for each sleep costs more than everything else
+ * here. Starting one needs neither memory nor a descriptor, so it cannot fail.
  *
  * The mailbox is a stack of messages with one atomic head: posting is one exchange and one wake,
  * the receiver takes the whole stack and reverses it.
@@ -17,6 +22,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "net/watch.h"
 
 #include <signal.h>
 #include <stdatomic.h>
@@ -35,9 +41,12 @@ struct loop_signal {
 
 struct loop {
     uv_loop_t uv;
-    uv_prepare_t prepare;
+    struct watch_set watches;
+    struct watch uv_watch; /* libuv's own set */
+    bool is_uv_due;
+    bool is_stopped;
     uv_async_t wake;
-    uv_poll_t timer_poll;
+    struct watch timer_watch;
     int timer_fd;
     struct list timers; /* the one due first in front */
     _Atomic(struct loop_mail *) mail;
@@ -63,8 +72,7 @@ static void run_hooks(struct loop *loop) {
     CHECK(loop->hooks.count == 0);
 }
 
-static void on_prepare(uv_prepare_t *prepare) {
-    struct loop *loop = prepare->data;
+static void end_turn(struct loop *loop) {
     run_hooks(loop);
     log_flush();
     loop->now_us = 0;
@@ -113,10 +121,9 @@ static void insert_timer(struct loop *loop, struct loop_timer *timer) {
     list_insert_before(&loop->timers, place->next, &timer->link);
 }
 
-static void on_timers(uv_poll_t *poll, int status, int events) {
-    struct loop *loop = poll->data;
+static void on_timers(struct watch *watch, uint32_t events) {
+    struct loop *loop = LIST_OWNER(watch, struct loop, timer_watch);
     uint64_t count;
-    (void)status;
     (void)events;
     (void)!read(loop->timer_fd, &count, sizeof count);
     uint64_t now_us = clock_monotonic_us();
@@ -140,9 +147,8 @@ static void open_timers(struct loop *loop) {
     list_init(&loop->timers);
     loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     CHECK(loop->timer_fd >= 0);
-    CHECK(uv_poll_init(&loop->uv, &loop->timer_poll, loop->timer_fd) == 0);
-    loop->timer_poll.data = loop;
-    CHECK(uv_poll_start(&loop->timer_poll, UV_READABLE, on_timers) == 0);
+    watch_init(&loop->timer_watch, &loop->watches, loop->timer_fd, on_timers);
+    watch_want(&loop->timer_watch, EPOLLIN);
 }
 
 void loop_timer_start(struct loop *loop, struct loop_timer *timer, uint64_t first_ms,
@@ -164,16 +170,21 @@ void loop_timer_stop(struct loop_timer *timer) {
 
 /* ---- life */
 
+static void on_uv(struct watch *watch, uint32_t events) {
+    (void)events;
+    LIST_OWNER(watch, struct loop, uv_watch)->is_uv_due = true;
+}
+
 struct loop *loop_new(void) {
     struct loop *loop = memory_new(sizeof *loop);
     list_init(&loop->hooks);
     CHECK(uv_loop_init(&loop->uv) == 0);
     loop->uv.data = loop;
-    loop->prepare.data = loop;
     loop->wake.data = loop;
-    CHECK(uv_prepare_init(&loop->uv, &loop->prepare) == 0);
-    CHECK(uv_prepare_start(&loop->prepare, on_prepare) == 0);
     CHECK(uv_async_init(&loop->uv, &loop->wake, on_wake) == 0);
+    watch_set_open(&loop->watches);
+    watch_init(&loop->uv_watch, &loop->watches, uv_backend_fd(&loop->uv), on_uv);
+    watch_want(&loop->uv_watch, EPOLLIN);
     open_timers(loop);
     return loop;
 }
@@ -192,19 +203,31 @@ void loop_free(struct loop **loop_at) {
     while (uv_run(&loop->uv, UV_RUN_DEFAULT) != 0) continue;
     CHECK(uv_loop_close(&loop->uv) == 0);
     (void)close(loop->timer_fd);
+    watch_set_close(&loop->watches);
     memory_free(loop);
 }
 
 void loop_run(struct loop *loop) {
-    (void)uv_run(&loop->uv, UV_RUN_DEFAULT);
+    while (!loop->is_stopped) {
+        end_turn(loop);
+        int timeout_ms = uv_backend_timeout(&loop->uv);
+        loop->is_uv_due = timeout_ms == 0;
+        if (watch_set_wait(&loop->watches, timeout_ms) == 0) loop->is_uv_due = true;
+        if (loop->is_uv_due) (void)uv_run(&loop->uv, UV_RUN_NOWAIT);
+    }
+    loop->is_stopped = false;
 }
 
 void loop_stop(struct loop *loop) {
-    uv_stop(&loop->uv);
+    loop->is_stopped = true;
 }
 
 struct uv_loop_s *loop_uv(struct loop *loop) {
     return &loop->uv;
+}
+
+struct watch_set *loop_watches(struct loop *loop) {
+    return &loop->watches;
 }
 
 void loop_set_resolver(struct loop *loop, struct resolver *resolver) {

@@ -1,55 +1,58 @@
-/*
- * A socket under uv_poll_t, with or without TLS; see net/socket.h.
- *
- * The poll handle is a small object of its own: the socket's owner may be gone before libuv has
- * closed it, so it is freed in its close callback and never points to anything freed. libuv stops
- * a handle by itself when the kernel reports EPOLLERR, and gives no errno; all wanted events are
- * then reported and the owner reads until the descriptor itself tells what happened.
- */
+/* A watched socket, with or without TLS; see net/socket.h. */
 #include "net/socket.h"
 
 #include "core/check.h"
 #include "core/memory.h"
 #include "net/loop.h"
 #include "net/tls.h"
+#include "net/watch.h"
 
 #include <errno.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#include <uv.h>
 
 /* Writes of several parts up to this size are copied into one. */
 #define JOIN_BYTES 1024u
 
 struct socket {
-    uv_poll_t poll;
+    struct watch watch;
     int fd;
-    int wanted;      /* enum socket_event as given to libuv */
+    int wanted;      /* set of enum socket_event */
     struct tls *tls; /* NULL: plain */
     void (*on_event)(void *owner, int events);
     void *owner;
 };
 
-static void on_poll(uv_poll_t *poll, int status, int events) {
-    struct socket *socket = (struct socket *)(void *)poll;
-    if (status < 0) {
-        int wanted = socket->wanted;
+/* After an error nothing more is watched, and the kernel tells it once: everything that is wanted
+ * is reported, and the owner reads until the descriptor itself tells what happened. */
+static void on_trouble(struct socket *socket, uint32_t events) {
+    int happened = socket->wanted;
+    if (events & EPOLLERR) {
+        watch_want(&socket->watch, 0);
         socket->wanted = 0;
-        socket->on_event(socket->owner, wanted | SOCKET_BROKEN);
+        happened |= SOCKET_BROKEN;
+    }
+    socket->on_event(socket->owner, happened);
+}
+
+static void on_watch(struct watch *watch, uint32_t events) {
+    struct socket *socket = (struct socket *)(void *)watch;
+    if (events & (EPOLLERR | EPOLLHUP)) {
+        on_trouble(socket, events);
         return;
     }
     int happened = 0;
-    if (events & UV_READABLE) happened |= SOCKET_READABLE;
-    if (events & UV_WRITABLE) happened |= SOCKET_WRITABLE;
-    if (events & UV_DISCONNECT) happened |= SOCKET_GONE;
+    if (events & EPOLLIN) happened |= SOCKET_READABLE;
+    if (events & EPOLLOUT) happened |= SOCKET_WRITABLE;
+    if (events & EPOLLRDHUP) happened |= SOCKET_GONE;
     socket->on_event(socket->owner, happened);
 }
 
 struct socket *socket_new(struct loop *loop, int fd, void (*on_event)(void *owner, int events),
                           void *owner) {
     struct socket *socket = memory_new(sizeof *socket);
-    CHECK(uv_poll_init(loop_uv(loop), &socket->poll, fd) == 0);
+    watch_init(&socket->watch, loop_watches(loop), fd, on_watch);
     socket->fd = fd;
     socket->on_event = on_event;
     socket->owner = owner;
@@ -59,15 +62,11 @@ struct socket *socket_new(struct loop *loop, int fd, void (*on_event)(void *owne
 void socket_want(struct socket *socket, int events) {
     if (socket->wanted == events) return;
     socket->wanted = events;
-    int uv_events = 0;
-    if (events & SOCKET_READABLE) uv_events |= UV_READABLE;
-    if (events & SOCKET_WRITABLE) uv_events |= UV_WRITABLE;
-    if (events & SOCKET_GONE) uv_events |= UV_DISCONNECT;
-    if (uv_events == 0) {
-        CHECK(uv_poll_stop(&socket->poll) == 0);
-    } else {
-        CHECK(uv_poll_start(&socket->poll, uv_events, on_poll) == 0);
-    }
+    uint32_t wanted = 0;
+    if (events & SOCKET_READABLE) wanted |= EPOLLIN;
+    if (events & SOCKET_WRITABLE) wanted |= EPOLLOUT;
+    if (events & SOCKET_GONE) wanted |= EPOLLRDHUP;
+    watch_want(&socket->watch, wanted);
 }
 
 static ssize_t judge(ssize_t n, ssize_t answer_again) {
@@ -136,16 +135,13 @@ struct tls *socket_tls(const struct socket *socket) {
     return socket->tls;
 }
 
-static void on_closed(uv_handle_t *handle) {
-    memory_free(handle);
-}
-
 void socket_detach(struct socket **socket_at, struct socket_parts *parts) {
     struct socket *socket = *socket_at;
     *socket_at = NULL;
     *parts = (struct socket_parts){socket->fd, socket->tls};
     socket->tls = NULL;
-    uv_close((uv_handle_t *)&socket->poll, on_closed); /* stops it at once */
+    watch_want(&socket->watch, 0);
+    memory_free(socket);
 }
 
 void socket_close(struct socket **socket_at) {

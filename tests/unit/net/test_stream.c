@@ -110,6 +110,7 @@ static struct world *world_new(bool is_tcp) {
     } else {
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     }
+    set_nonblocking(ends[0]);
     set_nonblocking(ends[1]);
     world->loop = loop_new();
     world->peer = ends[1];
