@@ -58,6 +58,7 @@ struct client_set {
     bool is_simple_refused;   /* disable_pqexec */
     bool replica_fallback;
     size_t gather_bytes;
+    size_t max_prepared; /* max_prepared_statements */
     uint64_t replica_wait_us;
     uint64_t unnamed_last; /* numbers the Parses of unnamed statements */
     struct texts *texts;

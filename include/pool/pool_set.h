@@ -60,6 +60,8 @@ struct pool_set {
     const char *tracked[SERVER_PARAMETERS_MAX];
     unsigned tracked_count;
     enum server_state rest; /* of a server that comes back: IDLE, or USED where each is checked */
+    bool is_round_robin;    /* server_round_robin */
+    bool always_resets;     /* server_reset_query_always */
     bool is_keeping_due;    /* pools with servers but no clients are to be made */
     bool is_paused;
     bool is_suspended;     /* nothing is read, nobody is served, no time passes */

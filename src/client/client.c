@@ -391,6 +391,7 @@ void client_set_apply(struct client_set *set) {
     const struct config *config = set->pools->config;
     set->max_packet_size = (uint32_t)config->max_packet_size;
     set->is_simple_refused = config->disable_pqexec;
+    set->max_prepared = (size_t)config->max_prepared_statements;
     set->gather_bytes = (size_t)config->gather_bytes;
     set->replica_wait_us = config->replica_wait_us;
     set->replica_fallback = config->replica_fallback;

@@ -80,7 +80,7 @@ static void copy_text0(const struct request *request, const char *text) {
 
 /* Whether named statements are the pooler's business for this client. */
 static bool is_tracking(const struct client *client) {
-    return client->set->pools->config->max_prepared_statements > 0 && !client_keeps_server(client);
+    return client->set->max_prepared > 0 && !client_keeps_server(client);
 }
 
 /* Whether it is a statement in a transaction that was not judged with its group. */
@@ -192,7 +192,7 @@ static bool must_wait_for_unnamed(const struct request *request) {
 /* Makes room for one more statement: the one unused longest is closed on the server. */
 static void evict(const struct request *request) {
     struct server_memory *memory = memory_of(request);
-    size_t max = (size_t)request->client->set->pools->config->max_prepared_statements;
+    size_t max = request->client->set->max_prepared;
     struct prepared_on_server *surplus = server_memory_surplus(memory, max);
     if (surplus == NULL) return;
     const char *name = surplus->statement->name;

@@ -25,8 +25,7 @@ static bool take_place(struct pool_node *node, const struct borrower *borrower) 
     if (size == 0 || atomic_load(&node->permit->used) < size) return false;
     const struct list *idle =
         &node->servers[node->servers[SERVER_USED].count > 0 ? SERVER_USED : SERVER_IDLE];
-    struct link *unused =
-        node->pool->set->config->server_round_robin ? list_first(idle) : list_last(idle);
+    struct link *unused = node->pool->set->is_round_robin ? list_first(idle) : list_last(idle);
     if (unused == NULL) return false;
     server_close(LIST_OWNER(unused, struct server, link), "evicted");
     return room_take(node, size, borrower);

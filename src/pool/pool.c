@@ -293,8 +293,7 @@ void pool_return(struct server *server) {
     struct pool *pool = server->pool;
     server->borrower->server = NULL;
     server->borrower = NULL;
-    bool is_reset_wanted =
-        pool->set->config->server_reset_query_always || pool->mode == POOL_MODE_SESSION;
+    bool is_reset_wanted = pool->set->always_resets || pool->mode == POOL_MODE_SESSION;
     if (server->cancels > 0 || is_reset_wanted) {
         server_clean(server, 0, false);
         return;
@@ -408,11 +407,17 @@ struct endpoint_options pool_socket_options(const struct config *config) {
                                      .defer_accept = config->tcp_defer_accept};
 }
 
-/* With no delay every server is checked before each reuse. */
-static enum server_state rest_of(const struct config *config) {
+/* What each transaction asks of the settings. With no delay every server is checked before each
+ * reuse. */
+static void take_set_settings(struct pool_set *set) {
+    const struct config *config = set->config;
     bool is_each_checked =
         config->server_check_delay_us == 0 && config->server_check_query[0] != '\0';
-    return is_each_checked ? SERVER_USED : SERVER_IDLE;
+    set->rest = is_each_checked ? SERVER_USED : SERVER_IDLE;
+    set->is_round_robin = config->server_round_robin;
+    set->always_resets = config->server_reset_query_always;
+    set->is_keeping_due = set->worker == 0;
+    set->socket_options = pool_socket_options(config);
 }
 
 void pool_set_init(struct pool_set *set, struct config *config, struct users *users) {
@@ -423,9 +428,7 @@ void pool_set_init(struct pool_set *set, struct config *config, struct users *us
     list_init(&set->closed);
     list_init(&set->cancels);
     set->hook.run = on_end_of_turn;
-    set->rest = rest_of(config);
-    set->is_keeping_due = set->worker == 0;
-    set->socket_options = pool_socket_options(config);
+    take_set_settings(set);
     static const char *const always[TRACKED_ALWAYS] = {
         [TRACKED_CLIENT_ENCODING] = "client_encoding",
         [TRACKED_DATESTYLE] = "DateStyle",
@@ -489,9 +492,7 @@ void pool_set_apply(struct pool_set *set, struct config *config, struct users *u
     set->transport = transport;
     set->config = config;
     set->users = users;
-    set->socket_options = pool_socket_options(config);
-    set->is_keeping_due = set->worker == 0;
-    set->rest = rest_of(config);
+    take_set_settings(set);
     LIST_EACH (&set->all, l) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         uint32_t generation = atomic_load(&pool->database->generation);

@@ -85,7 +85,7 @@ void server_become(struct server *server, enum server_state state) {
     if (!was_resting || !is_resting(state)) server->state_us = loop_now_us(set->loop);
     if (state == SERVER_CLOSED) {
         list_append(&set->closed, &server->link);
-    } else if (is_resting(state) && !set->config->server_round_robin) {
+    } else if (is_resting(state) && !set->is_round_robin) {
         list_prepend(&node->servers[state], &server->link);
     } else {
         list_append(&node->servers[state], &server->link);
