@@ -21,8 +21,9 @@ MINE = "SELECT ssl, version, cipher, client_dn FROM pg_stat_ssl WHERE pid = pg_b
 
 
 @pytest.fixture(scope="module")
-def certificates(cluster):
-    made = Certificates(os.path.join(cluster.folder, "tls-servers"))
+def certificates(cluster, request):
+    """Those of one test file, each of which has a folder of its own."""
+    made = Certificates(os.path.join(cluster.folder, f"tls-of-{request.module.__name__}"))
     made.issue("server", names=["DNS:localhost", "IP:127.0.0.1"])
     made.issue("by_name", names=["DNS:localhost"])
     made.issue("by_address", names=["IP:127.0.0.1"])
