@@ -249,6 +249,10 @@ static void entry_count_bytes(struct traits_cache *cache, struct entry *entry) {
 
 static struct entry *entry_of_pattern(const struct traits_cache *cache, struct bytes text) {
     if (text.len == 0 || text.len > PATTERN_TEXT_MAX) return NULL;
+    /* Often it is the last one again. */
+    struct link *first = list_first(&cache->used);
+    struct entry *last = first == NULL ? NULL : LIST_OWNER(first, struct entry, used);
+    if (last != NULL && last->pattern != NULL && pattern_fits(last->pattern, text)) return last;
     struct entry *entry = cache->slots[pattern_key(text) & (PATTERN_SLOTS - 1)];
     return entry != NULL && pattern_fits(entry->pattern, text) ? entry : NULL;
 }
