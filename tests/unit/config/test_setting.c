@@ -365,6 +365,7 @@ static void test_copies_and_differences(void **state) {
             assert_true(setting_is_same(setting_at(SETTING_SCOPE_POOLER, j), &a, &b));
         setting_release_all(SETTING_SCOPE_POOLER, &a);
         setting_release_all(SETTING_SCOPE_POOLER, &b);
+        buf_release(&why);
     }
 }
 
