@@ -287,8 +287,9 @@ void endpoint_dial_close(struct endpoint_dial **dial_at) {
 struct endpoint_listener {
     struct watch watch;
     struct loop_timer pause; /* accepts again after descriptors had run out */
+    struct loop_hook end;    /* frees it: it may be closed by whom it gives a connection to */
     struct loop *loop;
-    int fd;
+    int fd; /* -1: closed */
     bool is_unix;
     char path[ENDPOINT_TEXT_SIZE]; /* of the file to be removed at the end, or empty */
     void (*on_accept)(void *owner, int fd);
@@ -307,7 +308,7 @@ struct endpoint_listener {
 static void on_listener_event(struct watch *watch, uint32_t events) {
     struct endpoint_listener *listener = (struct endpoint_listener *)(void *)watch;
     (void)events;
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+    for (int i = 0; i < ACCEPTS_PER_TURN && listener->fd >= 0; i++) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             listener->on_accept(listener->owner, fd);
@@ -327,10 +328,15 @@ static void on_pause_over(struct loop_timer *timer) {
     watch_want(&listener->watch, EPOLLIN);
 }
 
+static void listener_free(struct loop_hook *hook) {
+    memory_free(LIST_OWNER(hook, struct endpoint_listener, end));
+}
+
 static struct endpoint_listener *listener_new(struct loop *loop, int fd, bool is_unix) {
     struct endpoint_listener *listener = memory_new(sizeof *listener);
     listener->loop = loop;
     listener->pause.run = on_pause_over;
+    listener->end.run = listener_free;
     listener->fd = fd;
     listener->is_unix = is_unix;
     watch_init(&listener->watch, loop_watches(loop), fd, on_listener_event);
@@ -536,5 +542,6 @@ void endpoint_listener_close(struct endpoint_listener **listener_at) {
     endpoint_listener_stop(listener);
     if (listener->path[0] != '\0') (void)unlink(listener->path);
     (void)close(listener->fd);
-    memory_free(listener);
+    listener->fd = -1;
+    loop_at_end(listener->loop, &listener->end);
 }
