@@ -1,8 +1,8 @@
 /*
  * c-ares on our loop; see net/resolver.h.
  *
- * c-ares tells which of its sockets it wants watched, and how long it wants to sleep: each of its
- * sockets hangs under a poll handle, and one timer is set anew after every call into it. It reads
+ * c-ares tells which of its sockets it wants watched, and how long it wants to sleep: each of them
+ * is watched by the loop, and one timer is set anew after every call into c-ares, which reads
  * and writes by itself and never blocks, but for its look into /etc/hosts.
  *
  *      asked --c-ares--> answered: the cache has it --end of turn--> the waiters are told, gone
@@ -83,8 +83,8 @@ static void on_timer(struct loop_timer *timer) {
     set_timer(resolver);
 }
 
-/* An error is found by reading and by writing; the handle, which libuv has stopped, is set again
- * before, since what is watched may be gone afterwards. */
+/* An error is found by reading and by writing; the socket, which is watched no more after one, is
+ * set again before, since it may be gone afterwards. */
 static void on_socket(void *owner, int events) {
     struct watched *watched = owner;
     struct resolver *resolver = watched->resolver;
