@@ -1,5 +1,5 @@
 /*
- * A connected, non-blocking socket under a poll handle: the transport below a stream.
+ * A connected, non-blocking socket that its loop watches: the transport below a stream.
  *
  * Reading and writing go straight to the descriptor, or through TLS, where each direction may
  * have to wait for the other's readiness and where bytes may be at hand that no event will
