@@ -208,8 +208,9 @@ void loop_free(struct loop **loop_at) {
 }
 
 void loop_run(struct loop *loop) {
-    while (!loop->is_stopped) {
+    for (;;) {
         end_turn(loop);
+        if (loop->is_stopped) break; /* by a hook, or before */
         int timeout_ms = uv_backend_timeout(&loop->uv);
         loop->is_uv_due = timeout_ms == 0;
         if (watch_set_wait(&loop->watches, timeout_ms) == 0) loop->is_uv_due = true;

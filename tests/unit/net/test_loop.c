@@ -222,6 +222,25 @@ static void never_come_to_rest(void) {
     (void)run_for(stage->loop, 1000);
 }
 
+struct stopper {
+    struct loop_hook hook;
+    struct loop *loop;
+};
+
+static void on_stopper(struct loop_hook *hook) {
+    loop_stop(LIST_OWNER(hook, struct stopper, hook)->loop);
+}
+
+static void a_hook_may_stop_the_loop(void **unused) {
+    (void)unused;
+    struct stopper stopper = {.hook = {.run = on_stopper}, .loop = loop_new()};
+    for (unsigned i = 0; i < 2; i++) { /* a stop counts once */
+        loop_at_end(stopper.loop, &stopper.hook);
+        assert_true(run_for(stopper.loop, 20000));
+    }
+    loop_free(&stopper.loop);
+}
+
 static void hooks_must_come_to_rest(void **unused) {
     (void)unused;
     assert_true(dies(never_come_to_rest));
@@ -412,6 +431,7 @@ int main(void) {
         cmocka_unit_test(mail_from_threads_arrives_in_order),
         cmocka_unit_test(mail_may_send_mail),
         cmocka_unit_test(hooks_run_at_the_end_of_the_turn),
+        cmocka_unit_test(a_hook_may_stop_the_loop),
         cmocka_unit_test(hooks_must_come_to_rest),
         cmocka_unit_test(timers_play_in_order),
         cmocka_unit_test(timers_are_not_early),
