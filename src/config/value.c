@@ -177,7 +177,7 @@ static bool seconds_read(struct bytes text, int64_t *us) {
     errno = 0;
     double seconds = strtod(copy, &end);
     if (end != copy + text.len || errno != 0) return false;
-    double most = (double)(NUMBER_MAX / US_PER_S);
+    double most = (double)NUMBER_MAX / US_PER_S;
     if (seconds < 0)
         *us = -1;
     else
