@@ -279,7 +279,8 @@ static void on_status(const struct reply *reply, const struct pipeline_match *ma
     struct bytes body = bytes_of(reply->at + MESSAGE_HEAD_BYTES, reply->len - MESSAGE_HEAD_BYTES);
     struct bytes name, value, rest;
     if (reply->len < reply->length) {
-        plain(reply, match); /* too long to be tracked */
+        plain(reply, match); /* too long to be tracked: nobody else may meet it */
+        reply->server->is_close_needed = true;
         return;
     }
     if (!message_text(body, &name, &rest) || !message_text(rest, &value, &rest)) return;

@@ -159,6 +159,18 @@ def test_a_server_that_answers_badly(against, what):
         assert_goes_on(pooler)
 
 
+@pytest.mark.parametrize("size", [1_000, 100_000])
+def test_nobody_meets_a_value_that_is_not_tracked(against, size):
+    """One that is too long to be kept costs the server; others are known, and replayed."""
+    status = message("S", text0("client_encoding") + text0("x" * size))
+    with Impostor(WELCOME, status + message("C", b"SET\0") + READY) as impostor:
+        pooler = against(impostor)
+        with pooler.client(database="app") as client:
+            assert not client.query("SET client_encoding = 'x'").errors
+            servers = [row for row in pooler.admin("SHOW SERVERS") if row["database"] == "app"]
+            assert len(servers) == (1 if size < 65_536 else 0)
+
+
 # A client's names and values
 
 

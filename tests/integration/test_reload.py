@@ -121,6 +121,7 @@ def changes(cluster):
         {"dbname": "postgres"},
         {"user": "app_trust"},
         {"auth_query": "'SELECT 1'"},
+        {"connect_query": "'SELECT 1'"},
         {"host": "127.0.0.1,127.0.0.1"},
     ]
 
