@@ -410,6 +410,18 @@ static bool is_given_up(struct pool *pool, enum pool_line line, struct server *s
     return true;
 }
 
+/* No server for this line is free and none may be made: nobody in it can be served. */
+static bool is_exhausted(const struct pool *pool, enum pool_line line) {
+    if (pool->reserve_size > 0) return false;
+    for (size_t i = 0; i < pool->nodes_count; i++) {
+        const struct pool_node *node = pool->nodes[i];
+        bool has_one = node->servers[SERVER_IDLE].count + node->servers[SERVER_USED].count > 0;
+        if (!(lines_of(node) & 1u << line)) continue;
+        if (has_one || !permit_is_full(node->permit)) return false;
+    }
+    return true;
+}
+
 static void serve_line(struct pool *pool, enum pool_line line) {
     unsigned unsuited = 0;
     size_t checked = count_checked(pool);
@@ -433,7 +445,8 @@ static void serve_line(struct pool *pool, enum pool_line line) {
         if (server != NULL && is_given_up(pool, line, server, borrower->since_us)) break;
         if (server == NULL) {
             bool is_under_way = connect_for(pool, borrower);
-            if (line == POOL_LINE_PRIMARY || is_under_way || ++unsuited >= UNSUITED_MAX) break;
+            if (line == POOL_LINE_PRIMARY || is_under_way || is_exhausted(pool, line)) break;
+            if (++unsuited >= UNSUITED_MAX) break;
             continue;
         }
         if (server->state == SERVER_USED) {
