@@ -17,7 +17,6 @@
 
 struct socket {
     struct watch watch;
-    int fd;
     int wanted;      /* set of enum socket_event */
     struct tls *tls; /* NULL: plain */
     void (*on_event)(void *owner, int events);
@@ -53,7 +52,6 @@ struct socket *socket_new(struct loop *loop, int fd, void (*on_event)(void *owne
                           void *owner) {
     struct socket *socket = memory_new(sizeof *socket);
     watch_init(&socket->watch, loop_watches(loop), fd, on_watch);
-    socket->fd = fd;
     socket->on_event = on_event;
     socket->owner = owner;
     return socket;
@@ -77,7 +75,7 @@ static ssize_t judge(ssize_t n, ssize_t answer_again) {
 
 ssize_t socket_read(struct socket *socket, char *at, size_t size) {
     if (socket->tls != NULL) return tls_read(socket->tls, at, size);
-    return judge(recv(socket->fd, at, size, 0), SOCKET_WANTS_READ);
+    return judge(recv(socket->watch.fd, at, size, 0), SOCKET_WANTS_READ);
 }
 
 /* Copies short parts into one piece, since send costs the kernel less than sendmsg. Returns the
@@ -93,7 +91,7 @@ static size_t join(char room[JOIN_BYTES], const struct bytes *parts, size_t coun
 }
 
 static ssize_t send_one(const struct socket *socket, const char *at, size_t len) {
-    return judge(send(socket->fd, at, len, MSG_NOSIGNAL), SOCKET_WANTS_WRITE);
+    return judge(send(socket->watch.fd, at, len, MSG_NOSIGNAL), SOCKET_WANTS_WRITE);
 }
 
 ssize_t socket_write(struct socket *socket, const struct bytes *parts, size_t count) {
@@ -109,7 +107,7 @@ ssize_t socket_write(struct socket *socket, const struct bytes *parts, size_t co
         iov[i].iov_len = parts[i].len;
     }
     struct msghdr message = {.msg_iov = iov, .msg_iovlen = count};
-    return judge(sendmsg(socket->fd, &message, MSG_NOSIGNAL), SOCKET_WANTS_WRITE);
+    return judge(sendmsg(socket->watch.fd, &message, MSG_NOSIGNAL), SOCKET_WANTS_WRITE);
 }
 
 bool socket_is_plain(const struct socket *socket) {
@@ -124,7 +122,7 @@ bool socket_has_pending(const struct socket *socket) {
 void socket_secure(struct socket *socket, struct tls *tls) {
     CHECK(socket->tls == NULL);
     socket->tls = tls;
-    tls_set_descriptor(tls, socket->fd);
+    tls_set_descriptor(tls, socket->watch.fd);
 }
 
 ssize_t socket_handshake(struct socket *socket) {
@@ -138,7 +136,7 @@ struct tls *socket_tls(const struct socket *socket) {
 void socket_detach(struct socket **socket_at, struct socket_parts *parts) {
     struct socket *socket = *socket_at;
     *socket_at = NULL;
-    *parts = (struct socket_parts){socket->fd, socket->tls};
+    *parts = (struct socket_parts){socket->watch.fd, socket->tls};
     socket->tls = NULL;
     watch_want(&socket->watch, 0);
     memory_free(socket);
@@ -153,5 +151,5 @@ void socket_close(struct socket **socket_at) {
 }
 
 int socket_descriptor(const struct socket *socket) {
-    return socket->fd;
+    return socket->watch.fd;
 }
