@@ -25,9 +25,26 @@ void command_log(const struct console *console, const char *word) {
     }
 }
 
-/* ---- SET and RELOAD */
+/* ---- SET and RELOAD: answered when every worker goes by what is new */
+
+static void look(struct gather_part *part) {
+    (void)part; /* what was applied came before this, by the same way */
+}
+
+static void on_set(struct gather *gather) {
+    const struct console *console = gather->owner;
+    struct buf tag = {0};
+    buf_append_format(&tag, "SET %s=%s", console->command.argument, console->command.value);
+    console_complete(gather->owner, buf_text(&tag));
+    buf_release(&tag);
+}
+
+static void on_reloaded(struct gather *gather) {
+    console_complete(gather->owner, "RELOAD");
+}
 
 static void set(struct console *console) {
+    static const struct gather_plan plan = {look, on_set};
     struct admin *admin = console->admin;
     const struct command *command = &console->command;
     if (show_is_driver_setting(command->argument)) {
@@ -44,17 +61,15 @@ static void set(struct console *console) {
     config_errors_log(&errors);
     if (errors.notice != NULL) fault_notice_write(&console->out, errors.notice, NULL);
     config_errors_release(&errors);
-    if (!is_set) {
+    if (is_set) {
+        gather_send(gather_new(admin, &plan, console));
+    } else {
         console_fault(console, FAULT_CONSOLE_SET, NULL);
-        return;
     }
-    struct buf tag = {0};
-    buf_append_format(&tag, "SET %s=%s", command->argument, command->value);
-    console_complete(console, buf_text(&tag));
-    buf_release(&tag);
 }
 
 static void reload(struct console *console) {
+    static const struct gather_plan plan = {look, on_reloaded};
     struct admin *admin = console->admin;
     struct config_errors errors = {0};
     command_log(console, "RELOAD");
@@ -62,7 +77,7 @@ static void reload(struct console *console) {
     config_errors_log(&errors);
     config_errors_release(&errors);
     if (is_loaded) {
-        console_complete(console, "RELOAD");
+        gather_send(gather_new(admin, &plan, console));
     } else {
         log_line(LOG_LEVEL_WARNING, "config file loading failed");
         console_fault(console, FAULT_CONSOLE_RELOAD, NULL);
