@@ -44,23 +44,47 @@ static void derive_later(struct process *process) {
     CHECK(pthread_create(&process->deriver, NULL, derive_all, users_retain(process->users)) == 0);
 }
 
-/* Reads the files of users and rules. What is wrong with them is logged; where that forbids to go
- * on it goes to `errors` instead, and there are no users. */
+static struct users_scram scram_of(const struct process *process, const struct config *config) {
+    struct users_scram scram = process->scram;
+    scram.iterations = (unsigned)config->scram_iterations;
+    return scram;
+}
+
+/* What was wrong with the files of users and rules is logged; where that forbids to go on it goes
+ * to `errors` instead, and the users are let go. */
+static struct users *judge_users(struct users *users, struct rules_report *report, bool is_refused,
+                                 struct config_errors *errors) {
+    if (is_refused) {
+        buf_append_bytes(&errors->text, buf_content(&report->errors));
+        errors->count += report->errors_count;
+        users_free(&users);
+    } else {
+        access_log(report);
+    }
+    rules_report_release(report);
+    return users;
+}
+
+/* Reads the files of users and rules; NULL with errors. */
 static struct users *load_users(struct process *process, const struct config *config,
                                 struct config_errors *errors) {
     struct rules_report report = {.errors_count = 0};
-    struct users_scram scram = process->scram;
-    scram.iterations = (unsigned)config->scram_iterations;
+    struct users_scram scram = scram_of(process, config);
     struct users *users = access_load(config, &scram, &report);
-    if (access_is_refused(config, &report, process->users == NULL)) {
-        buf_append_bytes(&errors->text, buf_content(&report.errors));
-        errors->count += report.errors_count;
-        users_free(&users);
-    } else {
-        access_log(&report);
-    }
-    rules_report_release(&report);
-    return users;
+    bool is_refused = access_is_refused(config, &report, process->users != NULL);
+    return judge_users(users, &report, is_refused, errors);
+}
+
+/* The users after a SET of `key`: nearly always those that there are; NULL with errors. */
+static struct users *users_after_set(struct process *process, const struct config *config,
+                                     const char *key, struct config_errors *errors) {
+    unsigned parts;
+    if (config == process->config || !access_is_setting(key, &parts))
+        return users_retain(process->users);
+    struct rules_report report = {.errors_count = 0};
+    struct users_scram scram = scram_of(process, config);
+    struct users *users = access_load_parts(config, &scram, process->users, parts, &report);
+    return judge_users(users, &report, access_is_refused(config, &report, false), errors);
 }
 
 /* ---- probers */
@@ -274,11 +298,10 @@ static void set_dns(struct process *process, const struct config *config) {
     zones_set_period(process->zones, config->dns_zone_check_period_us);
 }
 
-/* Puts a new configuration in force, and a transport if there is one, both of which it takes over;
- * false if its users are refused. */
-static bool apply(struct process *process, struct config *config, struct transport *transport,
-                  struct config_errors *errors) {
-    struct users *users = load_users(process, config, errors);
+/* Puts a new configuration in force, its users, and a transport if there is one, all of which it
+ * takes over; false, without any of it, if there are no users. */
+static bool apply(struct process *process, struct config *config, struct users *users,
+                  struct transport *transport) {
     if (users == NULL) {
         config_unref(&config);
         transport_unref(&transport);
@@ -290,9 +313,10 @@ static bool apply(struct process *process, struct config *config, struct transpo
     databases_apply(process->databases, process->config, config);
     config_unref(&process->config);
     process->config = config;
+    bool are_other = users != process->users;
     users_free(&process->users);
     process->users = users;
-    derive_later(process);
+    if (are_other) derive_later(process);
     set_dns(process, config);
     process_set_listeners(process);
     databases_make_all(process->databases, config);
@@ -317,7 +341,7 @@ static bool reload(struct process *process, struct config_errors *errors) {
         config_unref(&config);
         return false;
     }
-    return apply(process, config, transport, errors);
+    return apply(process, config, load_users(process, config, errors), transport);
 }
 
 bool process_reload(void *owner, struct config_errors *errors) {
@@ -353,7 +377,7 @@ static bool on_set(void *owner, const char *key, const char *value, struct confi
     struct config *config = config_with(process->config, key, value, errors);
     if (config == NULL) return false;
     struct transport *transport = transport_is_setting(key) ? try_transport(config, errors) : NULL;
-    return apply(process, config, transport, errors);
+    return apply(process, config, users_after_set(process, config, key, errors), transport);
 }
 
 void process_follow_names(struct process *process) {

@@ -64,17 +64,25 @@ struct users *users_retain(struct users *users);
 void users_free(struct users **users);
 
 /* Adds a user; a name that is there already gets the new secret. False, with a reason in `error`,
- * if the name is empty, or either is too long or holds a NUL, or the secret starts like a SCRAM
- * verifier and is none. */
+ * if the name is empty, or either is too long or holds a NUL. True with a reason: the secret starts
+ * like a SCRAM verifier and is none, so that the user is known but cannot log in with it. */
 bool users_add(struct users *users, struct bytes name, struct bytes secret, struct buf *error);
 
 /* Adds the users of an auth_file, from the file or from its text. At the first broken line reading
- * ends, `error` gets `broken auth file (NAME:LINE): REASON`, and the users before it stay. */
+ * ends, `error` gets `broken auth file (NAME:LINE): REASON`, and the users before it stay. A secret
+ * that is no SCRAM verifier is told as `auth file (NAME:LINE): REASON`, and reading goes on. False
+ * if there is anything in `error`: lines, without an end at the last. */
 bool users_load(struct users *users, const char *path, struct buf *error);
 bool users_parse(struct users *users, struct bytes text, const char *name, struct buf *error);
 
 /* Reads a file of at most `max` bytes whole; false with errno. */
 bool users_read_file(const char *path, size_t max, struct buf *text);
+
+/* Adds all users of another snapshot; verifiers of plain secrets are made anew. */
+void users_copy_all(struct users *users, const struct users *from);
+
+/* Goes by the rules of another snapshot, and no longer by those that it may have. */
+void users_share_rules(struct users *users, const struct users *from);
 
 /* The rules by which these users log in go with them: they are read together and change together.
  * Takes over both, which may be NULL. */

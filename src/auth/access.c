@@ -5,10 +5,12 @@
 #include "auth/ident.h"
 #include "auth/ldap_options.h"
 #include "config/effective.h"
+#include "core/check.h"
 #include "core/log.h"
 #include "core/memory.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* Reads one file of rules; false, reported, if it cannot be read or is not set. */
 static bool read_rules(const char *what, const char *path, struct buf *text,
@@ -52,10 +54,35 @@ static void load_rules(struct users *users, const struct config *config,
     users_take_rules(users, hba, ident);
 }
 
+/* The settings by which users and rules are kept, and what is read again when one of them is SET;
+ * for the others it suffices to make users anew from those at hand. */
+static const struct {
+    const char *name;
+    unsigned parts;
+} access_settings[] = {
+    {"auth_file", ACCESS_USERS}, {"auth_hba_file", ACCESS_RULES}, {"auth_ident_file", ACCESS_RULES},
+    {"auth_type", ACCESS_RULES}, {"auth_ldap_options", 0},        {"scram_iterations", 0},
+};
+
+bool access_is_setting(const char *name, unsigned *parts) {
+    for (size_t i = 0; i < COUNT(access_settings); i++) {
+        if (strcmp(name, access_settings[i].name) != 0) continue;
+        *parts = access_settings[i].parts;
+        return true;
+    }
+    return false;
+}
+
 static void add_error(struct rules_report *report, struct buf *error) {
-    if (buf_length(error) == 0) return;
-    buf_append_format(&report->errors, "%s\n", buf_text(error));
-    report->errors_count++;
+    struct bytes text = buf_content(error);
+    struct bytes line;
+    while (text.len > 0 && rules_next_line(&text, &line)) {
+        if (report->errors_count < RULES_ERRORS_MAX) {
+            buf_append_bytes(&report->errors, line);
+            buf_append_u8(&report->errors, '\n');
+        }
+        report->errors_count++;
+    }
     buf_clear(error);
 }
 
@@ -104,10 +131,27 @@ struct users *access_load(const struct config *config, const struct users_scram 
     return users;
 }
 
+struct users *access_load_parts(const struct config *config, const struct users_scram *scram,
+                                const struct users *from, unsigned parts,
+                                struct rules_report *report) {
+    struct users *users = users_new(scram);
+    size_t unreadable = report->unreadable;
+    if (parts & ACCESS_USERS) load_users(users, config, report);
+    if (!(parts & ACCESS_USERS) || report->unreadable > unreadable) users_copy_all(users, from);
+    if (config->auth_type == AUTH_TYPE_HBA) {
+        unreadable = report->unreadable;
+        if (parts & ACCESS_RULES) load_rules(users, config, report);
+        if (!(parts & ACCESS_RULES) || report->unreadable > unreadable)
+            users_share_rules(users, from);
+    }
+    if (config->auth_type == AUTH_TYPE_LDAP) judge_ldap_setting(config, report);
+    return users;
+}
+
 bool access_is_refused(const struct config *config, const struct rules_report *report,
-                       bool is_start) {
+                       bool is_reload) {
     if (config->hba_strict && report->errors_count > 0) return true;
-    return !is_start && report->unreadable > 0;
+    return is_reload && report->unreadable > 0;
 }
 
 static void log_lines(enum log_level level, struct bytes text) {

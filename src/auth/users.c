@@ -21,12 +21,18 @@
 
 #define USER_SECRET_COUNT (USER_SECRET_SCRAM + 1)
 
+/* Snapshots that differ in other things share their rules. */
+struct users_rules {
+    _Atomic size_t references;
+    struct hba *hba;     /* NULL: none */
+    struct ident *ident; /* NULL: none */
+};
+
 struct users {
     _Atomic size_t references;
     struct users_scram scram;
     struct map map;
-    struct hba *hba;
-    struct ident *ident;
+    struct users_rules *rules;       /* NULL: none */
     size_t kinds[USER_SECRET_COUNT]; /* how many users have a secret of each kind */
 };
 
@@ -61,6 +67,14 @@ static void user_free(struct user *user) {
     memory_free(user);
 }
 
+static void rules_free(struct users_rules *rules) {
+    if (rules == NULL) return;
+    if (atomic_fetch_sub_explicit(&rules->references, 1, memory_order_acq_rel) > 1) return;
+    hba_free(&rules->hba);
+    ident_free(&rules->ident);
+    memory_free(rules);
+}
+
 void users_free(struct users **users) {
     struct users *gone = *users;
     *users = NULL;
@@ -73,8 +87,7 @@ void users_free(struct users **users) {
         node = next;
     }
     map_release(&gone->map);
-    hba_free(&gone->hba);
-    ident_free(&gone->ident);
+    rules_free(gone->rules);
     memory_wipe(gone, sizeof *gone);
     memory_free(gone);
 }
@@ -94,17 +107,25 @@ enum user_secret users_secret_kind(struct bytes secret) {
     return starts_with(secret, SCRAM_PREFIX) ? USER_SECRET_SCRAM : USER_SECRET_PLAIN;
 }
 
-/* What is wrong with a user, or NULL; tells the kind of its secret, and reads a stored verifier. */
-static const char *judge_user(struct bytes name, struct bytes secret, enum user_secret *kind,
-                              struct scram_verifier *verifier) {
+/* What is wrong with a user, or NULL. */
+static const char *judge_user(struct bytes name, struct bytes secret) {
     if (name.len == 0) return "the user name is empty";
     if (name.len > USERS_NAME_BYTES_MAX) return "the user name is longer than 127 bytes";
     if (secret.len > USERS_SECRET_BYTES_MAX) return "the secret is longer than 65530 bytes";
     if (has_nul(name) || has_nul(secret)) return "there is a zero byte in a string";
-    *kind = users_secret_kind(secret);
-    if (*kind != USER_SECRET_SCRAM || scram_verifier_parse(verifier, secret)) return NULL;
-    return "the secret starts with SCRAM-SHA-256$ but ITERATIONS:SALT$STOREDKEY:SERVERKEY does not "
-           "follow, or its salt or iterations are too large";
+    return NULL;
+}
+
+/* The kind of a secret, and the verifier that it holds. One that only starts like a verifier is
+ * none: taken as a plain one, it would let in who has read it where it was stored. */
+static enum user_secret read_secret(struct bytes secret, struct scram_verifier *verifier,
+                                    struct buf *error) {
+    enum user_secret kind = users_secret_kind(secret);
+    if (kind != USER_SECRET_SCRAM || scram_verifier_parse(verifier, secret)) return kind;
+    buf_append_text(error, "the secret starts with SCRAM-SHA-256$ but "
+                           "ITERATIONS:SALT$STOREDKEY:SERVERKEY does not follow, or its salt or "
+                           "iterations are too large: it lets nobody in");
+    return USER_SECRET_NONE;
 }
 
 static void remove_user(struct users *users, struct bytes name) {
@@ -118,12 +139,12 @@ static void remove_user(struct users *users, struct bytes name) {
 
 bool users_add(struct users *users, struct bytes name, struct bytes secret, struct buf *error) {
     struct scram_verifier verifier;
-    enum user_secret kind = USER_SECRET_NONE;
-    const char *reason = judge_user(name, secret, &kind, &verifier);
+    const char *reason = judge_user(name, secret);
     if (reason != NULL) {
         buf_append_text(error, reason);
         return false;
     }
+    enum user_secret kind = read_secret(secret, &verifier, error);
     remove_user(users, name);
     struct user *user = memory_new(sizeof *user);
     user->name = bytes_of(memory_copy(name.at, name.len), name.len);
@@ -184,7 +205,15 @@ static bool add_line(struct users *users, struct bytes line, struct line_texts *
         buf_append_text(reason, "the user name is followed by the secret in quotes");
         return false;
     }
+    /* PgBouncer takes it for a user; nobody can come under that name. */
+    if (buf_length(&texts->name) == 0) return true;
     return users_add(users, buf_content(&texts->name), buf_content(&texts->secret), reason);
+}
+
+static void report_line(struct buf *error, const char *what, const char *name, unsigned number,
+                        struct buf *reason) {
+    buf_append_format(error, "%s%s (%s:%u): %s", buf_length(error) == 0 ? "" : "\n", what, name,
+                      number, buf_text(reason));
 }
 
 /* Releases a buffer that held secrets. */
@@ -197,13 +226,17 @@ bool users_parse(struct users *users, struct bytes text, const char *name, struc
     struct line_texts texts = {{0}, {0}};
     struct buf reason = {0};
     bool is_good = true;
-    for (unsigned number = 1; is_good && text.len > 0; number++) {
+    bool goes_on = true;
+    for (unsigned number = 1; goes_on && text.len > 0; number++) {
         const char *end = memchr(text.at, '\n', text.len);
         size_t len = end == NULL ? text.len : (size_t)(end - text.at);
-        is_good = add_line(users, bytes_of(text.at, len), &texts, &reason);
-        if (!is_good)
-            buf_append_format(error, "broken auth file (%s:%u): %s", name, number,
-                              buf_text(&reason));
+        goes_on = add_line(users, bytes_of(text.at, len), &texts, &reason);
+        if (!goes_on)
+            report_line(error, "broken auth file", name, number, &reason);
+        else if (buf_length(&reason) > 0)
+            report_line(error, "auth file", name, number, &reason);
+        is_good = is_good && buf_length(&reason) == 0;
+        buf_clear(&reason);
         size_t taken = end == NULL ? len : len + 1;
         text = bytes_of(text.at + taken, text.len - taken);
     }
@@ -253,18 +286,37 @@ bool users_load(struct users *users, const char *path, struct buf *error) {
     return is_good;
 }
 
+void users_copy_all(struct users *users, const struct users *from) {
+    struct buf error = {0};
+    const struct user *user = NULL;
+    while ((user = users_next(from, user)) != NULL) {
+        bool is_added = users_add(users, user->name, user->secret, &error);
+        CHECK(is_added);
+    }
+    buf_release(&error);
+}
+
 void users_take_rules(struct users *users, struct hba *hba, struct ident *ident) {
-    CHECK(users->hba == NULL && users->ident == NULL);
-    users->hba = hba;
-    users->ident = ident;
+    CHECK(users->rules == NULL);
+    users->rules = memory_new(sizeof *users->rules);
+    atomic_init(&users->rules->references, 1);
+    users->rules->hba = hba;
+    users->rules->ident = ident;
+}
+
+void users_share_rules(struct users *users, const struct users *from) {
+    rules_free(users->rules);
+    users->rules = from->rules;
+    if (users->rules != NULL)
+        atomic_fetch_add_explicit(&users->rules->references, 1, memory_order_relaxed);
 }
 
 const struct hba *users_hba(const struct users *users) {
-    return users->hba;
+    return users->rules == NULL ? NULL : users->rules->hba;
 }
 
 const struct ident *users_ident(const struct users *users) {
-    return users->ident;
+    return users->rules == NULL ? NULL : users->rules->ident;
 }
 
 size_t users_count(const struct users *users) {

@@ -22,7 +22,8 @@ static enum verify_result fail(struct verify *verify, enum fault_id fault, const
 /* Why the secret at hand can fit nothing; `otherwise` where it can. */
 static const char *reason_of_secret(const struct verify *verify, const char *otherwise) {
     if (verify->user == NULL) return VERIFY_NO_SUCH_USER;
-    if (verify->user->kind == USER_SECRET_NONE) return "the user's secret is empty";
+    if (verify->user->kind == USER_SECRET_NONE)
+        return "the user's secret is empty, or starts like a verifier and is none";
     if (verify->user->kind == USER_SECRET_MD5 && verify->method == VERIFY_SCRAM)
         return "the user's secret is an md5 hash, which does not serve SCRAM";
     return otherwise;

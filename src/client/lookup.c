@@ -47,12 +47,11 @@ static struct users *make_users(const struct lookup *lookup, struct bytes secret
     struct users *users = users_new_like(lookup->set->pools->users);
     struct bytes name = bytes_of_text(lookup->user);
     struct buf why = {0};
-    if (!users_add(users, name, secret, &why)) {
+    bool is_added = users_add(users, name, secret, &why);
+    if (buf_length(&why) > 0)
         log_line(LOG_LEVEL_ERROR, "auth_query: the secret of user %s is not usable: %s",
                  lookup->user, buf_text(&why));
-        buf_release(&why);
-        (void)users_add(users, name, bytes_of("", 0), &why);
-    }
+    if (!is_added) (void)users_add(users, name, bytes_of("", 0), &why);
     buf_release(&why);
     return users;
 }

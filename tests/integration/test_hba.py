@@ -264,12 +264,19 @@ def test_strict_reload_keeps_what_was(start_hba, write_rules):
 
 @pytest.mark.parametrize("setting", ["auth_hba_file", "auth_file", "auth_ident_file"])
 def test_reload_without_a_file_keeps_what_was(start_hba, write_rules, setting):
-    """Rules and users that can no longer be read are worth more than none."""
+    """Rules and users that can no longer be read are worth more than none. A SET is answered all the
+    same, as with PgBouncer, and goes on with those at hand."""
     maps = write_rules("m a b\n", "ident.conf")
     pooler = start_hba(RULE_FOR_ADMINS + "host all all all md5\n", auth_ident_file=maps)
-    with pooler.client(*ADMIN, database="pgbouncer") as client:
-        assert client.query(f"SET {setting} = '/does/not/exist'").error["M"] == "SET failed"
+    with open(pooler.ini, "a", encoding="utf-8") as file:
+        file.write(f"{setting} = /does/not/exist\nserver_lifetime = 77\n")
+    assert reload_error(pooler) == "RELOAD failed, see logs for additional details"
     pooler.wait_log("could not open .*/does/not/exist: No such file or directory")
+    shown = {row["key"]: row["value"] for row in pooler.admin("SHOW CONFIG")}
+    assert shown["server_lifetime"] == "3600" and shown[setting] != "/does/not/exist"
+    assert outcome(pooler, "app", "right") == (5, 0, OK)
+    pooler.admin(f"SET {setting} = '/not/there/either'")
+    assert "could not open" in pooler.wait_log("ERROR .*/not/there/either: .*")[0]
     assert outcome(pooler, "app", "right") == (5, 0, OK)
 
 

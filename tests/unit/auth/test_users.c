@@ -58,6 +58,7 @@ static void test_files(void **state) {
         {"\"a\"\"n\" \"se\"\"cr\"\"\"\n", 1, "a\"n", "se\"cr\"", USER_SECRET_PLAIN},
         {"\"a b;\" \" secret \"\n", 1, "a b;", " secret ", USER_SECRET_PLAIN},
         {"\"ann\" \"\"\n", 1, "ann", "", USER_SECRET_NONE},
+        {"\"\" \"x\"\n\"ann\" \"secret\"\n", 1, "ann", "secret", USER_SECRET_PLAIN},
         {"\"ann\" \"\"\"\"\n", 1, "ann", "\"", USER_SECRET_PLAIN},
         {"\"ann\" \"old\"\n\"bob\" \"x\"\n\"ann\" \"new\"\n", 2, "ann", "new", USER_SECRET_PLAIN},
         {"\"ann\" \"" MD5 "\"\n", 1, "ann", MD5, USER_SECRET_MD5},
@@ -109,11 +110,11 @@ static void test_broken_files(void **state) {
         {"\"ann\"\"secret\"\n", 0,
          "broken auth file (F:1): the user name is followed by the "
          "secret in quotes"},
-        {"\"\" \"secret\"\n", 0, "broken auth file (F:1): the user name is empty"},
-        {"\"ann\" \"SCRAM-SHA-256$4096:nonsense\"\n", 0,
-         "broken auth file (F:1): the secret starts with SCRAM-SHA-256$ but "
+        {"\"ann\" \"SCRAM-SHA-256$4096:nonsense\"\n\"bob\" \"x\"\n\"eve\"\n\"joe\" \"x\"\n", 2,
+         "auth file (F:1): the secret starts with SCRAM-SHA-256$ but "
          "ITERATIONS:SALT$STOREDKEY:SERVERKEY does not follow, or its salt or iterations are too "
-         "large"},
+         "large: it lets nobody in\n"
+         "broken auth file (F:3): the user name is followed by the secret in quotes"},
     };
     struct users_scram scram;
     users_scram_init(&scram, 2);
