@@ -26,6 +26,8 @@ struct pqconn_security {
     const char *ca_file; /* needed by the last two */
     const char *cert_file;
     const char *key_file; /* libpq wants it to be readable by its owner alone */
+    const char *oldest;   /* versions of TLS, TLSv1 to TLSv1.3; NULL: libpq's own bounds */
+    const char *newest;
 };
 void pqconn_security_copy(struct pqconn_security *to, const struct pqconn_security *from);
 void pqconn_security_release(struct pqconn_security *security);

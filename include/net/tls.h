@@ -43,6 +43,10 @@ struct tls_settings {
 /* A context with one reference, or NULL and a sentence in `error` that names file and setting:
  * 'failed to load certificate file "P": No such file or directory (client_tls_cert_file)'. */
 struct tls_context *tls_context_new(const struct tls_settings *settings, struct buf *error);
+/* The oldest and the newest version that it takes, in OpenSSL's words: TLSv1, TLSv1.1, TLSv1.2 or
+ * TLSv1.3. */
+void tls_context_versions(const struct tls_context *context, const char **oldest,
+                          const char **newest);
 struct tls_context *tls_context_ref(struct tls_context *context);
 void tls_context_unref(struct tls_context **context);
 

@@ -296,19 +296,22 @@ static const struct setting pooler_settings[] = {
     {"server_round_robin", BOOL, POOLER(server_round_robin), LIVE, "0", 0, 0, NULL,
      "Lends the server that rested longest instead of the one used last."},
     {"server_tls13_ciphers", STRING, POOLER(server_tls13_ciphers), LIVE, "", 0, 0, NULL,
-     "Cipher suites of TLS 1.3 towards servers, divided by colons; empty = those of the library."},
+     "Cipher suites of TLS 1.3 towards servers, divided by colons; empty = those of the library, "
+     "which probes always take."},
     {"server_tls_ca_file", STRING, POOLER(server_tls_ca_file), LIVE, "", 0, 0, NULL,
      "File with the CAs that servers' certificates have to be signed by, where they are verified; "
      "empty = those that the system trusts."},
     {"server_tls_cert_file", STRING, POOLER(server_tls_cert_file), LIVE, "", 0, 0, NULL,
      "File with the certificate that is shown to servers which ask for one."},
     {"server_tls_ciphers", STRING, POOLER(server_tls_ciphers), LIVE, "default", 0, 0, NULL,
-     "Ciphers of TLS 1.2 and older towards servers, as client_tls_ciphers."},
+     "Ciphers of TLS 1.2 and older towards servers, as client_tls_ciphers. Probes, which libpq "
+     "makes, take those of the system's OpenSSL configuration."},
     {"server_tls_key_file", STRING, POOLER(server_tls_key_file), LIVE, "", 0, 0, NULL,
      "File with the private key of that certificate, without a password. Where nodes are probed, "
      "libpq wants it to be readable for its owner alone."},
     {"server_tls_protocols", STRING, POOLER(server_tls_protocols), LIVE, "secure", 0, 0, NULL,
-     "Versions of TLS towards servers, as client_tls_protocols."},
+     "Versions of TLS towards servers, as client_tls_protocols. Probes take all from the oldest to "
+     "the newest of them."},
     {"server_tls_sslmode", ENUM, POOLER(server_tls_sslmode), LIVE, "prefer", 0, 0, sslmodes,
      "Whether servers are reached over TLS: never over Unix sockets; if they offer it (allow and "
      "prefer); always (require); always, with a certificate that the CA has signed (verify-ca), "

@@ -64,12 +64,14 @@ void pqconn_security_copy(struct pqconn_security *to, const struct pqconn_securi
     *to = (struct pqconn_security){.sslmode = memory_copy_text(from->sslmode),
                                    .ca_file = memory_copy_text(from->ca_file),
                                    .cert_file = memory_copy_text(from->cert_file),
-                                   .key_file = memory_copy_text(from->key_file)};
+                                   .key_file = memory_copy_text(from->key_file),
+                                   .oldest = memory_copy_text(from->oldest),
+                                   .newest = memory_copy_text(from->newest)};
 }
 
 void pqconn_security_release(struct pqconn_security *security) {
-    const char *texts[] = {security->sslmode, security->ca_file, security->cert_file,
-                           security->key_file};
+    const char *texts[] = {security->sslmode,  security->ca_file, security->cert_file,
+                           security->key_file, security->oldest,  security->newest};
     for (size_t i = 0; i < COUNT(texts); i++) memory_free((void *)(uintptr_t)texts[i]);
     *security = (struct pqconn_security){0};
 }
@@ -251,6 +253,8 @@ static PGconn *start_libpq(const struct pqconn *conn) {
         {"sslrootcert", or_no_file(conn->security.ca_file)},
         {"sslcert", or_no_file(conn->security.cert_file)},
         {"sslkey", or_no_file(conn->security.key_file)},
+        {"ssl_min_protocol_version", conn->security.oldest},
+        {"ssl_max_protocol_version", conn->security.newest},
         {"gssencmode", "disable"},
         {"passfile", no_file},
         {"client_encoding", "UTF8"},

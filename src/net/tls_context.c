@@ -113,8 +113,13 @@ static const struct {
     {"legacy", 15u},      {"secure", 12u},      {"default", 12u},
 };
 
-static const uint64_t without_version[] = {SSL_OP_NO_TLSv1, SSL_OP_NO_TLSv1_1, SSL_OP_NO_TLSv1_2,
-                                           SSL_OP_NO_TLSv1_3};
+static const struct {
+    uint64_t without;
+    const char *name;
+} versions_known[] = {{SSL_OP_NO_TLSv1, "TLSv1"},
+                      {SSL_OP_NO_TLSv1_1, "TLSv1.1"},
+                      {SSL_OP_NO_TLSv1_2, "TLSv1.2"},
+                      {SSL_OP_NO_TLSv1_3, "TLSv1.3"}};
 
 /* One word of the list, with '!' in front of what is not wanted. */
 static bool add_protocol(struct bytes word, unsigned *versions) {
@@ -142,8 +147,9 @@ static bool take_protocols(struct making *making) {
     }
     if (!is_right || versions == 0)
         return refuse_value(making, "failed to set the protocols", text, "tls_protocols");
-    for (unsigned i = 0; i < COUNT(without_version); i++) {
-        if ((versions & 1u << i) == 0) (void)SSL_CTX_set_options(making->ssl, without_version[i]);
+    for (unsigned i = 0; i < COUNT(versions_known); i++) {
+        if ((versions & 1u << i) == 0)
+            (void)SSL_CTX_set_options(making->ssl, versions_known[i].without);
     }
     /* The system's configuration may set a bound; the setting counts. */
     return SSL_CTX_set_min_proto_version(making->ssl, TLS1_VERSION) == 1 &&
@@ -282,6 +288,18 @@ struct tls_context *tls_context_new(const struct tls_settings *settings, struct 
     context->ssl = ssl;
     tls_sessions_init(context);
     return context;
+}
+
+void tls_context_versions(const struct tls_context *context, const char **oldest,
+                          const char **newest) {
+    uint64_t options = SSL_CTX_get_options(context->ssl);
+    *oldest = NULL;
+    for (unsigned i = 0; i < COUNT(versions_known); i++) {
+        if ((options & versions_known[i].without) != 0) continue;
+        if (*oldest == NULL) *oldest = versions_known[i].name;
+        *newest = versions_known[i].name;
+    }
+    CHECK(*oldest != NULL); /* no context is made for none */
 }
 
 struct tls_context *tls_context_ref(struct tls_context *context) {

@@ -81,12 +81,15 @@ struct pqconn_security transport_security(const struct transport *transport) {
     enum sslmode mode = config->server_tls_sslmode;
     bool is_verified = mode >= SSLMODE_VERIFY_CA;
     const char *ca_file = config->server_tls_ca_file;
-    return (struct pqconn_security){.sslmode = modes[mode],
-                                    .ca_file = !is_verified         ? NULL
-                                               : ca_file[0] != '\0' ? ca_file
-                                                                    : TLS_SYSTEM_CA_FILE,
-                                    .cert_file = config->server_tls_cert_file,
-                                    .key_file = config->server_tls_key_file};
+    struct pqconn_security security = {.sslmode = modes[mode],
+                                       .ca_file = !is_verified         ? NULL
+                                                  : ca_file[0] != '\0' ? ca_file
+                                                                       : TLS_SYSTEM_CA_FILE,
+                                       .cert_file = config->server_tls_cert_file,
+                                       .key_file = config->server_tls_key_file};
+    if (transport->servers != NULL)
+        tls_context_versions(transport->servers, &security.oldest, &security.newest);
+    return security;
 }
 
 static bool begins_with(const char *text, const char *prefix) {

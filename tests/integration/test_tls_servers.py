@@ -14,6 +14,7 @@ import pooler as poolers
 import tls
 import wire
 from certificates import Certificates
+from console import wait_until
 
 pytestmark = pytest.mark.weir_only
 
@@ -506,6 +507,35 @@ def test_probes(cluster, start_pooler, certificates, secure, mode):
     cluster.primary.wait_for(sql, "f" if mode == "disable" else "t")
     with pooler.psycopg() as connection:
         assert connection.execute(MINE).fetchone()[0] == (mode != "disable")
+
+
+def test_versions_of_probes(cluster, start_pooler, certificates, secure):
+    """Those that the settings name, also once they have changed."""
+    secure(cluster.primary)
+    pooler = start_pooler()
+
+    def settings(protocols):
+        rows = {"routing": "read_write", "server_tls_protocols": protocols}
+        return settings_for(certificates, "require", **rows)
+
+    for protocols, version in [
+        ("tlsv1.2", "TLSv1.2"),
+        ("secure", "TLSv1.3"),
+        ("tlsv1.1,tlsv1.2", "TLSv1.2"),
+        ("tlsv1.3", "TLSv1.3"),
+    ]:
+        pooler.write_ini(settings(protocols))
+        pooler.admin("RELOAD")
+        cluster.primary.wait_for(
+            "SELECT string_agg(version, ',') FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)"
+            " WHERE application_name = 'weir probe'", version,
+        )  # fmt: skip
+    # A server that takes none of them is down.
+    cluster.primary.sql("ALTER SYSTEM SET ssl_max_protocol_version = 'TLSv1.2'")
+    secure(cluster.primary)
+    pooler.admin("SET server_tls_protocols = 'tlsv1.2'")
+    pooler.admin("SET server_tls_protocols = 'tlsv1.3'")
+    wait_until(lambda: pooler.admin("SHOW NODES")[0]["state"] == "down")
 
 
 def test_probes_fall_back_to_plain(cluster, start_pooler, certificates, secure):
