@@ -78,6 +78,9 @@ enum verify_result verify_begin(struct verify *verify, const struct verify_reque
  * one. Called only while the last result was VERIFY_MORE. */
 enum verify_result verify_message(struct verify *verify, struct bytes body, struct buf *out);
 
+/* The same for a message that is longer than any password may be, which is not read. */
+enum verify_result verify_refuse_long(struct verify *verify);
+
 /* After VERIFY_LATER: what was found out. `reason` is why not, and is copied to nowhere: it must
  * live until the release. */
 enum verify_result verify_finish(struct verify *verify, bool is_good, const char *reason);

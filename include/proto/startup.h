@@ -42,14 +42,14 @@ struct startup_parameter {
 };
 
 struct startup {
-    enum fault_id fault; /* of STARTUP_BAD */
+    enum fault_id fault; /* of STARTUP_BAD; of STARTUP_LOGIN if its rest is malformed */
     char argument[24];   /* for fault_write; may be empty */
     uint32_t cancel_pid; /* of STARTUP_CANCEL */
     uint32_t cancel_secret;
     /* Of STARTUP_LOGIN. */
     unsigned minor; /* the minor version asked for; what follows is always 3.0 */
     enum startup_replication replication;
-    struct bytes user;
+    struct bytes user;     /* may be empty, or longer than STARTUP_USER_BYTES_MAX */
     struct bytes database; /* the user's name where none was given */
     struct bytes options;  /* see startup_option_next */
     /* All other parameters, each name once (case does not count, the last value wins). Those that
@@ -70,7 +70,8 @@ enum fault_id startup_length(struct bytes head, uint32_t *length);
 #define STARTUP_HEX_SIZE 17
 void startup_header_hex(char text[STARTUP_HEX_SIZE], struct bytes head);
 
-/* Reads one whole packet, its length included. */
+/* Reads one whole packet, its length included. What is wrong with a StartupMessage is told by
+ * `fault` alone, since there are things that a client is to be told before. */
 enum startup_kind startup_parse(struct bytes packet, struct startup *startup);
 
 /* Whether NegotiateProtocolVersion must be sent before the authentication. */

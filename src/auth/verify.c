@@ -19,6 +19,13 @@ static enum verify_result fail(struct verify *verify, enum fault_id fault, const
     return VERIFY_FAILED;
 }
 
+/* What a client is told whose answer does not fit. */
+static enum fault_id wrong_answer(const struct verify *verify) {
+    if (verify->scram != NULL) return FAULT_AUTH_SASL;
+    if (verify->method == VERIFY_PAM) return FAULT_AUTH_PAM;
+    return verify->method == VERIFY_LDAP ? FAULT_AUTH_LDAP : FAULT_AUTH_PASSWORD;
+}
+
 /* Why the secret at hand can fit nothing; `otherwise` where it can. */
 static const char *reason_of_secret(const struct verify *verify, const char *otherwise) {
     if (verify->user == NULL) return VERIFY_NO_SUCH_USER;
@@ -110,8 +117,7 @@ static bool read_password(struct verify *verify, struct bytes *body) {
     body->len--;
     if (body->len == 0)
         (void)fail(verify, FAULT_AUTH_EMPTY_PASSWORD, "empty password returned by client");
-    if (body->len > USERS_SECRET_BYTES_MAX)
-        (void)fail(verify, FAULT_AUTH_PASSWORD, "the password is too long");
+    if (body->len > USERS_SECRET_BYTES_MAX) (void)verify_refuse_long(verify);
     return verify->fault == FAULT_NONE;
 }
 
@@ -185,8 +191,7 @@ static enum verify_result answer_outside(struct verify *verify, struct bytes bod
 
 enum verify_result verify_finish(struct verify *verify, bool is_good, const char *reason) {
     CHECK(verify->password != NULL && verify->fault == FAULT_NONE);
-    if (is_good) return VERIFY_OK;
-    return fail(verify, verify->method == VERIFY_PAM ? FAULT_AUTH_PAM : FAULT_AUTH_LDAP, reason);
+    return is_good ? VERIFY_OK : fail(verify, wrong_answer(verify), reason);
 }
 
 static const struct {
@@ -219,6 +224,10 @@ enum verify_result verify_message(struct verify *verify, struct bytes body, stru
     CHECK(verify->users != NULL && verify->fault == FAULT_NONE);
     CHECK(methods[verify->method].answer != NULL);
     return methods[verify->method].answer(verify, body, out);
+}
+
+enum verify_result verify_refuse_long(struct verify *verify) {
+    return fail(verify, wrong_answer(verify), "the password is too long");
 }
 
 bool verify_keys(const struct verify *verify, struct scram_client_cache *keys) {

@@ -1,8 +1,8 @@
 /*
  * From the first byte to ReadyForQuery; see client/client.h and pgbouncer's order of checks:
  *
- *      [SSLRequest -> 'S' and TLS, or 'N'] [GSSENCRequest -> 'N'] -> StartupMessage -> limits ->
- * parameters
+ *      [SSLRequest -> 'S' and TLS, or 'N'] [GSSENCRequest -> 'N'] -> StartupMessage -> TLS needed?
+ *      -> parameters -> a user? -> max_client_conn -> a short name? -> limits of database and user
  *      -> authentication -> database known? -> the pool's greeting -> welcome
  *
  * An unknown database is told only after the authentication, so that nobody can try out names.
@@ -310,7 +310,7 @@ static bool take_parameter(struct client *client, struct bytes name, struct byte
     return setting_list_has_nocase(&set->pools->config->ignore_startup_parameters, name);
 }
 
-static bool take_parameters(struct client *client, const struct startup *startup) {
+static bool take_each(struct client *client, const struct startup *startup) {
     char name[256];
     for (unsigned i = 0; i < startup->parameters_count; i++) {
         const struct startup_parameter *parameter = &startup->parameters[i];
@@ -353,9 +353,17 @@ static void add_host(struct client *client) {
     buf_release(&text);
 }
 
-static bool is_over_limit(const struct client *client) {
-    const struct client_set *set = client->set;
-    return atomic_load(set->total) > set->pools->config->max_client_conn && !is_console(client);
+/* False if the client was refused. */
+static bool take_parameters(struct client *client, const struct startup *startup) {
+    client->replication = startup->replication;
+    if (!take_each(client, startup)) return false;
+    if (startup->replication != STARTUP_REPLICATION_NONE) {
+        client->own_options = text_get(client->set->texts, startup->options);
+    } else if (startup->options.len > 0 && !take_options(client, startup->options)) {
+        return false;
+    }
+    if (client->set->pools->config->application_name_add_host) add_host(client);
+    return true;
 }
 
 /* Admins get into the console however many clients there are. */
@@ -367,9 +375,10 @@ static bool is_exempt(const struct client *client) {
 }
 
 /* Hands a console client over to worker 0. True if this worker has nothing more to do. */
-static bool moved(struct client *client, struct bytes packet) {
+static bool moved(struct client *client, const struct startup *startup, struct bytes packet) {
     struct client_set *set = client->set;
-    if (!is_console(client) || set->pools->worker == 0) return false;
+    if (set->pools->worker == 0) return false;
+    if (!config_is_console(set->pools->config, startup->database)) return false;
     struct buf copy = {0};
     struct socket_parts parts;
     buf_append_bytes(&copy, packet);
@@ -402,34 +411,43 @@ static void log_attempt(const struct client *client) {
     buf_release(&text);
 }
 
+/* Answers a newer protocol, or extensions of it: this is 3.0. */
+static void negotiate(struct client *client, const struct startup *startup) {
+    if (!startup_needs_negotiation(startup)) return;
+    struct buf out = {0};
+    message_write_negotiate(&out, startup);
+    write_and_release(client, &out);
+}
+
+/* Refuses what has to be refused before it counts who the client is, in PgBouncer's order. */
+static bool is_welcome(struct client *client, const struct startup *startup) {
+    const struct client_set *set = client->set;
+    const struct config *config = set->pools->config;
+    enum fault_id fault = startup->fault;
+    if (client_tls_is_missing(client)) fault = FAULT_SSL_REQUIRED;
+    if (fault == FAULT_NONE) {
+        negotiate(client, startup);
+        if (!take_parameters(client, startup)) return false;
+        bool is_full = atomic_load(set->total) > config->max_client_conn;
+        bool is_console = config_is_console(config, startup->database);
+        if (startup->user.len == 0) {
+            fault = FAULT_NO_USERNAME;
+        } else if (is_full && !is_console) {
+            fault = FAULT_MAX_CLIENT_CONN;
+        } else if (startup->user.len > STARTUP_USER_BYTES_MAX) {
+            fault = FAULT_USERNAME_TOO_LONG;
+        }
+    }
+    if (fault != FAULT_NONE) client_fail(client, fault, startup->argument);
+    return fault == FAULT_NONE;
+}
+
 static void on_login(struct client *client, const struct startup *startup, struct bytes packet) {
     struct client_set *set = client->set;
+    if (moved(client, startup, packet) || !is_welcome(client, startup)) return;
     client->user = text_get(set->texts, startup->user);
     client->database = text_get(set->texts, startup->database);
-    if (moved(client, packet)) return;
-    if (client_tls_is_missing(client)) {
-        client_fail(client, FAULT_SSL_REQUIRED, NULL);
-        return;
-    }
-    client->replication = startup->replication;
     if (set->pools->config->log_connections) log_attempt(client);
-    if (startup_needs_negotiation(startup)) {
-        struct buf out = {0};
-        message_write_negotiate(&out, startup);
-        write_and_release(client, &out);
-    }
-    if (!is_console(client)) {
-        if (!take_parameters(client, startup)) return;
-        if (startup->replication != STARTUP_REPLICATION_NONE)
-            client->own_options = text_get(set->texts, startup->options);
-        else if (startup->options.len > 0 && !take_options(client, startup->options))
-            return;
-        if (set->pools->config->application_name_add_host) add_host(client);
-    }
-    if (is_over_limit(client)) {
-        client_fail(client, FAULT_MAX_CLIENT_CONN, NULL);
-        return;
-    }
     enum fault_id over = quota_take(client, is_exempt(client));
     if (over != FAULT_NONE) {
         client_fail(client, over, NULL);
@@ -506,17 +524,21 @@ static void read_password(struct client *client) {
                         NULL);
             return;
         }
-        if (length == 0 || length > PASSWORD_BYTES_MAX) {
+        struct buf out = {0};
+        if (length == 0) {
             char hex[STARTUP_HEX_SIZE];
             startup_header_hex(hex, kept);
             client_fail(client, FAULT_MESSAGE_LENGTH, hex);
+            return;
+        }
+        if (length > PASSWORD_BYTES_MAX) {
+            judge_verify(client, verify_refuse_long(client->verify), &out);
             return;
         }
         if (kept.len < length) return;
         struct buf message = client->kept;
         client->kept = (struct buf){0};
         if (kept.len > length) buf_append(&client->kept, kept.at + length, kept.len - length);
-        struct buf out = {0};
         struct bytes body = bytes_of(kept.at + MESSAGE_HEAD_BYTES, length - MESSAGE_HEAD_BYTES);
         enum verify_result result = verify_message(client->verify, body, &out);
         memory_wipe(message.memory, message.size);

@@ -140,21 +140,19 @@ static enum fault_id set_parameter(struct startup *startup, struct bytes name, s
     return FAULT_NONE;
 }
 
-static enum startup_kind parse_login(struct startup *startup, struct bytes rest) {
+static enum fault_id parse_login(struct startup *startup, struct bytes rest) {
     struct bytes name;
     struct bytes value;
     for (;;) {
-        if (!take_text(&rest, &name)) return bad(startup, FAULT_STARTUP_LAYOUT);
+        if (!take_text(&rest, &name)) return FAULT_STARTUP_LAYOUT;
         if (name.len == 0) break; /* the terminator */
-        if (!take_text(&rest, &value)) return bad(startup, FAULT_STARTUP_LAYOUT);
+        if (!take_text(&rest, &value)) return FAULT_STARTUP_LAYOUT;
         enum fault_id fault = set_parameter(startup, name, value);
-        if (fault != FAULT_NONE) return bad(startup, fault);
+        if (fault != FAULT_NONE) return fault;
     }
-    if (rest.len > 0) return bad(startup, FAULT_STARTUP_LAYOUT);
-    if (startup->user.len == 0) return bad(startup, FAULT_NO_USERNAME);
-    if (startup->user.len > STARTUP_USER_BYTES_MAX) return bad(startup, FAULT_USERNAME_TOO_LONG);
+    if (rest.len > 0) return FAULT_STARTUP_LAYOUT;
     if (startup->database.len == 0) startup->database = startup->user;
-    return STARTUP_LOGIN;
+    return FAULT_NONE;
 }
 
 /* One of the requests, whose length is fixed. */
@@ -184,7 +182,8 @@ enum startup_kind startup_parse(struct bytes packet, struct startup *startup) {
     if (code >> 16 == 2) return bad(startup, FAULT_PROTOCOL_2);
     if (code >> 16 != 3) return bad_header(startup, FAULT_PROTOCOL_UNSUPPORTED, packet);
     startup->minor = code & 0xFFFF;
-    return parse_login(startup, bytes_of(packet.at + 8, packet.len - 8));
+    startup->fault = parse_login(startup, bytes_of(packet.at + 8, packet.len - 8));
+    return STARTUP_LOGIN;
 }
 
 bool startup_needs_negotiation(const struct startup *startup) {

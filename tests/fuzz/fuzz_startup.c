@@ -70,10 +70,11 @@ static void fuzz_packet(struct bytes input) {
     struct startup startup;
     struct buf out = {0};
     enum startup_kind kind = startup_parse(input, &startup);
-    CHECK((kind == STARTUP_BAD) == (startup.fault != FAULT_NONE));
-    if (kind == STARTUP_BAD) fault_write(&out, startup.fault, startup.argument);
-    if (kind == STARTUP_LOGIN) {
-        CHECK(startup.user.len > 0 && startup.database.len > 0);
+    CHECK(kind != STARTUP_BAD || startup.fault != FAULT_NONE);
+    CHECK(kind == STARTUP_BAD || kind == STARTUP_LOGIN || startup.fault == FAULT_NONE);
+    if (startup.fault != FAULT_NONE) fault_write(&out, startup.fault, startup.argument);
+    if (kind == STARTUP_LOGIN && startup.fault == FAULT_NONE) {
+        CHECK(startup.user.len == 0 || startup.database.len > 0);
         CHECK(lies_in(startup.user, input) && lies_in(startup.options, input));
         for (unsigned i = 0; i < startup.parameters_count; i++)
             CHECK(lies_in(startup.parameters[i].value, input));

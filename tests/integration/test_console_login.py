@@ -98,9 +98,3 @@ def test_the_console_does_not_count_against_max_client_conn(start_pooler):
         assert psql_of_owner(pooler, "SHOW VERSION").stdout.strip() == "PgBouncer 1.25.2"
         row = row_of(pooler.admin("SHOW DATABASES"), name="pgbouncer")
         assert row["current_client_connections"] == 4  # these three and who asks
-
-
-def test_startup_parameters_of_drivers_are_passed_over(pooler):
-    parameters = {"application_name": "x", "search_path": "a", "options": "-c geqo=off"}
-    with pooler.client(*poolers.ADMIN, database="pgbouncer", **parameters) as client:
-        assert client.query("SHOW VERSION").tags == ["SHOW"]
