@@ -84,6 +84,11 @@ static bool listen_on_passed(struct process *process, int count) {
     return true;
 }
 
+/* As in PgBouncer, a directory that is not there, or not ours, stops nobody who has TCP. */
+static bool is_directory_missing(int number) {
+    return number == ENOENT || number == ENOTDIR || number == EACCES || number == EROFS;
+}
+
 static bool listen_on_unix(struct process *process) {
     const struct config *config = process->config;
     char error[ENDPOINT_TEXT_SIZE] = "";
@@ -96,6 +101,10 @@ static bool listen_on_unix(struct process *process) {
                                   config->unix_socket_group};
     struct endpoint_listener *listener =
         endpoint_listen_unix(process->workers[0].loop, &where, error);
+    if (listener == NULL && is_directory_missing(errno)) {
+        log_line(LOG_LEVEL_WARNING, "%s", error);
+        return true;
+    }
     return add_listener(process, listener, what, error);
 }
 

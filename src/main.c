@@ -22,6 +22,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static const char usage_text[] =
     "Usage: weir [OPTION]... FILE.ini\n"
@@ -188,15 +189,23 @@ static int start(struct config *config, struct arguments *arguments,
     return 1;
 }
 
+/* Tells why there is no configuration, in the log that it names if it got that far. */
+static void tell_errors(const struct arguments *arguments, const struct config_errors *errors) {
+    const struct config *failed = errors->failed;
+    if (failed != NULL && geteuid() != 0) (void)process_open_log(failed, &arguments->process);
+    config_errors_log(errors);
+    log_line(LOG_LEVEL_FATAL, "cannot load config file");
+}
+
 static int run(struct arguments *arguments) {
     struct config_errors errors = {0};
+    (void)log_open(NULL, arguments->process.is_quiet);
     struct config *config = load(arguments, &errors);
     int status = 1;
     if (config == NULL && arguments->is_check) {
         (void)fputs(buf_text(&errors.text), stderr);
     } else if (config == NULL) {
-        config_errors_log(&errors);
-        log_line(LOG_LEVEL_FATAL, "cannot load config file");
+        tell_errors(arguments, &errors);
     } else if (arguments->is_check) {
         status = check(config, &errors);
         config_unref(&config);

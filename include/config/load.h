@@ -22,7 +22,9 @@ struct config_errors {
     size_t count;
     struct buf warnings;
     size_t warnings_count;
-    const char *notice; /* what whoever did a SET is told beside its success; NULL: nothing */
+    struct config *failed; /* what could be read in spite of errors, unfinished: it says where the
+                            * log is; NULL: nothing */
+    const char *notice;    /* what whoever did a SET is told beside its success; NULL: nothing */
 };
 
 /* Frees the texts; the collection is empty and may be used again. */

@@ -55,8 +55,9 @@ struct endpoint_tcp {
 struct endpoint_listener *endpoint_listen_tcp(struct loop *loop, const struct endpoint_tcp *where,
                                               char error[ENDPOINT_TEXT_SIZE]);
 
-/* The same on a Unix socket, "@NAME" being an abstract one. A socket that nobody listens on any
- * more is replaced, never one that answers, nor a file of another kind. */
+/* The same on a Unix socket, "@NAME" being an abstract one; errno is 0 where no call failed. A
+ * socket that nobody listens on any more is replaced, never one that answers, nor a file of another
+ * kind. */
 struct endpoint_unix {
     const char *path;
     int backlog;

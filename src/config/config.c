@@ -353,6 +353,13 @@ static void read_lines(struct reader *reader) {
     CHECK(result == 0); /* every line that could fail was judged before */
 }
 
+/* Lets a snapshot with errors go, but for what it says of the log. */
+static void give_up(struct config **config, struct config_errors *errors) {
+    config_unref(&errors->failed);
+    errors->failed = *config;
+    *config = NULL;
+}
+
 /* Reads what is open; the snapshot has yet to be finished. NULL with errors. */
 static struct config *read_all(struct reader *reader, const char *name) {
     size_t before = reader->errors->count;
@@ -364,7 +371,7 @@ static struct config *read_all(struct reader *reader, const char *name) {
         errors_add(reader->errors, "no [pgbouncer] section in configuration (%s)", name);
     if (reader->errors->count > before) {
         (void)snapshot_finish(reader->config, reader->errors); /* tells the rest of the errors */
-        config_unref(&reader->config);
+        give_up(&reader->config, reader->errors);
     }
     return reader->config;
 }
@@ -386,7 +393,7 @@ static struct config *read_file(const char *file, struct config_errors *errors) 
 }
 
 static struct config *finished(struct config *config, struct config_errors *errors) {
-    if (config != NULL && !snapshot_finish(config, errors)) config_unref(&config);
+    if (config != NULL && !snapshot_finish(config, errors)) give_up(&config, errors);
     return config;
 }
 

@@ -56,5 +56,6 @@ void config_errors_log(const struct config_errors *errors) {
 void config_errors_release(struct config_errors *errors) {
     buf_release(&errors->text);
     buf_release(&errors->warnings);
+    config_unref(&errors->failed);
     *errors = (struct config_errors){0};
 }

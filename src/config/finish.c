@@ -59,9 +59,11 @@ static bool hosts_fit(const struct config_database *database, const char *socket
                    "each host",
                    database->port.count, hosts, name, where);
     if (database->host.count == 0 && socket_dir[0] == '\0')
-        errors_add(errors,
-                   "no host in database \"%s\" (%s): expected one, since unix_socket_dir is empty",
-                   name, where);
+        errors_warn(
+            errors,
+            "no host in database \"%s\" (%s): it cannot be reached, since unix_socket_dir is "
+            "empty",
+            name, where);
     return errors->count == before;
 }
 
@@ -92,6 +94,9 @@ static void hosts_derive(struct config *config, struct config_database *database
 static void hosts_check(const struct config *config, const struct config_database *database,
                         struct config_errors *errors) {
     if (config_routing(config, database, NULL) == ROUTING_OFF) return;
+    if (database->host.count == 0 && config->unix_socket_dir[0] == '\0')
+        errors_add(errors, "no host in database \"%s\" (%s), which is routed: expected one",
+                   database->entry.name, database->entry.where);
     for (size_t i = 1; i < database->hosts_count; i++) {
         for (size_t j = 0; j < i; j++) {
             const struct config_host *a = &database->hosts[i];
@@ -103,17 +108,18 @@ static void hosts_check(const struct config *config, const struct config_databas
     }
 }
 
-/* The console has no servers to ask. `entry` is NULL for the global setting. */
+/* The console has no servers to ask. `entry` is NULL for the global setting; in an entry it fails
+ * when a client comes for whom it counts, as in PgBouncer. */
 static void auth_dbname_check(const char *name, const struct config_entry *entry,
                               struct config_errors *errors) {
     if (name == NULL || !bytes_equal_text(bytes_of_text(name), NAME_CONSOLE)) return;
     if (entry == NULL)
         errors_add(errors, "cannot use the reserved \"%s\" database as an auth_dbname", name);
     else
-        errors_add(errors,
-                   "cannot use the reserved \"%s\" database as an auth_dbname in database \"%s\" "
-                   "(%s)",
-                   name, entry->name, entry->where);
+        errors_warn(errors,
+                    "cannot use the reserved \"%s\" database as an auth_dbname in database \"%s\" "
+                    "(%s)",
+                    name, entry->name, entry->where);
 }
 
 static void database_check(const struct config *config, const struct config_database *database,

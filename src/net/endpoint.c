@@ -457,6 +457,7 @@ static int listen_unix(const struct endpoint_unix *where, char error[ENDPOINT_TE
     if (is_file && !set_owner(where, error)) {
         (void)unlink(where->path);
         give_up(fd);
+        errno = 0;
         return -1;
     }
     CHECK(listen(fd, where->backlog) == 0);
@@ -467,6 +468,7 @@ struct endpoint_listener *endpoint_listen_unix(struct loop *loop, const struct e
                                                char error[ENDPOINT_TEXT_SIZE]) {
     if (endpoint_unix_answers(where->path)) {
         (void)snprintf(error, ENDPOINT_TEXT_SIZE, "unix socket is in use, cannot continue");
+        errno = 0;
         return NULL;
     }
     int fd = listen_unix(where, error);

@@ -58,6 +58,12 @@ static void tell_too_long(struct loop_hook *hook) {
     memory_free(resolve);
 }
 
+static void tell_no_host(struct loop_hook *hook) {
+    struct resolve *resolve = LIST_OWNER(hook, struct resolve, hook);
+    resolve->done(resolve->owner, NULL, "connect failed: no host, and unix_socket_dir is empty");
+    memory_free(resolve);
+}
+
 static void on_answer(struct resolver_wait *wait) {
     struct resolve *resolve = LIST_OWNER(wait, struct resolve, wait);
     struct dns *dns = resolver_dns(loop_resolver(resolve->loop));
@@ -77,8 +83,8 @@ struct resolve *resolve_begin(struct loop *loop, const char *host, bool takes_tu
     resolve->takes_turns = takes_turns;
     resolve->wait.done = on_answer;
     resolve->hook.run = tell_later;
-    if (strlen(host) >= sizeof resolve->host) {
-        resolve->hook.run = tell_too_long;
+    if (host[0] == '\0' || strlen(host) >= sizeof resolve->host) {
+        resolve->hook.run = host[0] == '\0' ? tell_no_host : tell_too_long;
         loop_at_end(loop, &resolve->hook);
         return resolve;
     }

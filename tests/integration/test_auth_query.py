@@ -318,15 +318,19 @@ def test_the_console_needs_an_auth_dbname(asking):
 
 @pytest.mark.weir_only
 def test_a_reserved_auth_dbname_is_refused(asking):
+    """As a setting it is an error; in an entry it is one for each client that it counts for."""
     pooler = asking()
-    for settings, databases in (
-        ({"auth_dbname": "pgbouncer"}, None),
-        ({}, {"app": pooler.node_string(auth_dbname="pgbouncer")}),
-    ):
-        pooler.write_ini(settings, databases=databases)
-        pooler.reload()
-        pooler.wait_log('cannot use the reserved "pgbouncer" database as an auth_dbname')
+    pooler.write_ini({"auth_dbname": "pgbouncer"})
+    pooler.reload()
+    pooler.wait_log('ERROR cannot use the reserved "pgbouncer" database as an auth_dbname')
     assert whoami(pooler, "app", SECRET) == "app"
+    pooler = asking(
+        secrets={"postgres": "", "app_trust": ""},
+        databases={"app": pooler.node_string(auth_dbname="pgbouncer")},
+    )
+    assert refusal(pooler, "app", SECRET) == "bouncer config error"
+    pooler.wait_log('ERROR C-.* cannot use the reserved "pgbouncer" database as an auth_dbname')
+    assert refusal(pooler, "app_trust", "wrong") == "SASL authentication failed"  # is in the file
 
 
 def test_nothing_of_the_client_reaches_the_auth_users_server(cluster, asking):

@@ -415,6 +415,16 @@ def test_tcp_defer_accept(site, is_on):
 # The log
 
 
+def test_quiet_silences_errors_of_the_file_too(site):
+    """They are in the log that it names, as with PgBouncer."""
+    site.write(logfile=site.logfile, server_idle_timeout="never")
+    done = site.run("-q")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    text = site.text(site.logfile)
+    assert 'ERROR invalid value "never" for parameter server_idle_timeout in configuration' in text
+    assert "FATAL cannot load config file" in text
+
+
 def test_log_goes_to_file_and_standard_error(site):
     site.write(logfile=site.logfile)
     site.start()

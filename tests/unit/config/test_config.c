@@ -134,8 +134,8 @@ static const struct {
      "2 ports for 3 hosts in database \"a\" (f.ini:3): expected one port, or one for each host\n"},
     {P "[databases]\na = port=1,2\n",
      "2 ports for 1 hosts in database \"a\" (f.ini:3): expected one port, or one for each host\n"},
-    {P "listen_addr=h\nunix_socket_dir=\n[databases]\na =\n",
-     "no host in database \"a\" (f.ini:5): expected one, since unix_socket_dir is empty\n"},
+    {P "pool_mode=transaction\nlisten_addr=h\nunix_socket_dir=\n[databases]\na = routing=primary\n",
+     "no host in database \"a\" (f.ini:6), which is routed: expected one\n"},
     {P "pool_mode=transaction\n[databases]\na = host=h,h routing=read_write\n",
      "host h port 5432 occurs twice in database \"a\" (f.ini:4)\n"},
     {P "[databases]\na = probe_password=x\n",
@@ -361,6 +361,12 @@ static void test_warnings(void **state) {
          "used, it counts as left out\n"},
         {P "auth_file = x\n[databases]\na = port=-1\n",
          "value \"-1\" for parameter port in database \"a\" (f.ini:4): it counts as 65535\n"},
+        {P "auth_file = x\nlisten_addr = h\nunix_socket_dir =\n[databases]\na =\n",
+         "no host in database \"a\" (f.ini:6): it cannot be reached, since unix_socket_dir is "
+         "empty\n"},
+        {P "auth_file = x\n[databases]\na = auth_dbname=pgbouncer\n",
+         "cannot use the reserved \"pgbouncer\" database as an auth_dbname in database \"a\" "
+         "(f.ini:4)\n"},
         {P "auth_file = x\ntcp_keepalive = 2\n",
          "value \"2\" for parameter tcp_keepalive in configuration (f.ini:3): it counts as 1\n"},
         {P "auth_file = x\nprobe_user = p\n[databases]\na = routing=read_write\n",

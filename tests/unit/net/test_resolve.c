@@ -87,7 +87,7 @@ static const struct {
     {"a b", false, "server DNS lookup failed: a b: "},
     {"a..b", false, "server DNS lookup failed: a..b: "},
     {"\001\377%s", false, "server DNS lookup failed: \001\377%s: "},
-    {"", false, "server DNS lookup failed: : "},
+    {"", false, "connect failed: no host, and unix_socket_dir is empty"},
 };
 
 static void hosts_give_addresses(void **unused) {
