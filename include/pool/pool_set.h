@@ -16,13 +16,19 @@
 struct transport;
 struct users;
 
-/* Places in pool_set->tracked of the parameters that are always tracked; extra ones follow. */
+/* Places in pool_set->tracked of the parameters that are always tracked: all that PostgreSQL
+ * reports and lets a session set, some of them only in newer versions. Extra ones follow. */
 enum pool_tracked {
     TRACKED_CLIENT_ENCODING,
     TRACKED_DATESTYLE,
     TRACKED_TIMEZONE,
     TRACKED_STANDARD_CONFORMING_STRINGS,
     TRACKED_APPLICATION_NAME,
+    TRACKED_INTERVALSTYLE,
+    TRACKED_SEARCH_PATH,
+    TRACKED_SESSION_AUTHORIZATION,
+    TRACKED_DEFAULT_TRANSACTION_READ_ONLY,
+    TRACKED_SCRAM_ITERATIONS,
     TRACKED_ALWAYS
 };
 

@@ -42,7 +42,7 @@ enum server_state {
 /* Queries that a server runs for nobody's sake but its own. */
 enum server_errand { ERRAND_NONE, ERRAND_ROLLBACK, ERRAND_RESET, ERRAND_CHECK };
 
-#define SERVER_PARAMETERS_MAX 16
+#define SERVER_PARAMETERS_MAX 20
 #define SERVER_REASON_BYTES   512
 
 /* What a server that is made for one borrower alone is asked for at its start, besides what all

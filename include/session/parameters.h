@@ -3,7 +3,8 @@
  * reported. The difference is sent as one simple Query ahead of the client's own request.
  *
  * Values are interned, so comparing a client with a server is comparing pointers. Only parameters
- * that PostgreSQL reports in ParameterStatus can be tracked (the manual, 55.2.7).
+ * that PostgreSQL reports in ParameterStatus can be tracked (the manual, 55.2.7), and which it
+ * reports depends on its version: what a server has not reported is nobody's concern.
  */
 #ifndef WEIR_SESSION_PARAMETERS_H
 #define WEIR_SESSION_PARAMETERS_H

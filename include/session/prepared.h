@@ -88,6 +88,7 @@ struct server_memory {
     /* Settings that it has accepted: "name=value", in a ring. */
     struct text *accepted[MEMORY_ACCEPTED_MAX];
     unsigned accepted_next;
+    uint32_t asked; /* a bit for each tracked parameter that was set last */
 };
 
 struct server_memory *server_memory_new(void);

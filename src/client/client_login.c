@@ -34,9 +34,11 @@ static void write_and_release(struct client *client, struct buf *out) {
 /* ---- welcome */
 
 /* Adds the greeting, with the client's own values where it gave some, and gives it the others. What
- * a replication client gave went to its server, so that the greeting has it already. */
-static void add_greeting(struct client *client, struct bytes greeting, struct buf *out) {
+ * a replication client gave went to its server, so that the greeting has it already. Returns a bit
+ * for each tracked parameter that is in it. */
+static uint32_t add_greeting(struct client *client, struct bytes greeting, struct buf *out) {
     struct client_set *set = client->set;
+    uint32_t reported = 0;
     bool is_own = client->replication != STARTUP_REPLICATION_NONE;
     struct bytes rest = greeting;
     while (rest.len >= MESSAGE_HEAD_BYTES) {
@@ -49,18 +51,45 @@ static void add_greeting(struct client *client, struct bytes greeting, struct bu
         if (index >= 0 && (is_own || client->parameters.values[index] == NULL))
             parameters_set(&client->parameters, set->texts, index, value);
         if (index >= 0) {
+            reported |= UINT32_C(1) << index;
             const struct text *mine = client->parameters.values[index];
             value = bytes_of(mine->at, mine->len);
         }
         message_write_parameter_status(out, name, value);
         rest = bytes_of(rest.at + length, rest.len - length);
     }
+    return reported;
+}
+
+/* Drops what the client gave and its servers do not report, since it cannot follow the client; true
+ * with the name of one that nobody has allowed to be dropped. */
+static bool drop_unreported(struct client *client, uint32_t reported, const char **name) {
+    const struct pool_set *pools = client->set->pools;
+    const struct setting_list *ignored = &pools->config->ignore_startup_parameters;
+    *name = NULL;
+    for (unsigned i = 0; i < pools->tracked_count; i++) {
+        if (client->parameters.values[i] == NULL || reported & UINT32_C(1) << i) continue;
+        struct bytes dropped = bytes_of_text(pools->tracked[i]);
+        text_unref(client->set->texts, &client->parameters.values[i]);
+        if (!setting_list_has_nocase(&pools->config->track_extra_parameters, dropped) &&
+            !setting_list_has_nocase(ignored, dropped) &&
+            !setting_list_has_nocase(ignored, bytes_of_text("options")))
+            *name = pools->tracked[i];
+    }
+    return *name != NULL;
 }
 
 static void welcome(struct client *client, struct bytes greeting) {
     struct buf out = {0};
+    const char *name;
     message_write_authentication_ok(&out);
-    add_greeting(client, greeting, &out);
+    uint32_t reported = add_greeting(client, greeting, &out);
+    bool is_own = client->replication != STARTUP_REPLICATION_NONE;
+    if (!is_own && drop_unreported(client, reported, &name)) {
+        buf_release(&out);
+        client_fail(client, FAULT_PARAMETER_UNSUPPORTED, name);
+        return;
+    }
     message_write_backend_key_data(&out, bytes_get_u32(client->key),
                                    bytes_get_u32(client->key + 4));
     const char *notice = client->set->pools->config->login_notify_message;

@@ -346,7 +346,13 @@ static const struct setting pooler_settings[] = {
     {"tcp_user_timeout", INT, POOLER(tcp_user_timeout), LIVE, "0", 0, INT_MAX, NULL,
      "Milliseconds for which sent data may stay unacknowledged; 0 = the system's default."},
     {"track_extra_parameters", LIST, POOLER(track_extra_parameters), NONE, "IntervalStyle", 0, 0,
-     NULL, "Further parameters that follow a client from server to server."},
+     NULL,
+     "Further parameters that follow a client from server to server, besides all that PostgreSQL "
+     "reports and lets a session set: client_encoding, DateStyle, TimeZone, "
+     "standard_conforming_strings, application_name, IntervalStyle, session_authorization, "
+     "default_transaction_read_only, and from newer versions scram_iterations and search_path. "
+     "What "
+     "a server does not report cannot follow."},
     {"transaction_timeout", TIME, POOLER(transaction_timeout_us), LIVE, "0", 0, TIME_MAX, NULL,
      "Closes a client and its server when a transaction takes longer, counted from its first "
      "query; "

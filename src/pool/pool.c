@@ -17,6 +17,7 @@
 #include "pool/line.h"
 #include "pool/own.h"
 #include "pool/room.h"
+#include "pool/tracked.h"
 #include "pool/transport.h"
 
 #include <stdio.h>
@@ -429,17 +430,7 @@ void pool_set_init(struct pool_set *set, struct config *config, struct users *us
     list_init(&set->cancels);
     set->hook.run = on_end_of_turn;
     take_set_settings(set);
-    static const char *const always[TRACKED_ALWAYS] = {
-        [TRACKED_CLIENT_ENCODING] = "client_encoding",
-        [TRACKED_DATESTYLE] = "DateStyle",
-        [TRACKED_TIMEZONE] = "TimeZone",
-        [TRACKED_STANDARD_CONFORMING_STRINGS] = "standard_conforming_strings",
-        [TRACKED_APPLICATION_NAME] = "application_name"};
-    memcpy(set->tracked, always, sizeof always);
-    set->tracked_count = TRACKED_ALWAYS;
-    const struct setting_list *extra = &config->track_extra_parameters;
-    for (size_t i = 0; i < extra->count && set->tracked_count < SERVER_PARAMETERS_MAX; i++)
-        set->tracked[set->tracked_count++] = memory_copy_text(extra->items[i]);
+    tracked_init(set, &config->track_extra_parameters);
 }
 
 static void close_servers(struct pool_node *node, const char *reason) {
@@ -469,8 +460,7 @@ void pool_set_release(struct pool_set *set) {
     map_release(&set->pools);
     map_release(&set->by_id);
     loop_not_at_end(set->loop, &set->hook);
-    for (unsigned i = TRACKED_ALWAYS; i < set->tracked_count; i++)
-        memory_free((void *)(uintptr_t)set->tracked[i]);
+    tracked_release(set);
     config_unref(&set->config);
     users_free(&set->users);
     transport_unref(&set->transport);

@@ -10,8 +10,22 @@
 #include "core/check.h"
 #include "core/memory.h"
 
-/* These change nothing that a statement returns or does but what people see in views. */
-static const char *const harmless[] = {"application_name"};
+/* What is special about the parameters that are always tracked. */
+enum {
+    HARMLESS = 1 << 0, /* changes nothing that a statement returns or does but what people see */
+    UNPARSED = 1 << 1, /* has no part in how a statement is read and planned */
+    LIST = 1 << 2,     /* of names: SET with one text would make one name of all */
+    EXACT = 1 << 3,    /* case counts */
+    GRANTED = 1 << 4   /* what a server accepted once it may refuse today */
+};
+
+static const unsigned special[SERVER_PARAMETERS_MAX] = {
+    [TRACKED_APPLICATION_NAME] = HARMLESS | UNPARSED,
+    [TRACKED_SEARCH_PATH] = LIST | EXACT,
+    [TRACKED_SESSION_AUTHORIZATION] = EXACT | GRANTED,
+    [TRACKED_DEFAULT_TRANSACTION_READ_ONLY] = UNPARSED,
+    [TRACKED_SCRAM_ITERATIONS] = UNPARSED,
+};
 
 void parameters_release(struct parameters *parameters, struct texts *texts) {
     for (unsigned i = 0; i < SERVER_PARAMETERS_MAX; i++) text_unref(texts, &parameters->values[i]);
@@ -42,14 +56,9 @@ static void append_quoted(struct buf *query, const char *value) {
     buf_append_u8(query, '\'');
 }
 
-/* Whether a value is a list of names: SET with one text would make one name of all. */
-static bool is_list(const char *name) {
-    return bytes_equal_nocase(bytes_of_text(name), "search_path");
-}
-
-static void append_set(struct buf *query, const char *name, const char *value) {
+static void append_set(struct buf *query, const char *name, const char *value, bool is_list) {
     const char *escape = strchr(value, '\\') == NULL ? "" : "E";
-    if (is_list(name)) {
+    if (is_list) {
         buf_append_format(query, "SELECT pg_catalog.set_config('%s',%s", name, escape);
         append_quoted(query, value);
         buf_append_text(query, ",false);");
@@ -60,20 +69,12 @@ static void append_set(struct buf *query, const char *name, const char *value) {
     buf_append_u8(query, ';');
 }
 
-static bool differs(const struct parameters *parameters, const struct pool_set *set,
-                    const struct server *server, unsigned i) {
+static bool differs(const struct parameters *parameters, const struct server *server, unsigned i) {
     const struct text *mine = parameters->values[i];
     const struct text *theirs = server->parameters[i];
     if (mine == theirs || mine == NULL || theirs == NULL) return false;
-    if (is_list(set->tracked[i])) return true; /* names in quotes differ by their case */
+    if (special[i] & EXACT) return true; /* equal texts are one */
     return !bytes_equal_nocase(bytes_of(mine->at, mine->len), theirs->at);
-}
-
-static bool is_harmless(const char *name) {
-    for (size_t i = 0; i < COUNT(harmless); i++) {
-        if (strcmp(name, harmless[i]) == 0) return true;
-    }
-    return false;
 }
 
 static void append_accepted_key(struct buf *key, const char *name, const struct text *value) {
@@ -99,18 +100,22 @@ static bool was_accepted(const struct server *server, const char *name, const st
 enum parameters_step parameters_difference(const struct parameters *parameters,
                                            const struct pool_set *set, const struct server *server,
                                            struct buf *query) {
+    /* Texts are shared: nearly always all of them are the very same. */
+    size_t bytes = set->tracked_count * sizeof parameters->values[0];
+    if (memcmp(parameters->values, server->parameters, bytes) == 0) return PARAMETERS_SAME;
     enum parameters_step step = PARAMETERS_SAME;
-    unsigned same = 0; /* texts are shared: nearly always all of them are the very same */
-    while (same < set->tracked_count && parameters->values[same] == server->parameters[same])
-        same++;
-    for (unsigned i = same; i < set->tracked_count; i++) {
-        if (!differs(parameters, set, server, i)) continue;
+    uint32_t asked = 0;
+    for (unsigned i = 0; i < set->tracked_count; i++) {
+        if (!differs(parameters, server, i)) continue;
         const struct text *value = parameters->values[i];
-        append_set(query, set->tracked[i], value->at);
+        append_set(query, set->tracked[i], value->at, special[i] & LIST);
+        asked |= UINT32_C(1) << i;
         if (step == PARAMETERS_SAME) step = PARAMETERS_TOGETHER;
-        if (!is_harmless(set->tracked[i]) && !was_accepted(server, set->tracked[i], value))
-            step = PARAMETERS_FIRST;
+        bool may_fail = special[i] & GRANTED || !was_accepted(server, set->tracked[i], value);
+        if (!(special[i] & HARMLESS) && may_fail) step = PARAMETERS_FIRST;
     }
+    struct server_memory *memory = server->memory;
+    if (memory != NULL) memory->asked = asked;
     return step;
 }
 
@@ -120,7 +125,8 @@ void parameters_accepted(const struct parameters *parameters, const struct pool_
     if (memory == NULL) return;
     for (unsigned i = 0; i < set->tracked_count; i++) {
         const struct text *value = parameters->values[i];
-        if (value == NULL || is_harmless(set->tracked[i])) continue;
+        bool is_asked = memory->asked & UINT32_C(1) << i;
+        if (value == NULL || !is_asked || special[i] & (HARMLESS | GRANTED)) continue;
         if (was_accepted(server, set->tracked[i], value)) continue;
         struct buf key = {0};
         append_accepted_key(&key, set->tracked[i], value);
@@ -129,6 +135,7 @@ void parameters_accepted(const struct parameters *parameters, const struct pool_
         memory->accepted[place] = text_get(set->texts, buf_content(&key));
         buf_release(&key);
     }
+    memory->asked = 0;
 }
 
 /* A boolean as PostgreSQL reads it, on the way to a server that has the last word. */
@@ -154,7 +161,7 @@ void parameters_parse_context(const struct parameters *parameters, const struct 
                               struct buf *context) {
     for (unsigned i = 0; i < set->tracked_count; i++) {
         const struct text *value = parameters->values[i];
-        if (is_harmless(set->tracked[i])) continue;
+        if (special[i] & UNPARSED) continue;
         if (value != NULL) buf_append(context, value->at, value->len);
         buf_append_u8(context, 0); /* no value has one: the texts cannot be taken for each other */
     }

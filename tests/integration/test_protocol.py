@@ -75,7 +75,7 @@ def test_options_that_are_taken(pooler, options, setting, value):
 REFUSED = [
     ("-c work_mem=1MB", "unsupported startup parameter in options: work_mem"),
     ("--work-mem=1MB", "unsupported startup parameter in options: work_mem"),
-    ("-c DateStyle=ISO -c search_path=x", "unsupported startup parameter in options: search_path"),
+    ("-c DateStyle=ISO -c lock_timeout=1", "unsupported startup parameter in options: lock_timeout"),
     ("work_mem=1MB", OPTIONS_SYNTAX),
     ("-c work_mem", OPTIONS_SYNTAX),
     ("-c", OPTIONS_SYNTAX),
@@ -144,51 +144,100 @@ TRACKED = {
     "standard_conforming_strings": "off",
     "application_name": "mine",
     "IntervalStyle": "iso_8601",
-}
-# PgBouncer 1.26 tracks these too; 1.25 does where they are listed.
-ON_DEMAND = {
     "default_transaction_read_only": "on",
     "scram_iterations": "5000",
     "search_path": "pg_catalog",
-    "session_authorization": "app_trust",
+    "session_authorization": "app",
 }
 
 
 @pytest.mark.weir_only
 def test_tracked_by_default(start_pooler):
-    """What follows a client without any setting, and what is refused at login."""
+    """All that PostgreSQL reports and lets a session set; what this version of it does not report
+    cannot follow a client, and is refused at login."""
     pooler = start_pooler({"default_pool_size": 1})
-    with pooler.client() as other, pooler.client(**TRACKED) as client:
-        for name, value in TRACKED.items():
-            assert client.parameters[name] == value
-            assert other.query(f"SHOW {name}").value != value
-            assert client.query(f"SHOW {name}").value == value
-    for name, value in ON_DEMAND.items():
-        with pytest.raises(LoginFailed) as raised:
-            pooler.client(**{name: value})
-        assert raised.value.fields["M"] == f"unsupported startup parameter: {name}"
+    with pooler.client("postgres") as other:
+        reported = {name: value for name, value in TRACKED.items() if name in other.parameters}
+        assert len(reported) >= 8
+        with pooler.client("postgres", **reported) as client:
+            for name, value in reported.items():
+                assert client.parameters[name] == value
+                assert other.query(f"SHOW {name}").value != value
+                assert client.query(f"SHOW {name}").value == value
+            assert client.query("SELECT session_user").value == "app"
+            assert other.query("SELECT session_user").value == "postgres"
+            pids = {one.query("SELECT pg_backend_pid()").value for one in (client, other)}
+            assert len(pids) == 1
+    for name in TRACKED.keys() - reported.keys():
+        for parameters in ({name: TRACKED[name]}, {"options": f"-c {name}={TRACKED[name]}"}):
+            with pytest.raises(LoginFailed) as raised:
+                pooler.client("postgres", **parameters)
+            assert raised.value.fields["M"] == f"unsupported startup parameter: {name}"
 
 
 @pytest.mark.weir_only
-def test_all_that_postgres_reports_can_be_tracked(start_pooler):
-    """What this version of PostgreSQL does not report is taken at login and never sent."""
-    extra = ",".join(["IntervalStyle", *ON_DEMAND])
-    pooler = start_pooler({"default_pool_size": 1, "track_extra_parameters": extra})
-    with pooler.client() as other, pooler.client(**ON_DEMAND) as client:
-        assert "session_authorization" in other.parameters
-        for name, value in ON_DEMAND.items():
+def test_what_is_set_follows_its_client_alone(start_pooler):
+    """Between transactions that share one server, whatever becomes of them."""
+    pooler = start_pooler({"default_pool_size": 1})
+    with pooler.client("postgres") as one, pooler.client("postgres") as two:
+        pid = one.query("SELECT pg_backend_pid()").value
+
+        def state(client):
+            sql = "SELECT session_user, current_setting('transaction_read_only'), pg_backend_pid()"
+            user, is_read_only, found = client.query(sql).rows[0]
+            assert found == pid
+            return user, is_read_only
+
+        assert not one.query("SET default_transaction_read_only = on").errors
+        assert (state(two), state(one)) == (("postgres", "off"), ("postgres", "on"))
+        assert one.query("CREATE TABLE never (n int)").code == "25006"
+        assert not two.query("SET SESSION AUTHORIZATION app").errors
+        assert (state(one), state(two)) == (("postgres", "on"), ("app", "off"))
+        one.query("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+        two.query("BEGIN; SET SESSION AUTHORIZATION app_trust; ROLLBACK")
+        assert (state(two), state(one)) == (("app", "off"), ("postgres", "off"))
+        two.query("BEGIN; RESET SESSION AUTHORIZATION; COMMIT")
+        one.query("SET default_transaction_read_only = on; SELECT 1/0")
+        assert (state(one), state(two)) == (("postgres", "off"), ("postgres", "off"))
+        for sync in range(2):  # the second time the server has accepted the value before
+            two.query("SET SESSION AUTHORIZATION app")
+            assert (state(one), state(two)) == (("postgres", "off"), ("app", "off"))
+            two.query("RESET SESSION AUTHORIZATION")
+
+
+@pytest.mark.weir_only
+def test_a_user_that_may_not_be_had_ends_the_client(start_pooler):
+    """Nothing of it runs as another user, and the next client finds the server as it was."""
+    pooler = start_pooler({"default_pool_size": 1})
+    with pooler.client("app_trust", session_authorization="postgres") as client:
+        answer = client.query("SELECT session_user")
+        assert not answer.rows and answer.errors
+    with pooler.client("app_trust") as client:
+        assert client.query("SELECT session_user").value == "app_trust"
+
+
+@pytest.mark.weir_only
+def test_unreported_parameters_may_be_dropped(start_pooler):
+    """What is ignored or listed as tracked, and what options may hold."""
+    name, options = "scram_iterations", {"options": "-c scram_iterations=5000"}
+    for settings in (
+        {"ignore_startup_parameters": name},
+        {"ignore_startup_parameters": "options"},
+        {"track_extra_parameters": f"IntervalStyle, {name}"},
+    ):
+        pooler = start_pooler({"default_pool_size": 1, **settings})
+        with pooler.client() as other, pooler.client(**options) as client:
             if name in other.parameters:
-                assert client.query(f"SHOW {name}").value == value
-            elif name != "scram_iterations":
-                assert client.query(f"SHOW {name}").value != value
-            assert other.query("SELECT 1").value == "1"
+                assert client.query(f"SHOW {name}").value == "5000"
+            assert client.query("SELECT 1").value == other.query("SELECT 1").value == "1"
+        pooler.stop()
 
 
 @pytest.mark.weir_only
 def test_track_extra_parameters(start_pooler):
     """A parameter that the server reports follows its client; one that it does not is taken at
     login, and never sent."""
-    extra = "intervalstyle, default_transaction_read_only, work_mem"
+    extra = "intervalstyle, DEFAULT_transaction_read_only, work_mem"
     pooler = start_pooler({"track_extra_parameters": extra, "default_pool_size": 1})
     with pooler.client(IntervalStyle="iso_8601", work_mem="1MB") as one, pooler.client() as two:
         two.query("SET default_transaction_read_only = on")

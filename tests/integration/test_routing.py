@@ -587,7 +587,6 @@ STICKY = [
     ("SET work_mem = '8MB'", "work_mem"),
     ("SET search_path = pg_catalog, public", "search_path"),
     ("SET ROLE app_trust", "role"),
-    ("SET SESSION AUTHORIZATION app_trust", "session_authorization"),
     ("SELECT set_config('work_mem', '8MB', false)", "work_mem"),
     ("SELECT set_config('app.tenant', '7', false)", "app.tenant"),
     ("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE", "default_trans"),
@@ -626,6 +625,25 @@ def test_session_state_keeps_reads_on_the_primary(start_pooler, cluster, ending)
             assert (watch.where(), watch.why(client)) == ("replica", ""), sql
 
 
+def test_who_a_session_is_holds_on_replicas(start_pooler, cluster):
+    """For that client alone, on the one server of each node that both clients use."""
+    settings = {"read_consistency": "eventual", "default_pool_size": 1}
+    routed = start_routed(start_pooler, cluster, settings)
+    watch = Watch(routed)
+    watch.settle()
+    with routed.client("postgres") as one, routed.client("postgres") as two:
+        assert not one.query("SET SESSION AUTHORIZATION app").errors
+        assert not two.query("SET default_transaction_read_only = on").errors
+        watch.queries()
+        for _ in range(4):
+            assert one.query("SELECT session_user").value == "app"
+            assert two.query("SELECT session_user").value == "postgres"
+        assert watch.where() == "replica"
+        assert two.query("CREATE TABLE never (n int)").code == "25006"
+        assert not one.query("CREATE TEMP TABLE made (n int); DROP TABLE made").errors
+        assert one.query("SELECT session_user").value == "app"
+
+
 NOT_STICKY = [
     "SET LOCAL work_mem = '8MB'",
     "BEGIN; SET LOCAL work_mem = '8MB'; COMMIT",
@@ -635,6 +653,8 @@ NOT_STICKY = [
     "SET application_name = 'it''s me'",
     "SET DateStyle = 'German'",
     "SET IntervalStyle = 'iso_8601'",
+    "SET default_transaction_read_only = on",
+    "SET SESSION AUTHORIZATION app_trust",
     "SET client_encoding = 'LATIN1'",
     "SET NAMES 'UTF8'",
     "SELECT set_config('TimeZone', 'Asia/Tokyo', false)",

@@ -10,8 +10,8 @@
 
 #include <stdio.h>
 
-/* The places of a pool set with two extra parameters; a row gives one value for each. */
-enum { PLACES = TRACKED_ALWAYS + 2 };
+/* The places of a pool set with an extra parameter; a row gives one value for each. */
+enum { PLACES = TRACKED_ALWAYS + 1 };
 
 struct world {
     struct pool_set set;
@@ -37,8 +37,13 @@ static void world_init(struct world *world, const char *const *client, const cha
                             [TRACKED_TIMEZONE] = "TimeZone",
                             [TRACKED_STANDARD_CONFORMING_STRINGS] = "standard_conforming_strings",
                             [TRACKED_APPLICATION_NAME] = "application_name",
-                            [TRACKED_ALWAYS] = "IntervalStyle",
-                            [TRACKED_ALWAYS + 1] = "search_path"}},
+                            [TRACKED_INTERVALSTYLE] = "IntervalStyle",
+                            [TRACKED_SEARCH_PATH] = "search_path",
+                            [TRACKED_SESSION_AUTHORIZATION] = "session_authorization",
+                            [TRACKED_DEFAULT_TRANSACTION_READ_ONLY] =
+                                "default_transaction_read_only",
+                            [TRACKED_SCRAM_ITERATIONS] = "scram_iterations",
+                            [TRACKED_ALWAYS] = "extra.one"}},
         .server = {.memory = server_memory_new()},
     };
     set_values(world, world->client.values, client);
@@ -94,6 +99,15 @@ static const struct {
      {NULL, NULL, NULL, NULL, NULL, NULL, "\"tenant\", public"},
      PARAMETERS_FIRST,
      "SELECT pg_catalog.set_config('search_path','\"Tenant\", public',false);"},
+    /* names of roles differ by their case */
+    {{NULL, NULL, NULL, NULL, NULL, NULL, NULL, "App"},
+     {NULL, NULL, NULL, NULL, NULL, NULL, NULL, "app"},
+     PARAMETERS_FIRST,
+     "SET session_authorization='App';"},
+    {{NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, "on", "4096", "x"},
+     {NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, "off", NULL, "y"},
+     PARAMETERS_FIRST,
+     "SET default_transaction_read_only='on';SET extra.one='x';"},
     /* a value cannot leave its quotes, whatever the server makes of backslashes */
     {{NULL, NULL, NULL, NULL, "it's"},
      {NULL, NULL, NULL, NULL, ""},
@@ -157,6 +171,21 @@ static void accepted_values_go_together(void **unused) {
     world_release(&world);
 }
 
+/* But not another user: what was granted once may be refused today, and the request would run with
+ * the rights of whoever was there before. */
+static void another_user_is_waited_for(void **unused) {
+    (void)unused;
+    static const char *const client[PLACES] = {[TRACKED_SESSION_AUTHORIZATION] = "tenant"};
+    static const char *const server[PLACES] = {[TRACKED_SESSION_AUTHORIZATION] = "app"};
+    struct world world;
+    world_init(&world, client, server);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(step_of(&world), PARAMETERS_FIRST);
+        parameters_accepted(&world.client, &world.set, &world.server);
+    }
+    world_release(&world);
+}
+
 /* The memory of accepted values has a bound: the oldest is forgotten. */
 static void accepted_values_are_bounded(void **unused) {
     (void)unused;
@@ -168,6 +197,7 @@ static void accepted_values_are_bounded(void **unused) {
         char zone[32];
         (void)snprintf(zone, sizeof zone, "Zone/%d", i);
         parameters_set(&world.client, &world.texts, TRACKED_TIMEZONE, bytes_of_text(zone));
+        (void)step_of(&world);
         parameters_accepted(&world.client, &world.set, &world.server);
         parameters_accepted(&world.client, &world.set, &world.server); /* once is enough */
     }
@@ -190,7 +220,8 @@ static void names_have_no_case(void **unused) {
         {"datestyle", TRACKED_DATESTYLE},
         {"DateStyle", TRACKED_DATESTYLE},
         {"TIMEZONE", TRACKED_TIMEZONE},
-        {"search_path", TRACKED_ALWAYS + 1},
+        {"search_path", TRACKED_SEARCH_PATH},
+        {"Extra.One", TRACKED_ALWAYS},
         {"work_mem", -1},
         {"TimeZon", -1},
         {"TimeZone ", -1},
@@ -310,6 +341,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(differences_are_set),
         cmocka_unit_test(accepted_values_go_together),
+        cmocka_unit_test(another_user_is_waited_for),
         cmocka_unit_test(accepted_values_are_bounded),
         cmocka_unit_test(names_have_no_case),
         cmocka_unit_test(values_are_replaced),
