@@ -16,8 +16,6 @@
 #include "core/text.h"
 #include "sql/traits.h"
 
-#define PREPARED_NAMES_MAX 20000u /* of one client */
-
 struct statement {
     struct map_node node;
     unsigned references;
@@ -28,9 +26,11 @@ struct statement {
     char key[];           /* parse context, NUL, body */
 };
 
-/* The statements of one worker. */
+/* The statements of one worker. They have no bound but max_packet_size, as in PgBouncer: what
+ * clients prepare is what they take, and SHOW MEM shows it. */
 struct statements {
     struct map map;
+    size_t bytes; /* of all of them */
 };
 void statements_release(struct statements *statements);
 
@@ -56,6 +56,7 @@ struct prepared_name {
 /* The names of one client; zeroed memory is empty. */
 struct prepared_names {
     struct map map;
+    size_t bytes; /* of the names and of their statements */
 };
 struct prepared_name *prepared_find(const struct prepared_names *names, struct bytes name);
 /* Adds a name, taking over the reference to the statement. The name must be new. */

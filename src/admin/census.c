@@ -231,6 +231,8 @@ void census_take(struct census *census, const struct admin_worker *worker) {
     }
     for (unsigned i = 0; i < FAULT_COUNTER_COUNT; i++) census->faults[i] = clients->faults[i];
     if (clients->traits != NULL) census->traits = traits_cache_stats(clients->traits);
+    census->statements = clients->statements.map.count;
+    census->statement_bytes = clients->statements.bytes;
 }
 
 void census_take_users(struct census *census, const struct admin_worker *worker) {
@@ -314,6 +316,8 @@ void census_merge(struct census *census, struct census *from) {
             add_cancels(&census->peers[i], from->peers[i]);
     }
     census->servers += from->servers;
+    census->statements += from->statements;
+    census->statement_bytes += from->statement_bytes;
     census->traits.hits += from->traits.hits;
     census->traits.misses += from->traits.misses;
     census->traits.parsed_inline += from->traits.parsed_inline;

@@ -83,6 +83,8 @@ struct census {
     size_t peers_count;
     uint64_t faults[FAULT_COUNTER_COUNT];
     struct traits_cache_stats traits;
+    uint64_t statements; /* that clients have prepared, and their bytes */
+    uint64_t statement_bytes;
 };
 
 /* Counts what one worker has, on its thread, into an empty census. */

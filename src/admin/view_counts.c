@@ -59,6 +59,16 @@ void view_lists(const struct view_context *context) {
     }
 }
 
+static void write_cache(struct rows *rows, const struct count *cache, uint64_t bytes) {
+    rows_begin(rows);
+    rows_text(rows, cache->name);
+    rows_number(rows, cache->size);
+    rows_number(rows, cache->items);
+    rows_number(rows, 0);
+    rows_number(rows, bytes);
+    rows_end(rows);
+}
+
 /* Under PgBouncer's names of its caches. Memory comes from the system, so nothing is kept free. */
 void view_memory(const struct view_context *context) {
     const struct census *census = context->census;
@@ -70,15 +80,11 @@ void view_memory(const struct view_context *context) {
          sizeof(struct client)},
         {"server_cache", census->servers, sizeof(struct server)},
     };
-    for (size_t i = 0; i < COUNT(caches); i++) {
-        rows_begin(context->rows);
-        rows_text(context->rows, caches[i].name);
-        rows_number(context->rows, caches[i].size);
-        rows_number(context->rows, caches[i].items);
-        rows_number(context->rows, 0);
-        rows_number(context->rows, caches[i].items * caches[i].size);
-        rows_end(context->rows);
-    }
+    for (size_t i = 0; i < COUNT(caches); i++)
+        write_cache(context->rows, &caches[i], caches[i].items * caches[i].size);
+    const struct count statements = {"prepared_statement_cache", census->statements,
+                                     sizeof(struct statement)};
+    write_cache(context->rows, &statements, census->statement_bytes);
 }
 
 /* "127.0.0.1:0,[::1]:0": an address of a host has no port. */

@@ -40,6 +40,14 @@ static bool is_answered(const struct client *client) {
            !client->is_release_late && stream_queued(&client->stream) == 0;
 }
 
+/* One that has prepared or sent more stays where it is. */
+#define MOVED_BYTES_MAX ((size_t)256 << 20)
+
+static bool is_small(const struct client *client) {
+    size_t unnamed = client->unnamed == NULL ? 0 : client->unnamed->node.key.len;
+    return client->names.bytes + unnamed + buf_length(&client->kept) <= MOVED_BYTES_MAX;
+}
+
 /* With its server it goes only where the statements of a transaction are not routed. */
 static bool can_go_with_server(const struct client *client) {
     const struct server *server = client->borrower.server;
@@ -49,6 +57,7 @@ static bool can_go_with_server(const struct client *client) {
 static bool can_go(const struct client *client) {
     if (!is_between_messages(client) || !is_answered(client)) return false;
     if (link_is_listed(&client->resume) || !stream_is_open(&client->stream)) return false;
+    if (!is_small(client)) return false;
     const struct server *server = client->borrower.server;
     return server == NULL || (can_go_with_server(client) && server_may_move(server));
 }

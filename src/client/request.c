@@ -20,7 +20,8 @@
 /* A longer Query is no DEALLOCATE: names have at most 63 bytes. */
 #define DEALLOCATE_BYTES_MAX 256u
 
-/* What a client may have in hand unhandled before it is told that this is too much. */
+/* What a client may have in hand unhandled before it is told that this is too much, unless it is a
+ * Parse, whose statement is kept whole for other servers and whose bound is max_packet_size. */
 #define GATHER_MAX (16u << 20)
 
 /* The number of a Close in the pipeline whose effect is a client's name (struct prepared_name), not
@@ -398,10 +399,6 @@ static size_t parse_named(const struct request *request, struct bytes name, stru
         client_fail(client, FAULT_STATEMENT_EXISTS, entry->name);
         return request->length;
     }
-    if (client->names.map.count >= PREPARED_NAMES_MAX) {
-        client_fail(client, FAULT_OUT_OF_SYNC, "The client has prepared too many statements.");
-        return request->length;
-    }
     stats_add(&client->pool->stats.client_parses, 1);
     if (entry == NULL) {
         entry = prepared_add(&client->names, name, intern(request, body));
@@ -683,7 +680,8 @@ static size_t handle(struct client *client, struct bytes rest, struct outgoing *
     bool ends_group = row->kind == REQUEST_SYNC || row->kind == REQUEST_TERMINATE;
     if (client->is_failed && !ends_group) return pass(&request); /* nothing will answer it */
     size_t taken = handlers[row->kind](&request);
-    if (taken > 0 || client->is_stuck || rest.len <= GATHER_MAX) return taken;
+    bool may_come = rest.len <= GATHER_MAX || row->kind == REQUEST_PARSE;
+    if (taken > 0 || client->is_stuck || may_come) return taken;
     refuse_head(client, rest, true); /* it can never be handled whole */
     return rest.len;
 }

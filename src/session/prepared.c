@@ -48,6 +48,7 @@ struct statement *statement_get(struct statements *statements, struct bytes cont
         (void)snprintf(statement->name, sizeof statement->name, "PGBOUNCER_%u", statement->number);
         statement->body = bytes_of(statement->key + context.len + 1, body.len);
         map_add(&statements->map, &statement->node, bytes_of(statement->key, len));
+        statements->bytes += sizeof *statement + len;
     }
     buf_release(&key);
     return statement;
@@ -60,6 +61,7 @@ void statement_unref(struct statements *statements, struct statement **statement
     CHECK(statement->references > 0);
     if (--statement->references > 0) return;
     map_remove(&statements->map, &statement->node);
+    statements->bytes -= sizeof *statement + statement->node.key.len;
     memory_free(statement);
 }
 
@@ -70,17 +72,23 @@ struct prepared_name *prepared_find(const struct prepared_names *names, struct b
     return node == NULL ? NULL : MAP_OWNER(node, struct prepared_name, node);
 }
 
+static size_t bytes_of_name(const struct prepared_name *name) {
+    return sizeof *name + name->node.key.len + name->statement->node.key.len;
+}
+
 struct prepared_name *prepared_add(struct prepared_names *names, struct bytes name,
                                    struct statement *statement) {
     struct prepared_name *entry = memory_new(sizeof *entry + name.len + 1);
     memcpy(entry->name, name.at, name.len);
     entry->statement = statement;
     map_add(&names->map, &entry->node, bytes_of(entry->name, name.len));
+    names->bytes += bytes_of_name(entry);
     return entry;
 }
 
 void prepared_detach(struct prepared_names *names, struct prepared_name *name) {
     map_remove(&names->map, &name->node);
+    names->bytes -= bytes_of_name(name);
 }
 
 void prepared_drop(struct statements *statements, struct prepared_name *name) {
@@ -93,6 +101,7 @@ void prepared_attach(struct prepared_names *names, struct statements *statements
     struct prepared_name *newer = prepared_find(names, name->node.key);
     if (newer != NULL) prepared_remove(names, statements, newer);
     map_add(&names->map, &name->node, name->node.key);
+    names->bytes += bytes_of_name(name);
 }
 
 void prepared_remove(struct prepared_names *names, struct statements *statements,

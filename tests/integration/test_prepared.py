@@ -6,6 +6,7 @@ import random
 import psycopg
 import pytest
 
+from console import row_of
 from tools import in_threads
 from wire import (
     FLUSH,
@@ -555,3 +556,27 @@ def test_large_names_texts_and_values(start_pooler, size):
         for _ in range(2):
             answer = client.ask(bind(["v" * size], name=name), execute(), SYNC)
             assert answer.rows[0] == (str(size), "x" * size)
+
+
+def test_as_many_and_as_large_as_a_client_likes(start_pooler):
+    """There is no bound but max_packet_size; SHOW MEM shows what they take, until they go."""
+
+    def memory():
+        return row_of(pooler.admin("SHOW MEM"), name="prepared_statement_cache")
+
+    pooler = start_pooler({"default_pool_size": 1})
+    with pooler.client() as client, pooler.client() as other:
+        for first in range(0, 21_000, 1000):
+            numbers = range(first, first + 1000)
+            client.send(b"".join(parse("SELECT $1::text", f"s{n}") for n in numbers) + SYNC)
+            assert client.answer().kinds == "1" * 1000 + "Z"
+        assert memory()["used"] == 1
+        text = "SELECT $1::text /*" + "x" * (17 << 20) + "*/"
+        prepare(client, "large", text)
+        assert memory()["used"] == 2 and memory()["memtotal"] > 17 << 20
+        other.query("DISCARD ALL")  # the server has forgotten both
+        assert run(client, "s20999", "many").rows == [("many",)]
+        assert run(client, "large", "long").rows == [("long",)]
+        client.query("DEALLOCATE ALL")
+        assert memory()["used"] == 0 and memory()["memtotal"] == 0
+    pooler.stop()
