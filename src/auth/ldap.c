@@ -11,7 +11,11 @@
 #include "core/check.h"
 #include "core/memory.h"
 
+#include <errno.h>
+#include <lber.h>
 #include <ldap.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/time.h>
 
@@ -22,6 +26,8 @@ struct check {
     const struct blocking_job *job;
     struct ldap_options options;
     LDAP *ldap;
+    struct ldap_conncb callbacks; /* as long as the connection */
+    int wait_ms;                  /* for the next bytes of the directory */
     char *reason;
 };
 
@@ -54,17 +60,87 @@ static void append_uris(const struct ldap_options *options, struct buf *uris) {
     }
 }
 
+/* ---- waiting */
+
+/* Puts a bound to an option of the system's configuration that has none; the bound in force. */
+static int bound_ms(LDAP *ldap, int option) {
+    const struct timeval ours = {.tv_sec = TIMEOUT_SECONDS};
+    struct timeval *given = NULL;
+    (void)ldap_get_option(ldap, option, &given);
+    if (given == NULL) (void)ldap_set_option(ldap, option, &ours);
+    const struct timeval *counts = given == NULL ? &ours : given;
+    long ms = (long)counts->tv_sec * 1000 + (long)counts->tv_usec / 1000;
+    ldap_memfree(given);
+    return ms < 0 || ms > INT_MAX ? INT_MAX : (int)ms;
+}
+
+/* False once nothing has come, or could be sent, for so long. */
+static bool await(Sockbuf_IO_Desc *layer, short events) {
+    const struct check *check = layer->sbiod_pvt;
+    struct pollfd waiting = {.fd = -1, .events = events};
+    if (ber_sockbuf_ctrl(layer->sbiod_sb, LBER_SB_OPT_GET_FD, &waiting.fd) != 1) return false;
+    int ready = poll(&waiting, 1, check->wait_ms);
+    if (ready == 0) errno = ETIMEDOUT;
+    return ready > 0;
+}
+
+static int layer_setup(Sockbuf_IO_Desc *layer, void *check) {
+    layer->sbiod_pvt = check;
+    return 0;
+}
+
+static int layer_end(Sockbuf_IO_Desc *layer) {
+    (void)layer;
+    return 0;
+}
+
+static int layer_control(Sockbuf_IO_Desc *layer, int option, void *argument) {
+    return LBER_SBIOD_CTRL_NEXT(layer, option, argument);
+}
+
+static ber_slen_t layer_read(Sockbuf_IO_Desc *layer, void *at, ber_len_t size) {
+    return await(layer, POLLIN) ? LBER_SBIOD_READ_NEXT(layer, at, size) : -1;
+}
+
+static ber_slen_t layer_write(Sockbuf_IO_Desc *layer, void *at, ber_len_t len) {
+    return await(layer, POLLOUT) ? LBER_SBIOD_WRITE_NEXT(layer, at, len) : -1;
+}
+
+/* Debian's libldap makes TLS handshakes without any bound, so this layer between socket and TLS
+ * has one. */
+static Sockbuf_IO layer_functions = {layer_setup, layer_end,   layer_control,
+                                     layer_read,  layer_write, layer_end};
+
+/* The parameters are libldap's. */
+static int on_connected(LDAP *ldap, Sockbuf *buffer, LDAPURLDesc *url, struct sockaddr *address,
+                        struct ldap_conncb *callbacks) {
+    (void)ldap;
+    (void)url;
+    (void)address;
+    return ber_sockbuf_add_io(buffer, &layer_functions, LBER_SBIOD_LEVEL_PROVIDER + 1,
+                              callbacks->lc_arg);
+}
+
+static void on_disconnected(LDAP *ldap, Sockbuf *buffer, struct ldap_conncb *callbacks) {
+    (void)ldap;
+    (void)buffer;
+    (void)callbacks;
+}
+
+/* ---- connections */
+
 static bool connect_to(struct check *check) {
     struct buf uris = {0};
     append_uris(&check->options, &uris);
     int result = ldap_initialize(&check->ldap, buf_text(&uris));
     buf_release(&uris);
     if (result != LDAP_SUCCESS) return fail(check, "could not initialize LDAP", result);
-    const struct timeval timeout = {.tv_sec = TIMEOUT_SECONDS};
     const int version = LDAP_VERSION3;
     (void)ldap_set_option(check->ldap, LDAP_OPT_PROTOCOL_VERSION, &version);
-    (void)ldap_set_option(check->ldap, LDAP_OPT_NETWORK_TIMEOUT, &timeout);
-    (void)ldap_set_option(check->ldap, LDAP_OPT_TIMEOUT, &timeout);
+    (void)bound_ms(check->ldap, LDAP_OPT_TIMEOUT);
+    check->wait_ms = bound_ms(check->ldap, LDAP_OPT_NETWORK_TIMEOUT);
+    check->callbacks = (struct ldap_conncb){on_connected, on_disconnected, check};
+    (void)ldap_set_option(check->ldap, LDAP_OPT_CONNECT_CB, &check->callbacks);
     (void)ldap_set_option(check->ldap, LDAP_OPT_REFERRALS, LDAP_OPT_OFF);
     if (!check->options.is_tls) return true;
     result = ldap_start_tls_s(check->ldap, NULL, NULL);

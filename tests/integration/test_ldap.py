@@ -12,6 +12,7 @@ from pooler import ADMIN, MONITOR, PATIENCE
 from test_auth import OK, entry, outcome
 from test_hba import run, write_rules  # noqa: F401
 from test_login import assert_refused, refusal
+from tls import Listener
 from tools import in_threads
 from wire import message, startup
 
@@ -118,9 +119,9 @@ def start_ldap(start_pooler, cluster, directory):
     def start(options, settings=None, **more):
         more.setdefault("databases", {"app": entry(cluster, user="app_trust"),
                                       "own": entry(cluster)})  # fmt: skip
+        more.setdefault("variables", {"LDAPTLS_CACERT": f"{directory.folder}/cert.pem"})
         return start_pooler(
             {"auth_type": "ldap", "auth_ldap_options": options, **(settings or {})},
-            variables={"LDAPTLS_CACERT": f"{directory.folder}/cert.pem"},
             secrets={},
             **more,
         )
@@ -140,8 +141,6 @@ def test_bind(start_ldap, directory):
     pooler = start_ldap(directory.prefix)
     assert_judges(pooler)
     pooler.wait_log(r"C-0x\w+: app/app@.* login refused: LDAP login failed: Invalid credentials")
-
-
 
 
 def test_search(start_ldap, directory):
@@ -242,6 +241,81 @@ def test_a_directory_that_hangs_holds_up_nobody_else(start_ldap, write_rules, di
         pooler.stop()
         assert len(stranded) == 12
         assert time.monotonic() - began < 5 * PATIENCE
+
+
+def test_the_systems_configuration(start_ldap, directory):
+    """What LDAPCONF names applies: whom to trust."""
+    conf = directory.write("ldap.conf", f"TLS_CACERT {directory.folder}/cert.pem\n")
+    pooler = start_ldap(f"{directory.prefix} ldaptls=1", variables={"LDAPCONF": conf})
+    assert_judges(pooler)
+
+
+SILENCE = ["ldaptls=0", "ldaptls=1", "ldapscheme=ldaps"]
+
+
+@pytest.mark.parametrize("how", SILENCE)
+def test_threads_come_back_from_a_directory_that_hangs(start_ldap, write_rules, directory, how):
+    """Each waits as long as the system's configuration says, so others are judged after it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"ldapserver=127.0.0.1 ldapport={silent.getsockname()[1]} ldapprefix=cn= {how}"
+        rules = write_rules(
+            f"host app slow all ldap {place}\nhost app app all ldap {directory.prefix}\n"
+        )
+        pooler = start_ldap(
+            "",
+            {"auth_type": "hba", "auth_hba_file": rules},
+            variables={"LDAPNETWORK_TIMEOUT": "1", "LDAPTIMEOUT": "1"},
+        )
+        waiting = [wait_for_password(pooler) for _ in range(10)]  # more than there are threads
+        for one in waiting:
+            assert_refused(one.read_to_end().error, "LDAP authentication failed")
+        assert outcome(pooler, "app", SECRET) == (3, 0, OK)
+
+
+def hang_up(connection):
+    connection.recv(1)
+
+
+def hang_up_in_a_message(connection):
+    connection.recv(1000)
+    connection.sendall(bytes.fromhex("300c02010161"))
+
+
+def answer_with_nonsense(connection):
+    connection.recv(1000)
+    connection.sendall(b"\xff" * 5000)
+
+
+def answer_with_a_length_without_end(connection):
+    connection.recv(1000)
+    connection.sendall(bytes.fromhex("3084ffffffff020101") + b"\0" * 5000)
+
+
+def answer_what_was_not_asked(connection):
+    connection.recv(1000)
+    # A bind that went well, but of another question.
+    connection.sendall(bytes.fromhex("300c02016361070a010004000400"))
+    connection.recv(1)
+
+
+HOSTILE = [
+    hang_up,
+    hang_up_in_a_message,
+    answer_with_nonsense,
+    answer_with_a_length_without_end,
+    answer_what_was_not_asked,
+]
+
+
+@pytest.mark.parametrize("answer", HOSTILE)
+@pytest.mark.parametrize("how", ["ldapprefix=cn=", "ldapbasedn=dc=x"])
+def test_a_directory_that_answers_badly(start_ldap, how, answer):
+    """Nobody gets in."""
+    with Listener(answer) as listener:
+        place = f"ldapserver=127.0.0.1 ldapport={listener.port} {how}"
+        pooler = start_ldap(place, variables={"LDAPTIMEOUT": "1"})
+        assert_refused(refusal(pooler, "app", SECRET), "LDAP authentication failed")
+        pooler.wait_log("login refused: (LDAP login failed|could not perform initial LDAP bind): ")
 
 
 def test_the_password_serves_for_the_server(start_ldap, directory):
