@@ -147,6 +147,7 @@ void process_stop_listening(struct process *process, bool is_tcp_only) {
         if (is_tcp_only && endpoint_listener_is_unix(process->listeners[i])) {
             process->listeners[kept++] = process->listeners[i];
         } else {
+            if (is_tcp_only) endpoint_listener_drain(process->listeners[i]);
             endpoint_listener_close(&process->listeners[i]);
         }
     }

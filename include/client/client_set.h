@@ -76,7 +76,7 @@ struct client_set {
     _Atomic int *total; /* clients of the whole process, for max_client_conn */
     _Atomic int *load;  /* clients of this worker, those handed over to it included */
     bool has_quotas;    /* clients of a database or user are counted */
-    bool is_refusing;   /* shutting down: no new logins */
+    bool is_refusing;   /* shutting down: no logins of those who come now */
     uint64_t faults[FAULT_COUNTER_COUNT];
 };
 

@@ -87,6 +87,8 @@ void endpoint_listener_set(struct endpoint_listener *listener,
 void endpoint_listener_start(struct endpoint_listener *listener,
                              void (*on_accept)(void *owner, int fd), void *owner);
 void endpoint_listener_stop(struct endpoint_listener *listener);
+/* Gives on what has connected and was not accepted yet; a close would reset it. */
+void endpoint_listener_drain(struct endpoint_listener *listener);
 /* Stops listening; a Unix socket's file is removed. *listener becomes NULL. */
 void endpoint_listener_close(struct endpoint_listener **listener);
 

@@ -1,9 +1,8 @@
 /*
  * Threads for checks that block; see auth/blocking.h.
  *
- * A thread that hangs in a library cannot be ended, so none is ever joined: at the end they are
- * waited for, for a while. What they share with the others is counted, and freed by whoever leaves
- * last.
+ * A thread that hangs in a library cannot be ended. So all are waited for at the end, for a while,
+ * and joined only if none of them hangs.
  */
 #include "auth/blocking.h"
 
@@ -20,7 +19,8 @@ struct blocking {
     pthread_cond_t news;  /* for the threads: a job, or the end */
     pthread_cond_t ended; /* for blocking_free: a thread has ended */
     struct list queue;
-    unsigned threads;
+    pthread_t threads[BLOCKING_THREADS_MAX]; /* none ends before is_ending */
+    unsigned threads_count;                  /* that have not said that they leave */
     unsigned idle;
     bool is_ending;
 };
@@ -48,7 +48,7 @@ static void run_done(struct loop_mail *mail, void *context) {
 
 /* The thread's way out, with the lock held. */
 static void leave(struct blocking *blocking) {
-    blocking->threads--;
+    blocking->threads_count--;
     pthread_cond_signal(&blocking->ended);
     pthread_mutex_unlock(&blocking->lock);
 }
@@ -107,11 +107,13 @@ bool blocking_free(struct blocking **blocking_at) {
         blocking_job_free(&job);
     }
     int result = 0;
-    while (blocking->threads > 0 && result == 0)
+    unsigned count = blocking->threads_count;
+    while (blocking->threads_count > 0 && result == 0)
         result = pthread_cond_timedwait(&blocking->ended, &blocking->lock, &until);
-    bool is_alone = blocking->threads == 0;
+    bool is_alone = blocking->threads_count == 0;
     pthread_mutex_unlock(&blocking->lock);
     if (!is_alone) return false; /* it stays for those that still hang, until the process ends */
+    for (unsigned i = 0; i < count; i++) CHECK(pthread_join(blocking->threads[i], NULL) == 0);
     (void)pthread_cond_destroy(&blocking->ended);
     (void)pthread_cond_destroy(&blocking->news);
     (void)pthread_mutex_destroy(&blocking->lock);
@@ -121,25 +123,21 @@ bool blocking_free(struct blocking **blocking_at) {
 
 /* One more thread, which takes no signals: they are the main thread's. */
 static void start_thread(struct blocking *blocking) {
-    pthread_attr_t attributes;
-    pthread_t thread;
+    pthread_t *thread = &blocking->threads[blocking->threads_count];
     sigset_t all;
     sigset_t before;
     (void)sigfillset(&all);
     CHECK(pthread_sigmask(SIG_BLOCK, &all, &before) == 0);
-    CHECK(pthread_attr_init(&attributes) == 0);
-    CHECK(pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) == 0);
-    if (pthread_create(&thread, &attributes, thread_main, blocking) == 0) blocking->threads++;
-    (void)pthread_attr_destroy(&attributes);
+    if (pthread_create(thread, NULL, thread_main, blocking) == 0) blocking->threads_count++;
     CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
 }
 
 bool blocking_post(struct blocking *blocking, struct blocking_job *job) {
     job->mail.run = run_done;
     pthread_mutex_lock(&blocking->lock);
-    if (blocking->queue.count >= blocking->idle && blocking->threads < BLOCKING_THREADS_MAX)
+    if (blocking->queue.count >= blocking->idle && blocking->threads_count < BLOCKING_THREADS_MAX)
         start_thread(blocking);
-    bool is_taken = blocking->threads > 0 && blocking->queue.count < BLOCKING_QUEUE_MAX;
+    bool is_taken = blocking->threads_count > 0 && blocking->queue.count < BLOCKING_QUEUE_MAX;
     if (is_taken) list_append(&blocking->queue, &job->link);
     pthread_cond_signal(&blocking->news);
     pthread_mutex_unlock(&blocking->lock);

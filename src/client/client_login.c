@@ -125,6 +125,16 @@ static void want_own(struct client *client) {
     client->doing = "waiting for its replication connection";
 }
 
+/* While clients are waited for, whoever came before the end belongs to them. Only Unix sockets
+ * still take others in then. */
+static bool is_too_late(const struct client *client) {
+    const struct client_set *set = client->set;
+    unsigned uid;
+    int pid;
+    if (!set->is_refusing || set->pools->is_draining) return set->is_refusing;
+    return endpoint_is_unix(stream_descriptor(&client->stream), &uid, &pid);
+}
+
 /* The pool of the client's database and user; NULL if the client was refused. */
 static struct pool *pool_of(struct client *client) {
     struct client_set *set = client->set;
@@ -138,7 +148,7 @@ static struct pool *pool_of(struct client *client) {
         client_fail(client, FAULT_NO_DATABASE, client->database->at);
     } else if (atomic_load(&database->is_disabled)) {
         client_fail(client, FAULT_DATABASE_DISABLED, client->database->at);
-    } else if (set->is_refusing) {
+    } else if (is_too_late(client)) {
         client_fail(client, FAULT_POOLER_SHUTTING_DOWN, NULL);
     } else {
         if (atomic_load(&database->is_auto) && !atomic_exchange(&database->is_announced, true))

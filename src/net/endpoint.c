@@ -73,10 +73,19 @@ static socklen_t numeric_address(union any_address *address, const char *host, u
     return 0;
 }
 
+/* The peer of a connection that was reset. Linux wants no more room than the address takes. */
+static int former_peer(int fd, union any_address *address) {
+    socklen_t size = sizeof address->v6;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERNAME, address, &size) == 0) return 0;
+    size = sizeof address->v4;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERNAME, address, &size);
+}
+
 void endpoint_describe(int fd, bool is_peer, char address[ENDPOINT_TEXT_SIZE], unsigned *port) {
     union any_address a = {0};
     socklen_t size = sizeof a;
     int result = is_peer ? getpeername(fd, &a.any, &size) : getsockname(fd, &a.any, &size);
+    if (result != 0 && is_peer) result = former_peer(fd, &a);
     *port = 0;
     (void)snprintf(address, ENDPOINT_TEXT_SIZE, "unix");
     if (result != 0) return;
@@ -298,6 +307,7 @@ struct endpoint_listener {
 
 /* So many connections are taken in one turn, so that a flood of logins does not starve others. */
 #define ACCEPTS_PER_TURN 64
+#define ACCEPTS_AT_END   4096 /* no more wait in a backlog, as Linux has it by default */
 
 /* Without descriptors the waiting connection would be announced again and again. */
 #define ACCEPT_PAUSE_MS 500
@@ -305,22 +315,26 @@ struct endpoint_listener {
 /* tcp_defer_accept: a connection that sends nothing is shown after so long. */
 #define DEFER_ACCEPT_SECONDS 45
 
-static void on_listener_event(struct watch *watch, uint32_t events) {
-    struct endpoint_listener *listener = (struct endpoint_listener *)(void *)watch;
-    (void)events;
-    for (int i = 0; i < ACCEPTS_PER_TURN && listener->fd >= 0; i++) {
+/* Accepts up to `count` connections. */
+static void accept_some(struct endpoint_listener *listener, int count) {
+    for (int i = 0; i < count && listener->fd >= 0; i++) {
         int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             listener->on_accept(listener->owner, fd);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             log_line(LOG_LEVEL_ERROR, "accept failed: %s", strerror(errno));
-            watch_want(watch, 0);
+            watch_want(&listener->watch, 0);
             loop_timer_start(listener->loop, &listener->pause, ACCEPT_PAUSE_MS, 0);
             return;
         } else {
             return;
         }
     }
+}
+
+static void on_listener_event(struct watch *watch, uint32_t events) {
+    (void)events;
+    accept_some((struct endpoint_listener *)(void *)watch, ACCEPTS_PER_TURN);
 }
 
 static void on_pause_over(struct loop_timer *timer) {
@@ -535,6 +549,10 @@ void endpoint_listener_start(struct endpoint_listener *listener,
 void endpoint_listener_stop(struct endpoint_listener *listener) {
     loop_timer_stop(&listener->pause);
     watch_want(&listener->watch, 0);
+}
+
+void endpoint_listener_drain(struct endpoint_listener *listener) {
+    if (listener->on_accept != NULL) accept_some(listener, ACCEPTS_AT_END);
 }
 
 void endpoint_listener_close(struct endpoint_listener **listener_at) {

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
+import subprocess
 import time
 
 import psycopg
@@ -345,3 +347,29 @@ def test_the_service_manager_is_told(managed):
     pooler.process.send_signal(signal.SIGTERM)
     assert next_but_status() == {"STOPPING": "1"}
     assert ended(pooler)
+
+
+def test_the_unit_file(cluster, tmp_path):
+    """systemd takes it as it is installed, and what it says of the process holds."""
+    unit = tmp_path / "weir.service"
+    with open(os.path.join(poolers.TOP, "conf", "weir.service"), encoding="utf-8") as file:
+        text = file.read()
+    (tmp_path / "bin").mkdir()
+    shutil.copy(poolers.BINARY, tmp_path / "bin" / "weir")
+    unit.write_text(text.replace("@PREFIX@", str(tmp_path)), encoding="utf-8")
+    pages = tmp_path / "man"
+    for page in ("weir.1", "weir.ini.5"):
+        folder = pages / f"man{page[-1]}"
+        folder.mkdir(parents=True)
+        shutil.copy(os.path.join(poolers.TOP, "man", page), folder)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--recursive-errors=no", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MANPATH": str(pages)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    rows = dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
+    assert rows["Type"] == "notify" and rows["KillSignal"] == "SIGTERM"
+    assert rows["ExecReload"] == "/bin/kill -HUP $MAINPID"

@@ -1,15 +1,19 @@
 """What the settings of sockets and of syslog do: looked at in the process's own sockets, and from
 where the system's log would be."""
 
+import contextlib
 import ctypes
 import os
 import re
 import socket
 import struct
+import threading
 
 import pytest
 
 import cluster as clusters
+import tls
+import wire
 from console import wait_until
 from pooler import PATIENCE
 from wire import LoginFailed
@@ -140,6 +144,42 @@ def test_keepalive_follows_set(start_both):
         assert found == fresh, pooler.kind
         client.close()
         pooler.stop()
+
+
+def test_a_reset_connection_is_logged_with_its_address(pooler):
+    client = pooler.client()
+    port = client.socket.getsockname()[1]
+    client.reset()
+    pooler.wait_log(rf"C-0x\w+: app/app_trust@127.0.0.1:{port} closing because: ")
+
+
+@pytest.mark.weir_only
+def test_user_timeout_ends_a_server(start_pooler):
+    """A server that takes nothing any more costs its client the connection, and is told as any
+    that was lost. (1.18 calls it closed where it notices by a write.)"""
+    over = threading.Event()
+
+    def take_nothing(connection):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        tls.read_startup(connection)
+        connection.sendall(tls.GREETING)
+        over.wait(30 * PATIENCE)
+
+    with tls.Listener(take_nothing) as listener:
+        place = f"host=127.0.0.1 port={listener.port} dbname=app"
+        pooler = start_pooler({"tcp_user_timeout": 1000}, databases={"app": place})
+        with pooler.client() as client:
+            client.socket.setblocking(False)
+            much = memoryview(wire.query("SELECT '" + "x" * 16_000_000 + "'"))
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                while much:
+                    much = much[client.socket.send(much) :]
+            error = client.read_to_end().error
+            assert (error["S"], error["C"]) == ("FATAL", "08P01")
+            assert error["M"] == "server conn crashed?"
+        name = rf"S-0x\w+: app/app_trust@127.0.0.1:{listener.port}"
+        pooler.wait_log(name + r" closing because: server conn crashed\? \(age=[1-9]")
+        over.set()
 
 
 def test_socket_buffer(start_both):
