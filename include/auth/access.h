@@ -22,8 +22,8 @@ enum access_part {
 /* Whether a SET of that setting makes other users; which files are then read (enum access_part). */
 bool access_is_setting(const char *name, unsigned *parts);
 
-/* The same after such a SET: only `parts` are read, the rest, and a file that cannot be read, is
- * as it was in `from`. */
+/* The same after such a SET: only `parts` are read; the rest, and what is not set or cannot be
+ * read, is as it was in `from`. */
 struct users *access_load_parts(const struct config *config, const struct users_scram *scram,
                                 const struct users *from, unsigned parts,
                                 struct rules_report *report);

@@ -136,8 +136,9 @@ struct users *access_load_parts(const struct config *config, const struct users_
                                 struct rules_report *report) {
     struct users *users = users_new(scram);
     size_t unreadable = report->unreadable;
-    if (parts & ACCESS_USERS) load_users(users, config, report);
-    if (!(parts & ACCESS_USERS) || report->unreadable > unreadable) users_copy_all(users, from);
+    bool has_file = parts & ACCESS_USERS && config->auth_file[0] != '\0';
+    if (has_file) load_users(users, config, report);
+    if (!has_file || report->unreadable > unreadable) users_copy_all(users, from);
     if (config->auth_type == AUTH_TYPE_HBA) {
         unreadable = report->unreadable;
         if (parts & ACCESS_RULES) load_rules(users, config, report);

@@ -211,13 +211,6 @@ static void rules_check(const struct config *config, struct config_errors *error
         errors_warn(errors, "auth_type = hba, but auth_hba_file is not set: nobody can log in");
 }
 
-static void cert_check(const struct config *config, struct config_errors *errors) {
-    if (config->auth_type != AUTH_TYPE_CERT) return;
-    if (config->client_tls_sslmode != SSLMODE_VERIFY_FULL || config->client_tls_ca_file[0] == '\0')
-        errors_add(errors, "auth_type = cert: expected client_tls_sslmode = verify-full and a "
-                           "client_tls_ca_file");
-}
-
 bool snapshot_finish(struct config *config, struct config_errors *errors) {
     const struct config_entries *databases = &config->entries[SETTING_SCOPE_DATABASE];
     const struct config_entries *nodes = &config->entries[SETTING_SCOPE_NODE];
@@ -238,7 +231,6 @@ bool snapshot_finish(struct config *config, struct config_errors *errors) {
     for (size_t i = 0; i < config->entries[SETTING_SCOPE_PEER].count; i++)
         peer_check(config->entries[SETTING_SCOPE_PEER].at[i], errors);
     logins_check(config, errors);
-    cert_check(config, errors);
     rules_check(config, errors);
     return errors->count == before;
 }

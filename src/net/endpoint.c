@@ -508,6 +508,23 @@ void endpoint_listener_own(struct endpoint_listener *listener, const char *path)
     (void)snprintf(listener->path, sizeof listener->path, "%s", path);
 }
 
+/* Buffers of a fixed size become again what the kernel gives to a new socket, and fits to need. */
+static void reset_buffers(int fd, int fresh) {
+    static const int options[] = {SO_SNDBUF, SO_RCVBUF};
+    int lock = 0;
+    socklen_t size = sizeof lock;
+    if (getsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, &size) != 0 || lock == 0) return;
+    for (size_t i = 0; i < COUNT(options); i++) {
+        int value = 0;
+        size = sizeof value;
+        if (getsockopt(fresh, SOL_SOCKET, options[i], &value, &size) != 0) continue;
+        value /= 2; /* the kernel doubles what it is given */
+        (void)setsockopt(fd, SOL_SOCKET, options[i], &value, sizeof value);
+    }
+    lock = 0;
+    (void)setsockopt(fd, SOL_SOCKET, SO_BUF_LOCK, &lock, sizeof lock);
+}
+
 /* What is no longer asked for is as on a new socket again: whom a listener accepts has the
  * listener's options. */
 static void reset_options(int fd) {
@@ -527,6 +544,7 @@ static void reset_options(int fd) {
         if (getsockopt(fresh, reset[i].level, reset[i].option, &value, &size) == 0)
             (void)setsockopt(fd, reset[i].level, reset[i].option, &value, sizeof value);
     }
+    reset_buffers(fd, fresh);
     (void)close(fresh);
 }
 

@@ -43,12 +43,23 @@ static bool make_servers(struct transport *transport, struct buf *error) {
     return transport->servers != NULL;
 }
 
+/* Of a SET of auth_type alone nothing comes but failed logins, as in PgBouncer. */
+static bool serves_certificates(const struct config *config, struct buf *error) {
+    if (config->auth_type != AUTH_TYPE_CERT) return true;
+    if (config->client_tls_sslmode == SSLMODE_VERIFY_FULL && config->client_tls_ca_file[0] != '\0')
+        return true;
+    buf_append_text(error, "auth_type = cert: expected client_tls_sslmode = verify-full and a "
+                           "client_tls_ca_file");
+    return false;
+}
+
 struct transport *transport_new(struct config *config, struct buf *error) {
     struct transport *transport = memory_new(sizeof *transport);
     struct buf why = {0};
     transport->references = 1;
     transport->config = config_ref(config);
-    if (!make_clients(transport, &why) || !make_servers(transport, &why)) {
+    if (!serves_certificates(config, &why) || !make_clients(transport, &why) ||
+        !make_servers(transport, &why)) {
         buf_append_format(error, "TLS setup failed: %s", buf_text(&why));
         transport_unref(&transport);
     }

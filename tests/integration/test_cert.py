@@ -97,8 +97,20 @@ def test_certificates_need_verify_full(start_tls, certificates):
         path = os.path.join(pooler.folder, "other.ini")
         with open(path, "w", encoding="utf-8") as file:
             file.write(text.replace("sslmode = verify-full", f"sslmode = {mode}"))
-        status, text = run(pooler, path)
-        assert status == 1 and "auth_type = cert: expected client_tls_sslmode = verify-full" in text
+        status, text = run(pooler, "--check", path)
+        assert status == 1 and "TLS setup failed: auth_type = cert: expected client_tls_sslmode = verify-full" in text
+
+
+def test_set_of_certificates_without_tls(start_both):
+    """SET tells nothing; nobody gets in."""
+    for pooler in start_both({"auth_type": "md5"}, secrets={"app": "x", ADMIN[0]: ADMIN[1]}):
+        with pooler.client(*ADMIN, database="pgbouncer") as console:
+            assert not console.query("SET auth_type = cert").errors
+            with pytest.raises(wire.LoginFailed) as raised:
+                pooler.client("app", "x")
+            assert raised.value.fields["M"] == CERT_FAILED
+            assert not console.query("SET auth_type = md5").errors
+        pooler.stop()
 
 
 def test_rules_with_cert(start_tls, certificates, write_rules):

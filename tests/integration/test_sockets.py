@@ -19,6 +19,7 @@ from pooler import PATIENCE
 from wire import LoginFailed
 
 PIDFD_GETFD = 438  # the system call of Linux 5.6, which Python does not know
+SO_BUF_LOCK = 72  # of Linux 5.14; not 0: the size of a buffer stays as it was set
 SYSTEM = {"tcp_keepcnt": 9, "tcp_keepidle": 7200, "tcp_keepintvl": 75}
 OPTIONS = {
     "tcp_keepalive": (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
@@ -187,6 +188,25 @@ def test_socket_buffer(start_both):
         for end in both_ends(pooler, buffers):
             assert end == [131072, 131072], pooler.kind  # the kernel doubles it
         pooler.stop()
+
+
+@pytest.mark.weir_only
+def test_socket_buffer_follows_set(start_pooler):
+    """A size that was set is undone too, which a listening socket would hand on."""
+
+    def locked(found):
+        return found.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK)
+
+    pooler = start_pooler()
+    before = listener(pooler, buffers)
+    pooler.admin("SET tcp_socket_buffer = 65536")
+    for end in both_ends(pooler, buffers):
+        assert end == [131072, 131072]
+    pooler.admin("SET tcp_socket_buffer = 0")
+    assert (listener(pooler, buffers), listener(pooler, locked)) == (before, 0)
+    with pooler.client():
+        clients, _ = connections(pooler, locked)
+        assert clients == [0]
 
 
 def backlog(found):

@@ -51,8 +51,6 @@ static const struct {
     {"auth_type", "ident", NULL,
      "invalid value \"ident\" for parameter auth_type in configuration (SET): expected one of any, "
      "trust, plain, md5, scram-sha-256, cert, hba, pam, ldap\n"},
-    {"auth_type", "cert", NULL,
-     "auth_type = cert: expected client_tls_sslmode = verify-full and a client_tls_ca_file\n"},
     {"routing", "primary", NULL, "host h port 5432 occurs twice in database \"twice\" (f.ini:5)\n"},
 };
 
