@@ -39,7 +39,6 @@ struct client_retry {
 };
 
 #define CLIENT_QUOTAS 2u
-
 struct client {
     struct stream stream;
     struct borrower borrower;
@@ -67,6 +66,7 @@ struct client {
     bool is_wait_told;      /* a notice said that it waits */
     bool is_cancelled;      /* the query under way was cancelled: not sent again */
     uint32_t id;
+    struct endpoint_end peer; /* for the log, which names it also when it has gone */
     char key[8];              /* cancel key */
     uint32_t request_skip;    /* rest of a request that goes straight through */
     uint32_t group_left;      /* bytes of the routed group still to be sent */

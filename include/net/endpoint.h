@@ -33,8 +33,8 @@ struct endpoint_target {
 };
 
 /* One attempt to connect. `done` is called once, never from within endpoint_dial: with a
- * connected descriptor (error NULL) which the callee owns, or with -1 and what went wrong; `error`
- * starts with "server DNS lookup failed" or "connect failed". */
+ * connected descriptor (error NULL) which the callee owns, or with -1 and, as a literal, what went
+ * wrong: "server DNS lookup failed" or "connect failed". The log has more at level DEBUG. */
 struct endpoint_dial;
 struct endpoint_dial *endpoint_dial(struct loop *loop, const struct endpoint_target *target,
                                     void (*done)(void *owner, int fd, const char *error),
@@ -102,9 +102,21 @@ void endpoint_describe(int fd, bool is_peer, char address[ENDPOINT_TEXT_SIZE], u
  * there is none: on a Unix socket, or when the peer has gone. */
 unsigned endpoint_peer_address(int fd, unsigned char address[16]);
 
-/* The other side as the log names it: "127.0.0.1:5432", "[::1]:5432", for a Unix socket
- * "unix(PID)", or "unix" where the process is not known, with `unix_port`. */
-void endpoint_describe_peer(int fd, unsigned unix_port, char text[ENDPOINT_TEXT_SIZE]);
+/* One end of a TCP connection: an address in network order of 4 or 16 bytes. `size` 0: there is
+ * none, on a Unix socket, or of a peer that has gone. */
+struct endpoint_end {
+    unsigned char address[16];
+    unsigned char size;
+    uint16_t port;
+};
+struct endpoint_end endpoint_end_of(int fd, bool is_peer);
+
+/* An end that there is, as the log names it: "127.0.0.1:5432" or "[::1]:5432". */
+void endpoint_end_text(const struct endpoint_end *end, char text[ENDPOINT_TEXT_SIZE]);
+
+/* The same of the other side of a Unix socket: "unix(PID):PORT", or "unix:PORT" where the process
+ * is not known. */
+void endpoint_unix_text(int fd, unsigned port, char text[ENDPOINT_TEXT_SIZE]);
 
 /* True for a Unix socket; `peer_uid` and `peer_pid` are then the other process's. */
 bool endpoint_is_unix(int fd, unsigned *peer_uid, int *peer_pid);

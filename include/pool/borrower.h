@@ -42,6 +42,7 @@ struct borrower {
     const struct server_own *own; /* it needs a server made for it alone; NULL: any will do */
     struct server *making;        /* that server, until it is lent */
     bool wants_greeting_only;     /* a login that waits for the pool's first server */
+    bool is_late;                 /* it came when there was neither a server nor hope for one */
     uint64_t since_us;            /* when it came into the line */
     uint64_t avoid;               /* nodes that refused the pool while this one waited */
     const struct route *route;    /* the borrower's own, with the request it came from */

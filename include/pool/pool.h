@@ -35,6 +35,7 @@ struct pool_node {
     bool has_failed;      /* the last attempt failed, in the words of: */
     char last_error[SERVER_REASON_BYTES];
     char last_sqlstate[6];
+    bool is_refusal_news; /* that was a refused login, of which its waiters are still to be told */
     struct stats stats;
 };
 
@@ -61,6 +62,7 @@ struct pool {
     struct limit_want wants[LIMIT_SERVER_KINDS];
     unsigned lacking;  /* set of kinds that the first waiter lacks, while it is served */
     bool has_limits;   /* one of them is set */
+    bool has_late;     /* some waiter may be late */
     bool is_kept;      /* has servers without clients, too; only on worker 0 */
     int min_size;      /* servers on each node that stay */
     int reserve_size;  /* servers on each node beyond its limit */

@@ -17,6 +17,7 @@
 #include "core/list.h"
 #include "core/map.h"
 #include "core/text.h"
+#include "net/endpoint.h"
 #include "net/stream.h"
 #include "pool/opening.h"
 #include "proto/fault_id.h"
@@ -125,7 +126,6 @@ void server_cancel_ended(struct server *server); /* a request for it; see pool/c
 
 /* Notes a ParameterStatus. Returns the index of the tracked parameter, or -1. */
 int server_note_parameter(struct server *server, struct bytes name, struct bytes value);
-
 /* "active", "idle", "used", "tested", "new", "active_cancel", "being_canceled". */
 const char *server_state_text(const struct server *server);
 /* A line about a server in the log: "S-0x7: db/user@host:port text". */

@@ -53,7 +53,7 @@ const char *fault_counter_name(enum fault_counter counter);
 /* Appends the text alone, for the log; `argument` may be NULL where the row wants none. */
 void fault_append_text(struct buf *out, enum fault_id id, const char *argument);
 
-/* Appends a whole ErrorResponse with the fields S V C M and, where the row has them, D H. The
+/* Appends a whole ErrorResponse with the fields S C M and, where the row has them, D H. The
  * argument may come from a peer: it is cut after FAULT_ARGUMENT_BYTES_MAX bytes and its control
  * characters become '?'. ReadyForQuery, where the connection is kept, is the caller's to write. */
 #define FAULT_ARGUMENT_BYTES_MAX 1024u

@@ -70,7 +70,10 @@ void client_log(const struct client *client, int level, const char *format, ...)
     va_start(list, format);
     (void)vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    endpoint_describe_peer(stream_descriptor(&client->stream),
+    if (client->peer.size > 0)
+        endpoint_end_text(&client->peer, peer);
+    else
+        endpoint_unix_text(stream_descriptor(&client->stream),
                            (unsigned)client->set->pools->config->listen_port, peer);
     log_line((enum log_level)level, "C-0x%x: %s/%s@%s %s", client->id,
              client->database == NULL ? "(nodb)" : client->database->at,
@@ -283,9 +286,10 @@ static void on_ended(struct stream *stream, int error) {
         client_log(client, LOG_LEVEL_WARNING, "TLS handshake error: %s", tls_error(tls));
     if (is_silent) {
         leave(client); /* a port check: it never said a word */
-    } else {
-        client_close(client, error == 0 ? "client unexpected eof" : stream_trouble(stream, error));
+        return;
     }
+    if (error != 0) client_log(client, LOG_LEVEL_DEBUG, "%s", stream_trouble(stream, error));
+    client_close(client, "client unexpected eof");
 }
 
 static void on_hangup(struct stream *stream) {
@@ -293,10 +297,9 @@ static void on_hangup(struct stream *stream) {
     /* Whoever waits for a server leaves the line, and whoever does not take the answers it has
      * goes; one that is being served is read later, unless its connection is reset, which
      * no event would tell again. */
-    if (client->state == CLIENT_WAITING || client->state == CLIENT_WELCOME ||
-        client->lookup != NULL)
-        client_close(client, "client disconnected while waiting");
-    if (client->state == CLIENT_IDLE || stream->is_broken)
+    bool is_waiting = client->state == CLIENT_WAITING || client->state == CLIENT_WELCOME ||
+                      client->lookup != NULL;
+    if (is_waiting || client->state == CLIENT_IDLE || stream->is_broken)
         client_close(client, "client unexpected eof");
 }
 
@@ -350,6 +353,7 @@ struct client *client_new(struct client_set *set, int fd) {
     pipeline_init(&client->pipeline);
     list_append(&set->clients[CLIENT_STARTUP], &client->link);
     (void)atomic_fetch_add(set->total, 1);
+    client->peer = endpoint_end_of(fd, true);
     stream_open(&client->stream, set->loop, fd, &client_stream_ops);
     return client;
 }

@@ -241,9 +241,16 @@ static void on_server_drained(struct borrower *borrower) {
 }
 
 /* Appends the server's last words, or our own, as an error of the severity that fits. A client that
- * has to be closed is told as PgBouncer tells it; one that goes on learns whether to repeat. */
+ * has to be closed is told as PgBouncer tells it, in a server's words as they are; one that goes on
+ * learns whether to repeat. */
 static void write_loss(struct client *client, const char *reason, bool is_kept, struct buf *out) {
     struct fault_fields fields;
+    if (!is_kept && buf_length(&client->last_words) > 0) {
+        buf_append_u8(out, 'E');
+        buf_append_u32(out, (uint32_t)(4 + buf_length(&client->last_words)));
+        buf_append_bytes(out, buf_content(&client->last_words));
+        return;
+    }
     const struct fault *fault =
         fault_of(client->may_write ? FAULT_SERVER_LOST_UNRESOLVED : FAULT_SERVER_LOST);
     fields = (struct fault_fields){.sqlstate = bytes_of_text(is_kept ? fault->sqlstate : "08P01"),
@@ -377,13 +384,14 @@ void relay_leave(struct client *client) {
         return;
     }
     unsigned owed = client->pipeline.owed_ready;
-    bool is_half_sent =
-        client->request_skip > 0 || client->is_copying || stream_queued(&server->stream) > 0;
-    if (is_half_sent) {
+    bool is_within = client->request_skip > 0 || client->is_copying;
+    if (is_within || stream_queued(&server->stream) > 0) {
         forget_replies(client);
         server->borrower = NULL;
         client->borrower.server = NULL;
-        server_close(server, "client disconnect before everything was sent to the server");
+        server_close(server, is_within
+                                 ? "client disconnect while server was not ready"
+                                 : "client disconnect before everything was sent to the server");
         return;
     }
     if (pipeline_lacks_sync(&client->pipeline) || client->unsynced > 0) {

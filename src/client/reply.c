@@ -347,7 +347,8 @@ static bool length_is_good(const struct reply *reply, const struct message_row *
 static bool head_is_good(const struct reply *reply, const char *head) {
     const struct message_row *row = &message_replies[(unsigned char)head[0]];
     if (length_is_good(reply, row, message_length(head))) return true;
-    server_close(reply->server, row->name == NULL ? "unknown pkt" : "bad pkt header");
+    bool is_unknown = row->name == NULL && message_length(head) > 0;
+    server_close(reply->server, is_unknown ? "unknown pkt" : "bad pkt header");
     return false;
 }
 

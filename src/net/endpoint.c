@@ -125,20 +125,39 @@ bool endpoint_is_unix(int fd, unsigned *peer_uid, int *peer_pid) {
     return true;
 }
 
-void endpoint_describe_peer(int fd, unsigned unix_port, char text[ENDPOINT_TEXT_SIZE]) {
-    char address[ENDPOINT_TEXT_SIZE];
-    unsigned port, uid;
-    int pid;
-    endpoint_describe(fd, true, address, &port);
-    if (port != 0) {
-        bool is_v6 = strchr(address, ':') != NULL;
-        (void)snprintf(text, ENDPOINT_TEXT_SIZE, "%s%.100s%s:%u", is_v6 ? "[" : "", address,
-                       is_v6 ? "]" : "", port);
-    } else if (endpoint_is_unix(fd, &uid, &pid) && pid > 0) {
-        (void)snprintf(text, ENDPOINT_TEXT_SIZE, "unix(%d):%u", pid, unix_port);
-    } else {
-        (void)snprintf(text, ENDPOINT_TEXT_SIZE, "unix:%u", unix_port);
+struct endpoint_end endpoint_end_of(int fd, bool is_peer) {
+    union any_address a = {0};
+    socklen_t size = sizeof a;
+    struct endpoint_end end = {.size = 0};
+    int result = is_peer ? getpeername(fd, &a.any, &size) : getsockname(fd, &a.any, &size);
+    if (result != 0) return end;
+    if (a.any.sa_family == AF_INET) {
+        end.size = 4;
+        end.port = ntohs(a.v4.sin_port);
+        memcpy(end.address, &a.v4.sin_addr, 4);
+    } else if (a.any.sa_family == AF_INET6) {
+        end.size = 16;
+        end.port = ntohs(a.v6.sin6_port);
+        memcpy(end.address, &a.v6.sin6_addr, 16);
     }
+    return end;
+}
+
+void endpoint_end_text(const struct endpoint_end *end, char text[ENDPOINT_TEXT_SIZE]) {
+    char address[INET6_ADDRSTRLEN] = "";
+    bool is_v6 = end->size == 16;
+    CHECK(end->size > 0);
+    (void)inet_ntop(is_v6 ? AF_INET6 : AF_INET, end->address, address, sizeof address);
+    (void)snprintf(text, ENDPOINT_TEXT_SIZE, is_v6 ? "[%s]:%u" : "%s:%u", address, end->port);
+}
+
+void endpoint_unix_text(int fd, unsigned port, char text[ENDPOINT_TEXT_SIZE]) {
+    unsigned uid;
+    int pid = 0;
+    if (endpoint_is_unix(fd, &uid, &pid) && pid > 0)
+        (void)snprintf(text, ENDPOINT_TEXT_SIZE, "unix(%d):%u", pid, port);
+    else
+        (void)snprintf(text, ENDPOINT_TEXT_SIZE, "unix:%u", port);
 }
 
 static void set_option(int fd, int level, int option, int value) {
@@ -172,7 +191,7 @@ struct endpoint_dial {
     struct endpoint_options options;
     unsigned port;
     int fd;
-    char error[ENDPOINT_TEXT_SIZE];
+    const char *error; /* NULL: none yet */
     void (*done)(void *owner, int fd, const char *error);
     void *owner;
 };
@@ -188,18 +207,17 @@ static void dial_free(struct endpoint_dial *dial) {
 static void dial_tell(struct loop_hook *hook) {
     struct endpoint_dial *dial = LIST_OWNER(hook, struct endpoint_dial, hook);
     int fd = dial->fd;
-    char error[ENDPOINT_TEXT_SIZE];
-    (void)snprintf(error, sizeof error, "%s", dial->error);
+    const char *error = dial->error;
     void (*done)(void *, int, const char *) = dial->done;
     void *owner = dial->owner;
     dial_free(dial);
-    bool has_failed = error[0] != '\0';
-    if (has_failed && fd >= 0) (void)close(fd);
-    done(owner, has_failed ? -1 : fd, has_failed ? error : NULL);
+    if (error != NULL && fd >= 0) (void)close(fd);
+    done(owner, error != NULL ? -1 : fd, error);
 }
 
 static void dial_fail(struct endpoint_dial *dial, const char *what, int error) {
-    (void)snprintf(dial->error, sizeof dial->error, "connect failed: %s%s", what, strerror(error));
+    log_line(LOG_LEVEL_DEBUG, "connect failed: %s%s", what, strerror(error));
+    dial->error = "connect failed";
     loop_at_end(dial->loop, &dial->hook);
 }
 
@@ -241,7 +259,8 @@ static void on_dial_lookup(void *owner, const char *text, const char *error) {
     struct endpoint_dial *dial = owner;
     dial->resolve = NULL;
     if (text == NULL) {
-        (void)snprintf(dial->error, sizeof dial->error, "%s", error);
+        log_line(LOG_LEVEL_DEBUG, "%s", error);
+        dial->error = "server DNS lookup failed";
         loop_at_end(dial->loop, &dial->hook);
         return;
     }

@@ -7,6 +7,10 @@
  *             -> one that has rested for long: have it checked, which makes it idle or closes it
  *             -> waiters left and a permit to be had: connect, one attempt at a time and node
  *             -> no permit: ask a worker that holds an idle server
+ *
+ * Failures. Whoever waits when a server cannot be reached waits on: it may be back in time. Whoever
+ * waits when it refuses the login is told so, and whoever comes after a failure when there is no
+ * server left is told of that one. Where nodes are probed more is known: see tell_failure.
  */
 #include "pool/line.h"
 
@@ -208,6 +212,13 @@ static int size_for(const struct pool_node *node, const struct borrower *borrowe
     return waited_us < set->config->reserve_pool_timeout_us ? limit : limit + pool->reserve_size;
 }
 
+/* Whether the last attempt to connect has failed, and no server is left from before. Of nodes that
+ * are probed the prober knows better. */
+static bool is_failing(const struct pool *pool) {
+    const struct pool_node *node = pool->nodes[0];
+    return node->has_failed && !cluster_is_probed(node->cluster) && live_servers(node) == 0;
+}
+
 /* Starts a connection if a node may have one more. True if one is under way. */
 static bool connect_for(struct pool *pool, const struct borrower *borrower) {
     uint64_t nodes = nodes_for(pool, borrower);
@@ -309,6 +320,8 @@ struct server *pool_borrow(struct pool *pool, struct borrower *borrower) {
         }
     }
     borrower->since_us = loop_now_us(pool->set->loop);
+    borrower->is_late = wants_any && !is_held(pool) && is_failing(pool);
+    if (borrower->is_late) pool->has_late = true;
     join(pool, borrower, line);
     pool_serve_later(pool);
     return NULL;
@@ -344,7 +357,20 @@ static void refuse(struct borrower *borrower, enum fault_id fault, const char *a
 
 /* ---- serving */
 
-/* Waiters of a node that refuses logins are told why, unless some server of it still works. */
+/* Those who came too late. For their sake the server is tried again, if it may be. */
+static void refuse_late(struct pool *pool) {
+    const struct pool_node *node = pool->nodes[0];
+    LIST_EACH_SAFE (&pool->lines[POOL_LINE_PRIMARY], l, following) {
+        struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
+        if (!borrower->is_late || !is_failing(pool)) continue;
+        (void)connect_for(pool, borrower);
+        refuse(borrower, FAULT_SERVER_LOGIN_FAILING, node->last_error, NULL);
+    }
+    pool->has_late = false;
+}
+
+/* Waiters of a node that refuses logins are told why, unless some server of it still works. Where
+ * nodes are probed also those of one that cannot be reached, as there may be another. */
 static void tell_failure(struct pool *pool, enum pool_line line) {
     struct link *first = list_first(&pool->lines[line]);
     struct borrower *borrower = LIST_OWNER(first, struct borrower, waiting);
@@ -359,6 +385,7 @@ static void tell_failure(struct pool *pool, enum pool_line line) {
         failed = node;
     }
     if (failed == NULL || strcmp(failed->last_sqlstate, "57P03") == 0) return;
+    if (!cluster_is_probed(failed->cluster) && !failed->is_refusal_news) return;
     bool is_refusal = failed->last_sqlstate[0] != '\0';
     /* A node that cannot be reached may be a primary that is being replaced. */
     if (!is_refusal && cluster_is_probed(failed->cluster) && line == POOL_LINE_PRIMARY) return;
@@ -489,9 +516,11 @@ void line_serve(struct pool *pool) {
     if (pool->set->is_draining) refuse_all(pool);
     if (!is_held(pool)) {
         serve_greetings(pool);
+        if (pool->has_late) refuse_late(pool);
         for (unsigned line = 0; line < POOL_LINE_COUNT; line++) serve_line(pool, line);
         serve_others(pool);
     }
+    pool->nodes[0]->is_refusal_news = false;
     if (pool->has_limits) room_settle(pool);
 }
 

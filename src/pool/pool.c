@@ -344,6 +344,7 @@ void pool_login_failed(struct pool_node *node, const struct fault_fields *fields
                        fields->message.at);
         (void)snprintf(node->last_sqlstate, sizeof node->last_sqlstate, "%.*s",
                        (int)fields->sqlstate.len, fields->sqlstate.at);
+        node->is_refusal_news = true;
     } else {
         (void)snprintf(node->last_error, sizeof node->last_error, "%s", error);
         node->last_sqlstate[0] = '\0';
@@ -678,8 +679,11 @@ static void tick_node(struct pool_node *node, uint64_t now_us) {
     LIST_EACH_SAFE (&node->servers[SERVER_CLEANING], l, following) {
         struct server *server = LIST_OWNER(l, struct server, link);
         uint64_t limit_us = config->cancel_wait_timeout_us;
-        if (limit_us > 0 && now_us - server->state_us >= limit_us)
-            server_close(server, "%s", errand_reasons[server->errand]);
+        if (limit_us == 0 || now_us - server->state_us < limit_us) continue;
+        bool is_pipeline = server->errand == ERRAND_NONE && server->owed_ready > 1;
+        server_close(server, "%s",
+                     is_pipeline ? "client disconnected with queries in progress"
+                                 : errand_reasons[server->errand]);
     }
 }
 

@@ -2,7 +2,7 @@
  * The life of a server connection; see pool/server.h.
  *
  * Bytes are dispatched by state. What comes while nobody has borrowed the server is read here:
- * in IDLE only notices, parameter changes and notifications may come; in CLEANING the answers to
+ * in IDLE only parameter changes and notifications may come; in CLEANING the answers to
  * what the client that left had asked, and to ROLLBACK and the reset query:
  *
  *      CLEANING: owed answers -> [cancel requests ended] -> [ROLLBACK] -> [reset query] -> IDLE
@@ -21,6 +21,7 @@
 #include "net/tls.h"
 #include "pool/cancel.h"
 #include "pool/own.h"
+#include "pool/place.h"
 #include "pool/pool.h"
 #include "proto/message.h"
 
@@ -52,12 +53,7 @@ void server_log(const struct server *server, int level, const char *format, ...)
     va_end(list);
     char peer[ENDPOINT_TEXT_SIZE];
     const struct node *node = cluster_node_const(server->node->cluster, server->host);
-    if (stream_is_open(&server->stream)) {
-        endpoint_describe_peer(stream_descriptor(&server->stream), node->port, peer);
-    } else {
-        bool is_unix = node->host[0] == '/' || node->host[0] == '@';
-        (void)snprintf(peer, sizeof peer, "%.120s:%u", is_unix ? "unix" : node->host, node->port);
-    }
+    place_text(&server->stream, node->host, node->port, peer);
     log_line((enum log_level)level, "S-0x%x: %s/%s@%s %s", server->id, server->pool->database->name,
              server->pool->user, peer, text);
 }
@@ -158,7 +154,7 @@ static void on_own_ready(struct server *server, char status) {
     }
     server->transaction = status;
     raise_floor(server);
-    if (server->state != SERVER_CLEANING || server->owed_ready == 0) {
+    if (server->owed_ready == 0) {
         server_close(server, "idle server got dirty");
         return;
     }
@@ -174,16 +170,32 @@ static void on_own_error(struct server *server, struct bytes body) {
     /* A reset query that fails leaves a connection in an unknown condition. Whoever answers the
      * check query with an error is alive. */
     bool is_reset = server->errand == ERRAND_RESET;
-    if (is_resting(server->state) || is_fatal || is_reset)
-        server_close(server, "%s%.*s", is_resting(server->state) ? "idle server got dirty: " : "",
-                     (int)fields.message.len, fields.message.at);
+    if (is_fatal || is_reset)
+        server_close(server, "%.*s", (int)fields.message.len, fields.message.at);
+}
+
+/* It rests, and says what it was not asked: nobody knows what happened to its session. A fatal
+ * error comes before the end of the connection. */
+static void on_dirt(struct server *server, char type, struct bytes body) {
+    struct fault_fields fields = {0};
+    if (type == 'E' || type == 'N') (void)fault_read(body, &fields);
+    bool is_end =
+        bytes_equal_text(fields.severity, "FATAL") || bytes_equal_text(fields.severity, "PANIC");
+    server_log(server, LOG_LEVEL_WARNING, "got packet '%c' from server when not linked%s%.*s", type,
+               fields.message.len > 0 ? ": " : "", (int)fields.message.len, fields.message.at);
+    raise_floor(server);
+    server_close(server, is_end ? "server conn crashed?" : "idle server got dirty");
 }
 
 /* A message of which the head, and as far as the row wants it the body, is there. */
-static void on_own_message(struct server *server, const struct message_row *row,
-                           struct bytes body) {
+static void on_own_message(struct server *server, char type, struct bytes body) {
     struct bytes name, value, rest;
-    switch (row->kind) {
+    unsigned kind = message_replies[(unsigned char)type].kind;
+    if (is_resting(server->state) && kind != REPLY_STATUS && kind != REPLY_NOTIFICATION) {
+        on_dirt(server, type, body);
+        return;
+    }
+    switch (kind) {
     case REPLY_READY:
         on_own_ready(server, body.at[0]);
         return;
@@ -204,12 +216,11 @@ static void on_own_message(struct server *server, const struct message_row *row,
         return;
     case REPLY_COPY_IN:
     case REPLY_COPY_BOTH:
-        server_close(server, "client disconnected in COPY");
+        server_close(server, "client disconnect while server was not ready");
         return;
     default:
         break;
     }
-    if (server->state != SERVER_CLEANING) server_close(server, "idle server got dirty");
 }
 
 static bool is_gathered(const struct message_row *row, uint32_t length) {
@@ -235,7 +246,8 @@ static size_t own_step(struct server *server, const char *at, size_t len) {
     const struct message_row *row = &message_replies[(unsigned char)head[0]];
     bool has_length = length > 0 && length - 1 >= row->length_min && length - 1 <= row->length_max;
     if (row->name == NULL || !has_length) {
-        server_close(server, row->name == NULL ? "unknown pkt" : "bad pkt header");
+        bool is_unknown = row->name == NULL && length > 0;
+        server_close(server, is_unknown ? "unknown pkt" : "bad pkt header");
         return n;
     }
     if (have < length && is_gathered(row, length)) return n; /* the body is still to come */
@@ -243,7 +255,7 @@ static size_t own_step(struct server *server, const char *at, size_t len) {
     struct buf message = server->gather;
     server->gather = (struct buf){0};
     head = buf_content(&message).at;
-    on_own_message(server, row, bytes_of(head + MESSAGE_HEAD_BYTES, have - MESSAGE_HEAD_BYTES));
+    on_own_message(server, head[0], bytes_of(head + MESSAGE_HEAD_BYTES, have - MESSAGE_HEAD_BYTES));
     buf_release(&message);
     return n;
 }
@@ -306,11 +318,12 @@ static void on_ended(struct stream *stream, int error) {
         handshake_failed(server, error);
         return;
     }
+    if (error != 0)
+        server_log(server, LOG_LEVEL_DEBUG, "%s", stream_trouble(&server->stream, error));
     if (server->state == SERVER_LOGIN) {
-        server_connect_failed(server, "server closed the connection during the login");
+        server_connect_failed(server, "server conn crashed?");
         return;
     }
-    (void)error;
     server_close(server, "server conn crashed?");
 }
 
@@ -340,7 +353,11 @@ static void on_dialled(void *owner, int fd, const char *error) {
     stream_open(&server->stream, set->loop, fd, &server_stream_ops);
     server_become(server, SERVER_LOGIN);
     server->doing = "opening the connection";
-    if (set->config->log_connections) server_log(server, LOG_LEVEL_LOG, "new connection to server");
+    if (set->config->log_connections) {
+        char origin[ENDPOINT_TEXT_SIZE];
+        place_origin_text(&server->stream, origin);
+        server_log(server, LOG_LEVEL_LOG, "new connection to server%s", origin);
+    }
     judge_opening(server, server_begin_opening(server, &server->opening, &server->stream));
 }
 
@@ -410,7 +427,7 @@ void server_login_failed(struct server *server, const struct fault_fields *field
     char text[SERVER_REASON_BYTES];
     (void)snprintf(text, sizeof text, "server login failed: %.*s %.*s", (int)fields->severity.len,
                    fields->severity.at, (int)fields->message.len, fields->message.at);
-    server_log(server, LOG_LEVEL_WARNING, "%s", text);
+    log_line(LOG_LEVEL_WARNING, "%s", text);
     if (server->is_own) {
         own_refused(server, fields);
     } else {

@@ -313,7 +313,7 @@ static bool on_message(struct server *server, struct bytes message) {
     const struct message_row *row = &message_replies[(unsigned char)message.at[0]];
     struct bytes body = bytes_of(message.at + MESSAGE_HEAD_BYTES, message.len - MESSAGE_HEAD_BYTES);
     if (row->name == NULL || message.len - 1 < row->length_min) {
-        fail(server, "unknown pkt from server");
+        server_connect_failed(server, "unknown pkt from server");
         return false;
     }
     struct fault_fields fields;
@@ -348,7 +348,7 @@ static bool on_message(struct server *server, struct bytes message) {
         if (server->login->is_connect_query_sent) return true;
         break;
     }
-    fail(server, "unknown pkt from server");
+    server_connect_failed(server, "unknown pkt from server");
     return false;
 }
 
@@ -360,7 +360,7 @@ void server_login_bytes(struct server *server, const char *at, size_t len) {
         if (input.len < MESSAGE_HEAD_BYTES) return;
         uint32_t length = message_length(input.at);
         if (length == 0 || length > LOGIN_MESSAGE_BYTES) {
-            fail(server, "unknown pkt from server");
+            server_connect_failed(server, "unknown pkt from server");
             return;
         }
         if (input.len < length) return;

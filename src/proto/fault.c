@@ -408,7 +408,6 @@ void fault_write(struct buf *out, enum fault_id id, const char *argument) {
     const char *severity = fault->effect == FAULT_EFFECT_CLOSE ? "FATAL" : "ERROR";
     size_t place = start_message(out, 'E');
     append_field(out, 'S', bytes_of_text(severity));
-    append_field(out, 'V', bytes_of_text(severity));
     append_field(out, 'C', bytes_of_text(fault->sqlstate));
     append_row_field(out, 'M', fault->text, argument);
     append_row_field(out, 'D', fault->detail, argument);
@@ -421,10 +420,8 @@ static struct bytes or_default(struct bytes value, const char *text) {
 }
 
 void fault_write_custom(struct buf *out, const struct fault_fields *fields) {
-    struct bytes severity = or_default(fields->severity, "FATAL");
     size_t place = start_message(out, 'E');
-    append_field(out, 'S', severity);
-    append_field(out, 'V', severity);
+    append_field(out, 'S', or_default(fields->severity, "FATAL"));
     append_field(out, 'C', or_default(fields->sqlstate, PROTOCOL_VIOLATION));
     append_field(out, 'M', or_default(fields->message, "unknown error"));
     if (fields->detail.len > 0) append_field(out, 'D', fields->detail);
@@ -436,7 +433,6 @@ void fault_write_custom(struct buf *out, const struct fault_fields *fields) {
 void fault_notice_write(struct buf *out, const char *message, const char *detail) {
     size_t place = start_message(out, 'N');
     append_field(out, 'S', bytes_of_text("NOTICE"));
-    append_field(out, 'V', bytes_of_text("NOTICE"));
     append_field(out, 'C', bytes_of_text("00000"));
     append_field(out, 'M', bytes_of_text(message));
     if (detail != NULL) append_field(out, 'D', bytes_of_text(detail));

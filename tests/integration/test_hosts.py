@@ -1,5 +1,6 @@
 """Lists of hosts, host names, and what SHOW DNS_HOSTS tells of them."""
 
+import re
 import socket
 import struct
 import threading
@@ -192,6 +193,21 @@ def refusal(pooler):
         return str(failed)
 
 
+def troubles(pooler, database="app", count=1):
+    """Why no server can be had while a client waits for one to log in: the reasons of `count`
+    attempts."""
+    closing = rf"S-0x\w+: {database}/\S+ closing because: (.*) \(age="
+
+    def found():
+        return re.findall(closing, pooler.log_text())
+
+    before = len(found())
+    with pooler.connect() as waiting:
+        waiting.send(wire.startup({"user": "app_trust", "database": database}))
+        wait_until(lambda: len(found()) >= before + count)
+    return set(found()[before:])
+
+
 def test_a_name_and_its_addresses(start_named, names):
     """It is asked for when it is needed, and believed for dns_max_ttl, whatever DNS says."""
     names.hosts["db.zone.test"] = ["127.0.0.1"]
@@ -276,10 +292,7 @@ def test_it_is_believed_for_a_while(start_named, names):
     use(pooler)
     use(pooler)
     assert names.count("db.test", "A") == 1
-    for _ in range(3):
-        with pytest.raises(LoginFailed):
-            pooler.client(database="bad")
-        time.sleep(0.15)
+    troubles(pooler, "bad", 3)
     assert names.count("bad.test", "A") == 1
     assert pooler.log_text().count("WARNING DNS lookup failed") == 1
     assert hosts_of(pooler)["bad.test"]["ttl"] >= 50
@@ -290,8 +303,7 @@ def test_it_is_believed_for_a_while(start_named, names):
     assert names.count("db.test", "A") == 2
     pooler.admin("SET dns_nxdomain_ttl = 0")
     assert hosts_of(pooler)["bad.test"]["ttl"] == 0
-    with pytest.raises(LoginFailed):
-        pooler.client(database="bad")
+    troubles(pooler, "bad")
     assert names.count("bad.test", "A") > 1
 
 
@@ -418,7 +430,9 @@ def test_a_silent_name_server_stops_nobody_else(start_named, names):
     names.hosts["db.test"] = ["127.0.0.1"]
     names.is_silent = True
     pooler = start_named(
-        {"dns_nxdomain_ttl": "0.1", "server_login_retry": "0.1"}, app="db.test", plain="127.0.0.1"
+        {"dns_nxdomain_ttl": "0.1", "server_login_retry": "0.1", "verbose": "1"},
+        app="db.test",
+        plain="127.0.0.1",
     )
     with pooler.connect() as waiting:
         waiting.send(wire.startup({"user": "app_trust", "database": "app"}))
@@ -428,11 +442,12 @@ def test_a_silent_name_server_stops_nobody_else(start_named, names):
         for _ in range(5):
             use(pooler, "plain")
         assert time.monotonic() - started < 0.5 * PATIENCE
-        failed = waiting.read_until("E", 10 * PATIENCE)
-        assert "Timeout while contacting DNS servers" in failed.error["M"]
+        pooler.wait_log(
+            r"DEBUG server DNS lookup failed: db\.test: Timeout while contacting DNS servers"
+        )
+        names.is_silent = False
+        waiting.read_until("Z", 10 * PATIENCE)
     assert lists_of(pooler)["dns_queries"] == 0
-    names.is_silent = False
-    time.sleep(0.3)
     use(pooler)
 
 
@@ -447,14 +462,11 @@ def test_a_lookup_counts_as_connecting(start_named, names):
         app="db.test",
     )
     started = time.monotonic()
-    for _ in range(2):
-        with pytest.raises(LoginFailed, match="connect"):
-            pooler.client()
+    assert troubles(pooler, "app", 2) == {"connect failed"}
     assert time.monotonic() - started < 1.8 * PATIENCE
     assert lists_of(pooler)["dns_queries"] <= WORKERS
     assert names.count("db.test", "A") <= WORKERS * PATIENCE
     names.is_silent = False
-    pooler.wait_log("closing because: connect failed")
     wait_until(lambda: refusal(pooler) == "")  # c-ares asks again after 2 s
 
 
@@ -569,8 +581,7 @@ def test_bad_answers(start_named, names):
         pooler.admin("RECONNECT")
         wait_until(lambda: pooler.admin("SHOW SERVERS") == [])
         names.twist = lambda answer, question, spoil=spoil: [spoil(answer, question)]
-        error = refusal(pooler)
-        assert "DNS lookup failed" in error, (text, error)
+        assert troubles(pooler) == {"server DNS lookup failed"}, text
         # A stranger's guess comes first, then the answer.
         names.twist = lambda answer, question: [of_another_number(answer, question), answer]
         time.sleep(0.1)
@@ -587,8 +598,7 @@ def test_aliases(start_named, names):
     pooler = start_named(app="alias0.test", loop="a.loop.test")
     use(pooler)
     assert hosts_of(pooler)["alias0.test"]["addrs"] == "127.0.0.1:0"
-    with pytest.raises(LoginFailed, match="DNS lookup failed"):
-        pooler.client(database="loop")
+    assert troubles(pooler, "loop") == {"server DNS lookup failed"}
 
 
 @pytest.mark.weir_only
@@ -596,8 +606,7 @@ def test_very_many_addresses(start_named, names):
     """Too many for UDP: they come by TCP, and the first 64 count."""
     names.hosts["db.test"] = [f"127.1.{i // 200}.{i % 200 + 1}" for i in range(2500)]
     pooler = start_named({"server_connect_timeout": "2"}, app="db.test", plain="127.0.0.1")
-    with pytest.raises(LoginFailed, match="connect failed"):
-        pooler.client()
+    assert troubles(pooler) == {"connect failed"}
     assert len(hosts_of(pooler)["db.test"]["addrs"].split(",")) == 64
     assert ("db.test", "A", "tcp") in names.asked
     use(pooler, "plain")
@@ -607,8 +616,7 @@ def test_very_many_addresses(start_named, names):
 @pytest.mark.parametrize("host", ["-", "a..b", "." * 3, "x" * 64 + ".test", "\x80\xff.test", "%s%n"])
 def test_odd_names(cluster, start_pooler, host):
     pooler = start_pooler(databases={"app": place(cluster, host=host)})
-    with pytest.raises(LoginFailed, match="DNS lookup failed"):
-        pooler.client()
+    assert troubles(pooler) == {"server DNS lookup failed"}
     assert len(hosts_of(pooler)) == 1
 
 

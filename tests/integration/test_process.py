@@ -482,13 +482,15 @@ def test_prefixes_of_connections(site):
     site.query("SELECT 1", database="named")
     site.stop()
     for pattern in (
-        r"C-0x[0-9a-f]+: app/app_trust@127\.0\.0\.1:\d+ login attempt",
-        rf"C-0x[0-9a-f]+: local/app_trust@unix\(\d+\):{site.port} login attempt",
-        rf"S-0x[0-9a-f]+: app/app_trust@127\.0\.0\.1:{node.port} new connection to server",
+        r"C-0x[0-9a-f]+: app/app_trust@127\.0\.0\.1:\d+ login attempt: .*",
+        rf"C-0x[0-9a-f]+: local/app_trust@unix\(\d+\):{site.port} login attempt: .*",
+        rf"S-0x[0-9a-f]+: app/app_trust@127\.0\.0\.1:{node.port} new connection to server"
+        r" \(from 127\.0\.0\.1:\d+\)",
         rf"S-0x[0-9a-f]+: local/app_trust@unix\(\d+\):{node.port} new connection to server",
-        rf"S-0x[0-9a-f]+: named/app_trust@(127\.0\.0\.1|\[::1\]):{node.port} new connection",
+        rf"S-0x[0-9a-f]+: named/app_trust@(127\.0\.0\.1|\[::1\]):{node.port} new connection to server"
+        r" \(from (127\.0\.0\.1|\[::1\]):\d+\)",
     ):
-        assert re.search(pattern, site.text()), pattern
+        assert re.search(pattern + "$", site.text(), re.MULTILINE), pattern
 
 
 def test_syslog_settings(site):

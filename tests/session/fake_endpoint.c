@@ -34,7 +34,7 @@ static void on_timer(struct loop_timer *timer) {
     loop_timer_stop(timer);
     memory_free(dial);
     if (network->mood == NETWORK_REFUSES) {
-        ended.done(ended.owner, -1, "connect failed: Connection refused");
+        ended.done(ended.owner, -1, "connect failed");
     } else {
         ended.done(ended.owner, network->on_connected(network->owner, ended.port), NULL);
     }
@@ -69,9 +69,18 @@ void endpoint_describe(int fd, bool is_peer, char address[ENDPOINT_TEXT_SIZE], u
     *port = (unsigned)fd;
 }
 
-void endpoint_describe_peer(int fd, unsigned unix_port, char text[ENDPOINT_TEXT_SIZE]) {
-    (void)unix_port;
-    (void)snprintf(text, ENDPOINT_TEXT_SIZE, "wire:%u", (unsigned)fd);
+struct endpoint_end endpoint_end_of(int fd, bool is_peer) {
+    (void)is_peer;
+    return (struct endpoint_end){.size = 4, .port = (uint16_t)fd};
+}
+
+void endpoint_end_text(const struct endpoint_end *end, char text[ENDPOINT_TEXT_SIZE]) {
+    (void)snprintf(text, ENDPOINT_TEXT_SIZE, "wire:%u", end->port);
+}
+
+void endpoint_unix_text(int fd, unsigned port, char text[ENDPOINT_TEXT_SIZE]) {
+    (void)fd;
+    (void)snprintf(text, ENDPOINT_TEXT_SIZE, "wire:%u", port);
 }
 
 unsigned endpoint_peer_address(int fd, unsigned char address[16]) {

@@ -31,26 +31,32 @@ static const char fixed_settings[] =
     "probe_user = probe\nquery_timeout = 300\nidle_transaction_timeout = 90\n"
     "client_idle_timeout = 900\nserver_tls_sslmode = disable\n";
 
-/* After each script: whoever logs in now finds every server in order, and no stranger's settings.
- * Both hold a server at once where there are two. */
-static const char fresh_clients[] = "F login secret\n"
-                                    "F& Q BEGIN | Q SHOW TimeZone $\n"
-                                    "G login secret\n"
-                                    "G Q SHOW application_name $\n"
-                                    "F wait\n"
-                                    "F P - SELECT $ | B - - $ | E - | S\n"
-                                    "F Q COMMIT\n"
-                                    "G P fresh SELECT $ | B - fresh $ | D P - | E - | S\n"
-                                    "F Q SELECT $;SELECT $\n"
-                                    "F X\n"
-                                    "G X";
+/* After each script one comes that may be told that the server was away, for whose sake it is tried
+ * again. */
+#define FIRST_FRESH "E login secret\nE Q SELECT $\nE X\n- time 2\n"
+
+/* Whoever logs in then finds every server in order, and no stranger's settings. Both hold a server
+ * at once where there are two. */
+static const char fresh_clients[] =
+    FIRST_FRESH "F login secret\n"
+                "F& Q BEGIN | Q SHOW TimeZone $\n"
+                "G login secret\n"
+                "G Q SHOW application_name $\n"
+                "F wait\n"
+                "F P - SELECT $ | B - - $ | E - | S\n"
+                "F Q COMMIT\n"
+                "G P fresh SELECT $ | B - fresh $ | D P - | E - | S\n"
+                "F Q SELECT $;SELECT $\n"
+                "F X\n"
+                "G X";
 
 /* Two standing clients at once would wait for each other's transaction with one server only. */
-static const char fresh_client[] = "F login secret\n"
-                                   "F Q BEGIN | Q SHOW TimeZone $ | Q COMMIT\n"
-                                   "F P fresh SELECT $ | B - fresh $ | D P - | E - | S\n"
-                                   "F Q SHOW application_name $;SELECT $\n"
-                                   "F X";
+static const char fresh_client[] =
+    FIRST_FRESH "F login secret\n"
+                "F Q BEGIN | Q SHOW TimeZone $ | Q COMMIT\n"
+                "F P fresh SELECT $ | B - fresh $ | D P - | E - | S\n"
+                "F Q SHOW application_name $;SELECT $\n"
+                "F X";
 
 /* ---- what the runs share */
 
@@ -196,7 +202,7 @@ struct application *world_application(struct world *world, char letter) {
     CHECK(world->applications_count < WORLD_APPLICATIONS_MAX);
     struct application *application = &world->applications[world->applications_count++];
     application_init(application, letter, world->failure);
-    application->is_rough = world->is_rough;
+    application->is_rough = world->is_rough || letter == 'E';
     if (!world->is_past_script)
         world->outcome->applications_since[world->applications_count - 1] = world->turn;
     return application;

@@ -237,13 +237,13 @@ static void dials_find_listeners(void **unused) {
 static const struct {
     const char *host; /* NULL: a folder that is too long for a socket's address */
     unsigned port;
-    const char *error; /* its beginning */
+    const char *error;
 } failures[] = {
-    {"127.0.0.1", 1, "connect failed: Connection refused"},
-    {"/no/such/folder", 5432, "connect failed: No such file or directory"},
-    {"@nobody-listens-here", 5432, "connect failed: Connection refused"},
-    {"no.such.host.invalid", 5432, "server DNS lookup failed: no.such.host.invalid: "},
-    {NULL, 5432, "connect failed: File name too long"},
+    {"127.0.0.1", 1, "connect failed"},
+    {"/no/such/folder", 5432, "connect failed"},
+    {"@nobody-listens-here", 5432, "connect failed"},
+    {"no.such.host.invalid", 5432, "server DNS lookup failed"},
+    {NULL, 5432, "connect failed"},
 };
 
 static void failures_are_told_once(void **unused) {
@@ -260,8 +260,7 @@ static void failures_are_told_once(void **unused) {
         run_until(&world, some_time_has_passed);
         assert_int_equal(world.dialled, 1);
         assert_int_equal(world.fd, -1);
-        if (strncmp(world.text, failures[i].error, strlen(failures[i].error)) != 0)
-            fail_msg("row %zu: %s", i, world.text);
+        assert_string_equal(world.text, failures[i].error);
         world_release(&world);
     }
 }

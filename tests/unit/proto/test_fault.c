@@ -130,7 +130,7 @@ static void test_argument_is_cut(void **state) {
 static void test_exact_bytes(void **state) {
     (void)state;
     static const char expected[] =
-        "E\0\0\0\x43SERROR\0VERROR\0C57014\0Mcanceling statement due to user request\0";
+        "E\0\0\0\x3CSERROR\0C57014\0Mcanceling statement due to user request\0";
     struct buf out = {0};
     buf_append_text(&out, "before");
     fault_write(&out, FAULT_CANCELED, NULL);
