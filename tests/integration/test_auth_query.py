@@ -202,6 +202,57 @@ def test_the_number_of_columns_stands_in_the_log(asking):
     pooler.wait_log(r"closing because: expected 2 columns from auth_query, not 3")
 
 
+ANSWERS = {
+    "two rows": ("SELECT * FROM (VALUES ($1::text, 'one'), ($1, 'two')) rows", "two"),
+    "two of the same": ("SELECT $1::text, 'one' FROM generate_series(1, 2)", "one"),
+    "a name and a char": ("SELECT $1::name, 'x'::char", "x"),
+    "numbers": ("SELECT $1::text, 12", "12"),
+    "a quoted name": ("SELECT $1::text, 'a''b\"c\\'", "a'b\"c\\"),
+    "a function": ("SELECT usename, passwd FROM pg_catalog.look_up($1)", "looked up"),
+}
+
+
+@pytest.mark.parametrize("method", ["plain", "scram-sha-256"])
+def test_answers_that_are_taken(start_both, cluster, method):
+    """What has two columns is taken, and of several rows the last; as PgBouncer does."""
+    cluster.primary.sql(
+        "CREATE FUNCTION pg_catalog.look_up(INOUT usename text, OUT passwd text)"
+        " LANGUAGE sql AS $$SELECT $1, 'looked up'$$",
+        "app",
+    )
+    try:
+        for what, (query, secret) in ANSWERS.items():
+            for pooler in start_both(
+                {"auth_type": method, "auth_user": "postgres", "auth_query": query},
+                secrets={"postgres": ""},
+                databases={"app": place(cluster, user="app_trust")},
+            ):
+                assert whoami(pooler, "app", secret) == "app_trust", (what, pooler.kind)
+                wrong = refusal(pooler, "app", secret + "x")
+                assert wrong.endswith("authentication failed"), (what, pooler.kind)
+    finally:
+        cluster.primary.sql("DROP FUNCTION pg_catalog.look_up", "app")
+
+
+NAMES = ["a'b", 'a"b', "a\\b", "a;b", "a b", "$1", "%s%n", "ä", "x" * 63, "--", "a,b", "'); --"]
+
+
+@pytest.mark.weir_only
+def test_names_are_a_parameter(cluster, asking):
+    """Whatever a name is made of, it is the role of that very name that is asked for."""
+    pooler = asking()
+    quoted = ['"' + name.replace('"', '""') + '"' for name in NAMES]
+    for name in quoted:
+        cluster.primary.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'mine'")
+    try:
+        for name in NAMES:
+            assert whoami(pooler, name, "mine") == name
+            assert refusal(pooler, name, "other") == "SASL authentication failed"
+    finally:
+        for name in quoted:
+            cluster.primary.sql(f"DROP ROLE {name}")
+
+
 @pytest.mark.weir_only
 @pytest.mark.parametrize("name", ["'app2'", "upper($1)", "rpad($1, 63, 'x')", "$1 || 'x'"])
 def test_another_users_secret_lets_nobody_in(asking, name):

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import subprocess
 import time
 
 import pytest
@@ -157,3 +158,73 @@ def test_password_and_query_in_one_write(start_pam):
     client.send(message("p", SECRET.encode() + b"\0"), message("Q", b"SELECT 'early'\0"))
     client.answer()
     assert client.answer().value == "early"
+
+
+# What a module may say
+
+
+@pytest.fixture(scope="module")
+def talk(cluster):
+    """The module of pam_talk.c."""
+    path = os.path.join(cluster.folder, "pam_talk.so")
+    source = os.path.join(os.path.dirname(__file__), "pam_talk.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", path, source], check=True)
+    return path
+
+
+@pytest.fixture
+def start_talking(start_pam, pam, talk):
+    def start(words, **settings):
+        with open(os.path.join(pam["PAM_WRAPPER_SERVICE_DIR"], "pgbouncer"), "w") as file:
+            file.write(f"auth required {talk} {words}\naccount required {talk}\n")
+        return start_pam(settings)
+
+    return start
+
+
+@pytest.mark.parametrize("words", ["prompts", "words", "many"])
+def test_the_password_answers_every_question(start_talking, words):
+    """Whatever is said around it."""
+    pooler = start_talking(words)
+    assert outcome(pooler, "app", "open") == (3, 0, OK)
+    assert_refused(refusal(pooler, "app", "shut"), "PAM authentication failed")
+
+
+def test_a_module_that_asks_nothing(start_talking):
+    """It decides alone, but an empty password never gets as far."""
+    pooler = start_talking("nothing")
+    assert outcome(pooler, "app", "whatever") == (3, 0, OK)
+    assert_refused(refusal(pooler, "app", ""), "empty password returned by client")
+
+
+@pytest.mark.parametrize("words", ["echo", "too-many", "none"])
+def test_a_conversation_that_cannot_be_had(start_talking, words):
+    """A question that is shown is for a second factor, which nobody is there to give."""
+    pooler = start_talking(words)
+    assert_refused(refusal(pooler, "app", "open"), "PAM authentication failed")
+    pooler.wait_log(r"login refused: pam_authenticate\(\) failed: ")
+
+
+def test_a_module_that_hangs_holds_up_nobody_else(start_talking, cluster):
+    """Its clients wait until client_login_timeout, others are served, and once it goes on so do
+    the logins."""
+    go_on = os.path.join(cluster.folder, "pam-goes-on")
+    pooler = start_talking(f"hang {go_on}", client_login_timeout=1)
+    with open(go_on, "w", encoding="utf-8"):
+        served = pooler.client("app", "open")
+    os.unlink(go_on)
+    waiting = []
+    for _ in range(12):  # more than there are threads
+        client = pooler.connect()
+        client.send(startup({"user": "app", "database": "app"}))
+        client.read()
+        client.send(message("p", b"open\0"))
+        waiting.append(client)
+    began = time.monotonic()
+    assert served.query("SELECT 1").value == "1"
+    assert time.monotonic() - began < 1
+    for client in waiting:
+        assert_refused(client.read_to_end().error, "client_login_timeout")
+    with open(go_on, "w", encoding="utf-8"):
+        assert outcome(pooler, "app", "open") == (3, 0, OK)
+    served.close()
