@@ -26,6 +26,7 @@ struct admin *admin_new(const struct admin_worker *workers, unsigned count,
     admin->config = config_ref(config);
     admin->ops = *ops;
     admin->traits = traits_cache_new(SHAPES_MAX, (unsigned)config->parse_inline_tokens, NULL);
+    admin->averages.older_us = admin->averages.newer_us = loop_now_us(workers[0].loop);
     list_init(&admin->gathers);
     list_init(&admin->walks);
     list_init(&admin->consoles);
@@ -88,14 +89,16 @@ static void tell_stats(struct admin *admin, const struct stats_values *average) 
     buf_release(&line);
 }
 
-static void note_averages(struct admin *admin, const struct census *census, uint64_t period_us) {
+/* Takes the readings of all databases; they together are returned. */
+static struct stats_values note_averages(struct admin *admin, const struct census *census) {
     struct stats_values all = {0};
     for (size_t i = 0; i < census->counts.count; i++) {
         const struct census_database *database = census->databases[i];
         stats_values_add(&all, &database->stats);
-        averages_note(&admin->averages, database->name, &database->stats, period_us);
+        averages_note(&admin->averages, database->name, &database->stats);
     }
-    averages_note(&admin->averages, "", &all, period_us);
+    averages_note(&admin->averages, "", &all);
+    return all;
 }
 
 static void count_part(struct gather_part *part) {
@@ -105,20 +108,19 @@ static void count_part(struct gather_part *part) {
 static void on_period_counted(struct gather *gather) {
     struct admin *admin = gather->admin;
     uint64_t now_us = loop_now_us(admin->workers[0].loop);
-    note_averages(admin, gather_merge(gather), now_us - admin->period_began_us);
-    admin->period_began_us = now_us;
+    averages_turn(&admin->averages, now_us);
+    struct stats_values all = note_averages(admin, gather_merge(gather));
     admin->is_averaging = false;
-    struct stats_values all = averages_get(&admin->averages, "");
-    tell_stats(admin, &all);
+    struct stats_values average = averages_get(&admin->averages, "", &all, now_us);
+    tell_stats(admin, &average);
 }
 
 static void tick_averages(struct admin *admin) {
     static const struct gather_plan plan = {count_part, on_period_counted};
     uint64_t now_us = loop_now_us(admin->workers[0].loop);
     uint64_t period_us = (uint64_t)admin->config->stats_period * US_PER_S;
-    if (admin->period_began_us == 0) admin->period_began_us = now_us;
     if (period_us == 0 || admin->is_averaging) return;
-    if (now_us - admin->period_began_us < period_us) return;
+    if (now_us - admin->averages.newer_us < period_us) return;
     admin->is_averaging = true;
     gather_send(gather_new(admin, &plan, NULL));
 }

@@ -27,8 +27,7 @@ struct admin {
     struct list consoles;
     struct stats_values console_stats; /* of the database pgbouncer */
     struct averages averages;
-    uint64_t period_began_us; /* of the averages; 0: no period has begun */
-    bool is_averaging;        /* the reading at the end of a period is under way */
+    bool is_averaging; /* the reading at the end of a period is under way */
     struct map alerts;
     struct traits_cache *traits; /* for SHOW ROUTE */
     struct http *http;           /* NULL: off */

@@ -6,8 +6,8 @@
 
 struct average {
     struct map_node node;
-    struct stats_values last; /* the latest reading */
-    struct stats_values average;
+    struct stats_values older;
+    struct stats_values newer;
     char name[];
 };
 
@@ -46,8 +46,12 @@ void averages_release(struct averages *averages) {
     map_release(&averages->map);
 }
 
-void averages_note(struct averages *averages, const char *name, const struct stats_values *now,
-                   uint64_t period_us) {
+void averages_turn(struct averages *averages, uint64_t now_us) {
+    averages->older_us = averages->newer_us;
+    averages->newer_us = now_us;
+}
+
+void averages_note(struct averages *averages, const char *name, const struct stats_values *now) {
     struct map_node *node = map_find(&averages->map, bytes_of_text(name));
     struct average *average;
     if (node != NULL) {
@@ -58,12 +62,17 @@ void averages_note(struct averages *averages, const char *name, const struct sta
         memcpy(average->name, name, len);
         map_add(&averages->map, &average->node, bytes_of(average->name, len));
     }
-    stats_average(&average->average, &average->last, now, period_us);
-    average->last = *now;
+    average->older = average->newer;
+    average->newer = *now;
 }
 
-struct stats_values averages_get(const struct averages *averages, const char *name) {
+struct stats_values averages_get(const struct averages *averages, const char *name,
+                                 const struct stats_values *now, uint64_t now_us) {
+    static const struct stats_values nothing = {0};
     struct map_node *node = map_find(&averages->map, bytes_of_text(name));
-    if (node == NULL) return (struct stats_values){0};
-    return MAP_OWNER(node, struct average, node)->average;
+    const struct stats_values *older =
+        node == NULL ? &nothing : &MAP_OWNER(node, struct average, node)->older;
+    struct stats_values average;
+    stats_average(&average, older, now, difference(averages->older_us, now_us));
+    return average;
 }

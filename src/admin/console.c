@@ -47,7 +47,6 @@ void console_send(struct console *console, struct buf *more) {
         return;
     }
     log_flush();
-    console->admin->console_stats.bytes_sent += buf_length(&console->out);
     stream_write_bytes(&console->client->stream, buf_content(&console->out));
     buf_clear(&console->out);
 }
@@ -60,10 +59,6 @@ unsigned console_groups(const struct console *console) {
 
 /* Sends the answer. Lines of the log go first: what the answer tells has then been logged. */
 static void end(struct console *console) {
-    struct stats_values *stats = &console->admin->console_stats;
-    uint64_t took_us = loop_now_us(console->admin->workers[0].loop) - console->began_us;
-    stats->query_us += took_us;
-    stats->transaction_us += took_us;
     console->is_busy = console->is_pausing = console->is_cancelled = console->is_polling = false;
     command_release(&console->command);
     if (console->subject != NULL) database_release(console->subject);
@@ -118,13 +113,12 @@ void console_error(struct console *console, const char *message) {
 
 static void run(struct console *console, const char *text) {
     console->is_busy = true;
-    console->began_us = loop_now_us(console->admin->workers[0].loop);
-    console->client->request_us = console->began_us;
-    /* Counted at its beginning: SHOW TOTALS counts itself, as PgBouncer's does. */
+    console->client->request_us = loop_now_us(console->admin->workers[0].loop);
+    /* Counted at its beginning: SHOW TOTALS counts itself, as PgBouncer's does. Bytes and times
+     * are those of clients with servers. */
     struct stats_values *stats = &console->admin->console_stats;
     stats->queries++;
     stats->transactions++;
-    stats->bytes_received += MESSAGE_HEAD_BYTES + strlen(text) + 1;
     enum fault_id fault = command_parse(text, &console->command);
     if (fault == FAULT_NONE) {
         command_run(console, text);

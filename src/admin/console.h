@@ -19,7 +19,6 @@ struct console {
     bool is_cancelled;        /* and has been given up */
     struct database *subject; /* what the command is about, held; NULL: all */
     bool is_polling;          /* the command is a WAIT_CLOSE whose next look is due */
-    uint64_t began_us;        /* when the command under way began */
     struct command command;   /* the one under way */
     struct buf out;           /* its answer so far */
     struct loop_hook hook;    /* goes on with the queue */

@@ -42,7 +42,7 @@ void view_lists(const struct view_context *context) {
         {"pools", census->count, 0},
         {"peer_pools", peers, 0},
         {"free_clients", 0, 0},
-        {"used_clients", clients_logged_in(census), 0},
+        {"used_clients", clients_logged_in(census) + clients_in_login(census), 0},
         {"login_clients", clients_in_login(census), 0},
         {"free_servers", 0, 0},
         {"used_servers", census->servers, 0},

@@ -152,9 +152,9 @@ static void write_console_database(struct rows *rows, const struct config *confi
     rows_number(rows, config->server_lifetime_us / US_PER_S);
     rows_text(rows, CONSOLE_POOL_MODE);
     rows_null(rows);
-    rows_number(rows, 0);
+    rows_number(rows, (uint64_t)config->max_db_connections);
     rows_number(rows, counts.servers);
-    rows_number(rows, 0);
+    rows_number(rows, (uint64_t)config->max_db_client_connections);
     rows_number(rows, counts.clients);
     rows_number(rows, 0);
     rows_number(rows, 0);

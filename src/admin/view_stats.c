@@ -37,10 +37,17 @@ static void write_counters(struct rows *rows, const struct stats_values *values)
 /* The groups of counters that a view has. */
 enum { TOTALS = 1, AVERAGES = 2, OLD = 4 };
 
+static struct stats_values average_of(const struct view_context *context, const char *name,
+                                      const struct stats_values *now) {
+    struct admin *admin = context->admin;
+    if (admin->config->stats_period == 0) return (struct stats_values){0};
+    return averages_get(&admin->averages, name, now, loop_now_us(admin->workers[0].loop));
+}
+
 static void write_all(const struct view_context *context, unsigned groups) {
     for (size_t i = 0; i < context->census->counts.count; i++) {
         const struct census_database *database = context->census->databases[i];
-        struct stats_values average = averages_get(&context->admin->averages, database->name);
+        struct stats_values average = average_of(context, database->name, &database->stats);
         rows_begin(context->rows);
         rows_text(context->rows, database->name);
         if (groups & TOTALS) write_counters(context->rows, &database->stats);
@@ -79,7 +86,7 @@ void view_totals(const struct view_context *context) {
     struct stats_values sum = {0};
     for (size_t i = 0; i < context->census->counts.count; i++)
         stats_values_add(&sum, &context->census->databases[i]->stats);
-    struct stats_values average = averages_get(&context->admin->averages, "");
+    struct stats_values average = average_of(context, "", &sum);
     write_named(context->rows, "total_", &sum);
     write_named(context->rows, "avg_", &average);
 }

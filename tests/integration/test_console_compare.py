@@ -4,11 +4,13 @@ That PgBouncer is an older one. Where it says something else than the version th
 LATER has what the newer one says; what only the newer one has is left out here.
 """
 
+import contextlib
+
 import pytest
 
 import pooler as poolers
 import wire
-from console import TYPES, VIEWS
+from console import TYPES, VIEWS, row_of, wait_until
 
 pytestmark = pytest.mark.weir_only
 
@@ -304,3 +306,100 @@ def test_work_is_counted_alike(both):
     assert found[0] == found[1] == (13, 11)
     # One of the two counts the farewell, or a ParseComplete that came from no server.
     assert all(abs(ours - theirs) <= 10 for ours, theirs in zip(*sizes)), sizes
+
+
+# Views in which the older PgBouncer has columns, and those by which its rows are told apart.
+BUSY_VIEWS = {
+    "POOLS": ("database", "user"),
+    "DATABASES": ("name",),
+    "USERS": ("name",),
+    "LISTS": ("list",),
+}
+# What depends on the moment, on memory that is kept free, or on what the older one does not count.
+VARYING = {"maxwait_us", "port", "free_clients", "free_servers"}
+
+
+def shown_of(pooler, view):
+    """The rows of a view by what tells them apart, without what varies."""
+    key = BUSY_VIEWS[view]
+    rows = {}
+    for row in pooler.admin(f"SHOW {view}"):
+        row = {RENAMED.get((view, name), name): value for name, value in row.items()}
+        place = tuple(row[name] for name in key)
+        if not VARYING & {*place}:
+            rows[place] = {name: row[name] for name in row.keys() - VARYING}
+    return rows
+
+
+def connections_of(pooler, view):
+    """What CLIENTS, SERVERS and SOCKETS say of each connection, but for its addresses and times."""
+    same = ("type", "user", "database", "close_needed", "tls", "application_name")
+    return sorted(tuple(row[name] for name in same) for row in pooler.admin(f"SHOW {view}"))
+
+
+def states_of(pooler, view):
+    """PgBouncer 1.18 calls a client without a server active, which is idle today."""
+    rows = pooler.admin(f"SHOW {view}")
+    return sorted(row["state"].replace("idle", "active") for row in rows if row["type"] == "C")
+
+
+def test_views_of_a_busy_pooler(start_both, cluster):
+    """Clients that wait, that hold a server, that rest, and one that is logging in."""
+    node = f"host=127.0.0.1 port={cluster.primary.port} dbname=app"
+    found = []
+    for pooler in start_both(
+        {"default_pool_size": 2, "max_db_connections": 7},
+        databases={
+            "app": node,
+            "other": f"{node} user=app_trust min_pool_size=1",
+            "listed": f"host=127.0.0.1,127.0.0.2 port={cluster.primary.port}",
+        },
+        users={"app": "max_user_connections=4", "postgres": "pool_mode=session"},
+    ):
+        with contextlib.ExitStack() as stack:
+
+            def client(user="app_trust", database="app", pooler=pooler, stack=stack):
+                return stack.enter_context(pooler.client(user, database=database))
+
+            holders, waiters = [client(), client()], [client(), client()]
+            client(), client()
+            for one in holders:
+                one.query("BEGIN")
+            for one in waiters:
+                one.send(wire.query("SELECT 1"))
+            client("postgres").query("SELECT 1")
+            client(database="other").query("SELECT 1")
+            half = stack.enter_context(contextlib.closing(pooler.connect().socket))
+            half.sendall(b"\0\0\0")
+            pools = {"database": "app", "user": "app_trust"}
+            wait_until(lambda: row_of(pooler.admin("SHOW POOLS"), **pools)["cl_waiting"] == 2)
+            login = {"list": "login_clients"}
+            wait_until(lambda: row_of(pooler.admin("SHOW LISTS"), **login)["items"] == 1)
+            views = {view: shown_of(pooler, view) for view in BUSY_VIEWS}
+            more = {view: connections_of(pooler, view) for view in ("CLIENTS", "SERVERS", "SOCKETS")}
+            states = {view: states_of(pooler, view) for view in ("CLIENTS", "SOCKETS")}
+            found.append((views, more, states))
+            for one in (*holders, *waiters):
+                one.drop()
+    (ours, our_more, our_states), (theirs, their_more, their_states) = found
+    for view, rows in theirs.items():
+        for place, row in rows.items():
+            assert row.items() <= ours[view][place].items(), (view, place)
+    assert our_more == their_more
+    assert our_states == their_states
+
+
+def test_averages_are_of_now(start_both):
+    """From the start on, and not only once a period is over."""
+    found = []
+    for pooler in start_both({"stats_period": 600}):
+        with pooler.client() as client:
+            for _ in range(3000):
+                client.query("SELECT 1")
+        row = row_of(pooler.admin("SHOW STATS"), database="app")
+        totals = row_of(pooler.admin("SHOW TOTALS"), name="avg_query_count")
+        averages = row_of(pooler.admin("SHOW STATS_AVERAGES"), database="app")
+        assert row["avg_query_time"] >= 1 and row["avg_recv"] > row["avg_query_count"] > 50
+        assert averages["query_count"] > 50 and totals["value"] > 50
+        found.append(row["avg_query_count"])
+        pooler.stop()

@@ -44,19 +44,29 @@ static void averages_are_right(void **unused) {
     }
 }
 
+/* The window: since the start, then since the end of the period before the last. */
 static void they_are_kept_by_name(void **unused) {
     (void)unused;
     struct averages averages = {0};
     const struct stats_values first = {.queries = 10}, second = {.queries = 30};
-    assert_int_equal(averages_get(&averages, "a").queries, 0);
-    averages_note(&averages, "a", &first, US_PER_S);
-    averages_note(&averages, "b", &second, US_PER_S);
-    assert_int_equal(averages_get(&averages, "a").queries, 10);
-    averages_note(&averages, "a", &second, 2 * US_PER_S);
-    assert_int_equal(averages_get(&averages, "a").queries, 10);
-    averages_note(&averages, "a", &second, US_PER_S);
-    assert_int_equal(averages_get(&averages, "a").queries, 0);
-    assert_int_equal(averages_get(&averages, "b").queries, 30);
+    averages_turn(&averages, 100 * US_PER_S); /* the start */
+    averages.older_us = averages.newer_us;
+    assert_int_equal(averages_get(&averages, "a", &first, 100 * US_PER_S).queries, 0);
+    assert_int_equal(averages_get(&averages, "a", &first, 105 * US_PER_S).queries, 2);
+    averages_turn(&averages, 110 * US_PER_S);
+    averages_note(&averages, "a", &first);
+    averages_note(&averages, "b", &second);
+    assert_int_equal(averages_get(&averages, "a", &first, 110 * US_PER_S).queries, 1);
+    assert_int_equal(averages_get(&averages, "b", &second, 110 * US_PER_S).queries, 3);
+    assert_int_equal(averages_get(&averages, "a", &second, 115 * US_PER_S).queries, 2);
+    averages_turn(&averages, 120 * US_PER_S);
+    averages_note(&averages, "a", &second);
+    assert_int_equal(averages_get(&averages, "a", &second, 120 * US_PER_S).queries, 2);
+    assert_int_equal(averages_get(&averages, "a", &second, 130 * US_PER_S).queries, 1);
+    averages_turn(&averages, 130 * US_PER_S);
+    averages_note(&averages, "a", &second);
+    assert_int_equal(averages_get(&averages, "a", &second, 131 * US_PER_S).queries, 0);
+    assert_int_equal(averages_get(&averages, "new", &second, 135 * US_PER_S).queries, 2);
     averages_release(&averages);
 }
 
