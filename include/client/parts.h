@@ -53,6 +53,9 @@ struct client *client_new(struct client_set *set, int fd);
 /* Handles `bytes` from the client as far as it can; returns how much was taken. */
 size_t request_process(struct client *client, struct bytes bytes);
 
+/* Closes a client that sent a simple Query in spite of disable_pqexec. */
+void request_refuse_simple(struct client *client);
+
 /* A reply has come: what its request had noted stands. */
 void request_settle(struct client *client, const struct pipeline_entry *entry);
 

@@ -232,6 +232,8 @@ static void console_bytes(struct client *client, const char *at, size_t len) {
             refuse_message(client, FAULT_CONSOLE_MESSAGE, number);
         } else if (type[0] != 'Q') {
             client_fail(client, FAULT_MESSAGE_UNKNOWN, type);
+        } else if (set->is_simple_refused) {
+            request_refuse_simple(client);
         } else if (length == 0 || length > 65536) {
             char hex[STARTUP_HEX_SIZE];
             startup_header_hex(hex, kept);

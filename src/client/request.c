@@ -573,6 +573,11 @@ static size_t (*const handlers[REQUEST_KINDS])(const struct request *request) = 
 
 /* ---- the loop over messages */
 
+void request_refuse_simple(struct client *client) {
+    client_log(client, LOG_LEVEL_ERROR, "client used 'Q' packet type");
+    client_fail(client, FAULT_PQEXEC, NULL);
+}
+
 /* Tells the client what is wrong with the head of a message. */
 static void refuse_head(struct client *client, struct bytes rest, bool has_length) {
     const struct message_row *row = &message_requests[(unsigned char)rest.at[0]];
@@ -582,8 +587,7 @@ static void refuse_head(struct client *client, struct bytes rest, bool has_lengt
     if (row->name == NULL || row->kind == REQUEST_PASSWORD) {
         client_fail(client, FAULT_MESSAGE_UNKNOWN, type);
     } else if (row->kind == REQUEST_QUERY && client->set->is_simple_refused) {
-        client_log(client, LOG_LEVEL_ERROR, "client used 'Q' packet type");
-        client_fail(client, FAULT_PQEXEC, NULL);
+        request_refuse_simple(client);
     } else {
         client_fail(client, has_length ? FAULT_MESSAGE_TOO_LARGE : FAULT_MESSAGE_LENGTH, hex);
     }

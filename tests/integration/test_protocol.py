@@ -370,15 +370,16 @@ def test_nobody_is_notified_before_the_welcome(start_pooler, cluster):
 
 
 def test_disable_pqexec(start_pooler):
-    """Simple queries end the connection; the extended protocol goes on."""
+    """Simple queries end the connection, the console's too; the extended protocol goes on."""
     pooler = start_pooler({"disable_pqexec": 1})
     with pooler.client() as client:
         assert client.ask(parse("SELECT 7"), bind(), execute(), SYNC).value == "7"
         client.send(query("SELECT 1"))
         assert_fatal(client.read_to_end().error, "PQexec disallowed")
-    if KIND == "weir":
-        assert pooler.admin("SHOW VERSION") != []
-        assert "client used 'Q' packet type" in pooler.log_text()
+    with pooler.client(*ADMIN, database="pgbouncer") as console:
+        console.send(query("SHOW VERSION"))
+        assert_fatal(console.read_to_end().error, "PQexec disallowed")
+    assert pooler.log_text().count("client used 'Q' packet type") == 2
 
 
 def hex_of(data):
