@@ -25,6 +25,12 @@ static void server_forget(void *owner, struct server *server) {
     server_memory_free(&memory, &worker->clients.statements, &worker->texts);
 }
 
+static void server_forget_statements(void *owner, struct server *server) {
+    struct worker *worker = owner;
+    struct server_memory *memory = server->memory;
+    if (memory != NULL) server_memory_clear(memory, &worker->clients.statements);
+}
+
 struct wake_mail {
     struct loop_mail mail;
     size_t len;
@@ -129,23 +135,25 @@ static void on_tick(struct loop_timer *timer) {
     if (worker->index == 0) process_tick(worker->process);
 }
 
-static bool is_anything_routed(const struct config *config) {
-    if (config_routing(config,
-                       config_database(config, bytes_of_text("*")) == NULL
-                           ? config_database_at(config, 0)
-                           : config_database(config, bytes_of_text("*")),
-                       NULL) != ROUTING_OFF)
-        return true;
+static bool is_understood(const struct config *config, const struct config_database *entry) {
+    return config_routing(config, entry, NULL) != ROUTING_OFF ||
+           config_session_state(config, entry) == SESSION_STATE_TRACK;
+}
+
+/* Whether statements have to be understood in some database. */
+static bool is_anything_understood(const struct config *config) {
+    const struct config_database *other = config_database(config, bytes_of_text("*"));
+    if (other != NULL && is_understood(config, other)) return true;
     for (size_t i = 0; i < config->entries[SETTING_SCOPE_DATABASE].count; i++) {
-        if (config_routing(config, config_database_at(config, i), NULL) != ROUTING_OFF) return true;
+        if (is_understood(config, config_database_at(config, i))) return true;
     }
     return false;
 }
 
-/* The cache costs memory only where something is routed. */
+/* The cache costs memory only where statements have to be understood. */
 static void need_traits(struct worker *worker, const struct config *config) {
     if (worker->clients.traits != NULL || config->entries[SETTING_SCOPE_DATABASE].count == 0 ||
-        !is_anything_routed(config))
+        !is_anything_understood(config))
         return;
     worker->sink = (struct traits_job_sink){.post = parse_later, .owner = worker};
     worker->clients.traits = traits_cache_new((size_t)config->shapes_max,
@@ -166,6 +174,7 @@ void worker_init(struct worker *worker, struct process *process, unsigned index,
                                       .texts = &worker->texts,
                                       .transport = transport_ref(process->transport),
                                       .ops = {.server_forget = server_forget,
+                                              .server_forget_statements = server_forget_statements,
                                               .wake = wake_other,
                                               .cancel_ended = cancel_ended,
                                               .owner = worker}};

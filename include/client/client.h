@@ -6,9 +6,8 @@
  *         `-> CONSOLE, CANCEL          `--------------------'
  *      any state -> CLOSED, freed at the end of the turn
  *
- * STARTUP reads the first packet, LOGIN verifies, WELCOME waits for the pool's first server, IDLE
- * has no server, WAITING stands in line, ACTIVE has a server. The console speaks in CONSOLE; a
- * cancel request stays in CANCEL until it is known what became of it.
+ * STARTUP reads the first packet, WELCOME waits for the pool's first server, IDLE has none, WAITING
+ * stands in line, ACTIVE has one. CONSOLE speaks there; CANCEL waits for what becomes of a cancel.
  */
 #ifndef WEIR_CLIENT_CLIENT_H
 #define WEIR_CLIENT_CLIENT_H
@@ -19,8 +18,8 @@
 #include "client/pipeline.h"
 #include "pool/pool.h"
 #include "proto/startup.h"
-#include "session/parameters.h"
 #include "session/prepared.h"
+#include "session/settings.h"
 
 /* Reads the replies of the server at hand. */
 struct reply_cursor {
@@ -85,6 +84,7 @@ struct client {
     struct reply_cursor reply;
     struct client_retry retry;
     struct parameters parameters;
+    struct session *session; /* with session_state = track */
     struct prepared_names names;
     struct statement *unnamed; /* the last unnamed statement, where it may be needed again */
     struct verify *verify;     /* during LOGIN */

@@ -5,7 +5,7 @@
  *      client_tls.c    TLS ahead of that         client_method.c how it has to log in
  *      relay.c         lending and its end       request.c       what the client sends
  *      judge.c         where a group may run     reply.c         what the server answers
- *      request_cancel.c  cancel requests
+ *      remember.c      what it leaves behind     request_cancel.c  cancel requests
  */
 #ifndef WEIR_CLIENT_PARTS_H
 #define WEIR_CLIENT_PARTS_H
@@ -85,6 +85,10 @@ enum judgement judge_group(struct client *client, struct bytes bytes);
 /* Judges client->route anew from the facts that judge_group gathered. */
 void judge_again(struct client *client);
 
+/* How the client's statements are read, and what their parse depends on, appended as text. */
+struct traits_context client_context(const struct client *client);
+void client_parse_context(const struct client *client, struct buf *context);
+
 /* One more message of a transaction that has its server: notes what it may write or set. `text`
  * is a Query's or Parse's text, or has at == NULL if it is not in hand. */
 void judge_text(struct client *client, struct bytes text);
@@ -101,6 +105,26 @@ size_t judge_group_length(struct bytes bytes, bool *has_flush);
 
 /* The client may have written: raises the floors before its answer is passed on. */
 void relay_raise_floor(struct client *client);
+
+/* In remember.c. Queries of our own, by their numbers in the pipeline. */
+enum own_query { OWN_QUERY_GAP, OWN_QUERY_CONNECT, OWN_QUERY_QUESTION };
+
+/* A statement goes to the server: notes what it may leave in the session. `text` as in judge_text;
+ * `statement` NULL is one that nobody knows. Only with client->session. */
+void remember_text(struct client *client, struct bytes text);
+void remember_statement(struct client *client, const struct statement *statement);
+
+/* A server was lent: what it has to be set to is sent, and with client->is_syncing awaited. */
+void remember_lent(struct client *client);
+
+/* The transaction has ended: true if the server is kept, since it is asked what was set; then each
+ * row of the answer, and its end. */
+bool remember_end(struct client *client);
+void remember_row(struct client *client, struct bytes body, bool is_whole);
+void remember_answered(struct client *client);
+
+/* The transaction has ended: the server goes back, once all is known that it has set. */
+void relay_end(struct client *client);
 
 /* The server goes back to its pool; the client goes on with what it has sent meanwhile. */
 void relay_release(struct client *client);

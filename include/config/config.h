@@ -2,10 +2,9 @@
  * struct config: everything that was set, as one snapshot that never changes.
  *
  * A snapshot is read from a file, a text or a connection URL; SET and RELOAD make another one from
- * it. Any thread may hold and read it; a pointer into it lives as long as it does. Names end in _us
- * where the value is a time in microseconds; "0 = never" and "0 = no limit" are kept as 0. What a
- * member means stands in its row in setting.c. Files are read on one thread only: the ini library's
- * switches belong to the whole process.
+ * it. Any thread may hold and read it; a pointer into it lives as long as it does. Names in _us are
+ * times in microseconds; "0 = never" and "0 = no limit" are kept as 0. What a member means stands
+ * in its row in setting.c. Files are read on one thread: the ini library's switches are global.
  */
 #ifndef WEIR_CONFIG_CONFIG_H
 #define WEIR_CONFIG_CONFIG_H
@@ -134,6 +133,7 @@ struct config {
     bool replica_fallback;
     uint64_t replica_wait_us;
     enum routing routing;
+    enum session_state session_state;
     int shapes_max;
     int workers;
     /* The other sections; [0] is not used */

@@ -93,6 +93,10 @@ uint64_t config_server_lifetime_us(const struct config *config,
 enum routing config_routing(const struct config *config, const struct config_database *database,
                             const struct config_user *user);
 
+/* Never SESSION_STATE_UNSET. Nothing has to be tracked with pool_mode = session. */
+enum session_state config_session_state(const struct config *config,
+                                        const struct config_database *database);
+
 /* Never READ_CONSISTENCY_UNSET. */
 enum read_consistency config_read_consistency(const struct config *config,
                                               const struct config_database *database);

@@ -34,6 +34,7 @@ enum sslmode {
 };
 enum sslnegotiation { SSLNEGOTIATION_UNSET, SSLNEGOTIATION_POSTGRES, SSLNEGOTIATION_DIRECT };
 enum routing { ROUTING_UNSET, ROUTING_OFF, ROUTING_READ_WRITE, ROUTING_PRIMARY, ROUTING_REPLICA };
+enum session_state { SESSION_STATE_UNSET, SESSION_STATE_OFF, SESSION_STATE_TRACK };
 enum read_consistency {
     READ_CONSISTENCY_UNSET,
     READ_CONSISTENCY_DATABASE,
@@ -101,6 +102,7 @@ struct config_database {
     char *application_name;
     enum routing routing;
     enum read_consistency read_consistency;
+    enum session_state session_state;
     enum sslnegotiation sslnegotiation;
     int alert_active_servers;
     char *probe_user;

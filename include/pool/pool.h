@@ -72,6 +72,7 @@ struct pool {
     uint32_t generation;
     unsigned turn; /* rotates ties between nodes */
     unsigned host; /* counts hosts: connections made, or with load_balance_hosts=disable failed */
+    bool tracks_sessions;
     bool is_balanced; /* over the hosts of an entry without routing */
     bool is_told;     /* to the process that takes over */
     unsigned clients; /* logged-in clients of this worker */

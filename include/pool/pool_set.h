@@ -34,7 +34,9 @@ enum pool_tracked {
 
 /* What the pool layer needs from above. */
 struct pool_ops {
-    void (*server_forget)(void *owner, struct server *server); /* free server->memory */
+    /* Free server->memory, or what it says of prepared statements. */
+    void (*server_forget)(void *owner, struct server *server);
+    void (*server_forget_statements)(void *owner, struct server *server);
     /* Has another worker call pool_set_wake with that key; it may begin with NUL. */
     void (*wake)(void *owner, unsigned worker, struct bytes key);
     /* A cancel request is over: its requester's connection ends, with a literal as the reason. */

@@ -46,6 +46,14 @@ enum parameters_step parameters_difference(const struct parameters *parameters,
 void parameters_accepted(const struct parameters *parameters, const struct pool_set *set,
                          struct server *server);
 
+/* For settings.c: a constant of SQL; a statement that sets one parameter; whether this very server
+ * has accepted a value before, and that it has. */
+void parameters_append_quoted(struct buf *query, struct bytes value);
+void parameters_append_config(struct buf *query, struct bytes name, struct bytes value);
+bool parameters_was_accepted(const struct server *server, struct bytes name, struct bytes value);
+void parameters_note_accepted(struct server *server, struct texts *texts, struct bytes name,
+                              struct bytes value);
+
 /* How the client's statements are read (sql/traits.h), and the parse context under which they are
  * prepared; the latter is appended as text. */
 struct traits_context parameters_context(const struct parameters *parameters);

@@ -14,6 +14,7 @@
 #include "core/list.h"
 #include "core/map.h"
 #include "core/text.h"
+#include "pool/server.h"
 #include "sql/traits.h"
 
 struct statement {
@@ -90,9 +91,16 @@ struct server_memory {
     struct text *accepted[MEMORY_ACCEPTED_MAX];
     unsigned accepted_next;
     uint32_t asked; /* a bit for each tracked parameter that was set last */
+    /* What it was set to (session/settings.h), unless that is not known since that client ran
+     * something; and its reported parameters after its login. */
+    struct text *settings;
+    bool is_unknown;
+    uint32_t unknown_by;
+    struct text *login[SERVER_PARAMETERS_MAX];
 };
 
-struct server_memory *server_memory_new(void);
+/* What is to be remembered of a server that is as it was after its login. */
+struct server_memory *server_memory_new(const struct server *server);
 void server_memory_free(struct server_memory **memory, struct statements *statements,
                         struct texts *texts);
 

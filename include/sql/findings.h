@@ -34,9 +34,12 @@ void findings_add_name(struct findings *findings, char kind, const struct bytes 
 /* Notes that a parameter is set: to `value`, or to something that the text does not say where
  * value.at is NULL. `flag` is TRAITS_SETS or TRAITS_SETS_LOCAL; of it follows TRAITS_READ_ONLY,
  * TRAITS_READ_WRITE or TRAITS_SERIALIZABLE where the parameter is one of the transaction's, and
- * neither where the value is one that changes no answer. */
+ * TRAITS_SETS_ALIKE in place of it where the value is one that changes no answer. */
 void findings_set_parameter(struct findings *findings, struct bytes name, struct bytes value,
                             uint32_t flag);
+
+/* Notes that a parameter gets its default back, for longer than the transaction. */
+void findings_reset_parameter(struct findings *findings, struct bytes name);
 
 /* Adds what `more`, the next statement of the same text, was found to do. */
 void findings_merge(struct findings *findings, const struct findings *more);

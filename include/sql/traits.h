@@ -53,6 +53,8 @@ enum traits_flag {
     TRAITS_UNLISTENS = 1 << 29,
     TRAITS_USES_CURSOR = 1 << 30 /* FETCH, MOVE, CLOSE, or DECLARE without HOLD */
 };
+/* Sets a parameter to a value under which every statement answers as it does by default. */
+#define TRAITS_SETS_ALIKE (1u << 31)
 
 #define TRAITS_WHY_SIZE 96
 
@@ -64,9 +66,10 @@ struct traits {
     /* The lower-case name of the one parameter that it sets or resets ("timezone", "role",
      * "session_authorization"); empty with several or none. NUL-terminated. */
     char parameter[TRAITS_WHY_SIZE];
-    /* The names of all functions and relations that it uses, for catalog facts: each is a kind
-     * byte ('f' or 'r'), the name as written after folding ("public.t"), and a NUL. Owned by the
-     * cache entry; may be cut, then names_complete is false. */
+    /* The names of all functions ('f') and relations ('r') that it uses, for catalog facts, and of
+     * the parameters that it sets beyond the transaction ('s'; to their defaults: also 'd'). Each
+     * is a kind byte, the name as written after folding ("public.t"; of a parameter in lower
+     * case), and a NUL. Owned by the cache entry; may be cut, then names_complete is false. */
     struct bytes names;
     bool names_complete;
 };

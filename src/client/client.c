@@ -169,6 +169,7 @@ static void client_free(struct client *client) {
     buf_release(&client->retry.request);
     buf_release(&client->retry.held);
     parameters_release(&client->parameters, set->texts);
+    session_free(&client->session, set->texts);
     prepared_clear(&client->names, &set->statements);
     statement_unref(&set->statements, &client->unnamed);
     if (client->verify != NULL) {

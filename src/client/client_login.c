@@ -61,8 +61,13 @@ static uint32_t add_greeting(struct client *client, struct bytes greeting, struc
     return reported;
 }
 
-/* Drops what the client gave and its servers do not report, since it cannot follow the client; true
- * with the name of one that nobody has allowed to be dropped. */
+static void keep_setting(struct client *client, struct bytes name, const struct text *value) {
+    session_start_with(client->session, client->set->texts, name, bytes_of(value->at, value->len));
+}
+
+/* Drops what the client gave and its servers do not report, since it cannot follow the client,
+ * unless its session is tracked; true with the name of one that nobody has allowed to be dropped.
+ */
 static bool drop_unreported(struct client *client, uint32_t reported, const char **name) {
     const struct pool_set *pools = client->set->pools;
     const struct setting_list *ignored = &pools->config->ignore_startup_parameters;
@@ -70,9 +75,12 @@ static bool drop_unreported(struct client *client, uint32_t reported, const char
     for (unsigned i = 0; i < pools->tracked_count; i++) {
         if (client->parameters.values[i] == NULL || reported & UINT32_C(1) << i) continue;
         struct bytes dropped = bytes_of_text(pools->tracked[i]);
+        bool is_ignored = setting_list_has_nocase(ignored, dropped);
+        if (client->session != NULL && !is_ignored)
+            keep_setting(client, dropped, client->parameters.values[i]);
         text_unref(client->set->texts, &client->parameters.values[i]);
-        if (!setting_list_has_nocase(&pools->config->track_extra_parameters, dropped) &&
-            !setting_list_has_nocase(ignored, dropped) &&
+        if (client->session == NULL && !is_ignored &&
+            !setting_list_has_nocase(&pools->config->track_extra_parameters, dropped) &&
             !setting_list_has_nocase(ignored, bytes_of_text("options")))
             *name = pools->tracked[i];
     }
@@ -90,6 +98,7 @@ static void welcome(struct client *client, struct bytes greeting) {
         client_fail(client, FAULT_PARAMETER_UNSUPPORTED, name);
         return;
     }
+    if (client->session != NULL) session_begin(client->session);
     message_write_backend_key_data(&out, bytes_get_u32(client->key),
                                    bytes_get_u32(client->key + 4));
     const char *notice = client->set->pools->config->login_notify_message;
@@ -338,7 +347,18 @@ static void begin_verify(struct client *client) {
 
 /* ---- the startup packet */
 
-/* A tracked parameter is kept, an ignored one dropped, any other refused. */
+/* Whether what the client asks for can follow it as what it sets later does. */
+static bool tracks_session(const struct client *client, const struct startup *startup) {
+    const struct config *config = client->set->pools->config;
+    const struct config_database *entry = config_database(config, startup->database);
+    if (entry == NULL || startup->replication != STARTUP_REPLICATION_NONE) return false;
+    struct bytes user = config_pool_user(entry, startup->user);
+    return config_session_state(config, entry) == SESSION_STATE_TRACK &&
+           config_pool_mode(config, entry, config_user(config, user)) != POOL_MODE_SESSION;
+}
+
+/* A tracked parameter is kept, an ignored one dropped, any other refused, unless the session is
+ * tracked. */
 static bool take_parameter(struct client *client, struct bytes name, struct bytes value) {
     struct client_set *set = client->set;
     int index = parameters_index(set->pools, name);
@@ -346,7 +366,10 @@ static bool take_parameter(struct client *client, struct bytes name, struct byte
         parameters_set(&client->parameters, set->texts, index, value);
         return true;
     }
-    return setting_list_has_nocase(&set->pools->config->ignore_startup_parameters, name);
+    if (setting_list_has_nocase(&set->pools->config->ignore_startup_parameters, name)) return true;
+    if (client->session == NULL) return false;
+    session_start_with(client->session, set->texts, name, value);
+    return true;
 }
 
 static bool take_each(struct client *client, const struct startup *startup) {
@@ -395,6 +418,7 @@ static void add_host(struct client *client) {
 /* False if the client was refused. */
 static bool take_parameters(struct client *client, const struct startup *startup) {
     client->replication = startup->replication;
+    if (tracks_session(client, startup)) client->session = session_new();
     if (!take_each(client, startup)) return false;
     if (startup->replication != STARTUP_REPLICATION_NONE) {
         client->own_options = text_get(client->set->texts, startup->options);

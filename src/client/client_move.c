@@ -2,7 +2,7 @@
  * Clients that change the process; see client/move.h.
  *
  *      packed: key, pool, names of user and database, flags and times, parameters, prepared
- *      statements by name, the unnamed one, bytes kept, [server]
+ *      statements by name, the unnamed one, settings, bytes kept, [server]
  */
 #include "client/move.h"
 
@@ -116,6 +116,9 @@ static void pack(const struct client *client, struct buf *out) {
         pack_optional(out, client->parameters.values[i]);
     }
     pack_statements(out, client);
+    const struct session *session = client->session;
+    pack_optional(out, session == NULL ? NULL : session->settings);
+    pack_optional(out, session == NULL ? NULL : session->startup);
     pack_text(out, buf_content(&client->kept));
 }
 
@@ -188,7 +191,7 @@ static struct statement *unpack_statement(struct client *client, struct unpack *
     struct bytes text, rest;
     struct statement *statement = statement_get(&set->statements, context, body, &is_new);
     if (!is_new || set->traits == NULL || !message_text(body, &text, &rest)) return statement;
-    struct traits_context how = parameters_context(&client->parameters);
+    struct traits_context how = client_context(client);
     statement->traits = *traits_of(set->traits, text, &how, loop_now_us(set->loop));
     return statement;
 }
@@ -217,6 +220,25 @@ static void unpack_parameters(struct client *client, struct unpack *in) {
         struct bytes value = unpack_text(in);
         if (is_known && index >= 0) parameters_set(&client->parameters, set->texts, index, value);
     }
+}
+
+static struct text *unpack_optional(struct client *client, struct unpack *in) {
+    bool is_known = unpack_u8(in) != 0;
+    struct bytes value = unpack_text(in);
+    return is_known ? text_get(client->set->texts, value) : NULL;
+}
+
+static void unpack_session(struct client *client, struct unpack *in) {
+    if (client->pool->tracks_sessions) client->session = session_new();
+    struct text *settings = unpack_optional(client, in);
+    struct text *startup = unpack_optional(client, in);
+    if (client->session == NULL) {
+        text_unref(client->set->texts, &settings);
+        text_unref(client->set->texts, &startup);
+        return;
+    }
+    client->session->settings = settings;
+    client->session->startup = startup;
 }
 
 /* Brings a new client to where a login would have brought it. */
@@ -251,11 +273,10 @@ static bool unpack_state(struct client *client, struct unpack *in) {
     client->transaction_us = age_us == 0 || age_us >= now_us ? 0 : now_us - age_us;
     client->connected_wall_us = (int64_t)unpack_u64(in);
     client->request_us = unpack_u64(in);
-    bool is_sticky = unpack_u8(in) != 0;
-    struct bytes sticky = unpack_text(in);
-    if (is_sticky) client->sticky = text_get(set->texts, sticky);
+    client->sticky = unpack_optional(client, in);
     unpack_parameters(client, in);
     unpack_statements(client, in);
+    unpack_session(client, in);
     buf_append_bytes(&client->kept, unpack_text(in));
     return has_unnamed;
 }

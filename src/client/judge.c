@@ -57,6 +57,18 @@ size_t judge_group_length(struct bytes bytes, bool *has_flush) {
     return 0;
 }
 
+struct traits_context client_context(const struct client *client) {
+    struct traits_context context = parameters_context(&client->parameters);
+    if (client->session != NULL)
+        context.safe_backslash_quote = session_quotes_safely(client->session);
+    return context;
+}
+
+void client_parse_context(const struct client *client, struct buf *context) {
+    parameters_parse_context(&client->parameters, client->set->pools, context);
+    if (client->session != NULL) session_parse_context(client->session, context);
+}
+
 /* ---- what the session leaves behind */
 
 static void set_sticky(struct client *client, const char *what) {
@@ -70,7 +82,7 @@ static void note_session(struct client *client, const struct traits *traits) {
         text_unref(client->set->texts, &client->sticky);
         if (!(flags & TRAITS_MANY)) return;
     }
-    if (flags & TRAITS_SETS) {
+    if (flags & TRAITS_SETS && !client->pool->tracks_sessions) {
         struct bytes name = bytes_of_text(traits->parameter);
         int index = name.len > 0 ? parameters_index(client->set->pools, name) : -1;
         /* What servers do not report cannot follow the client, whatever the settings say. */
@@ -97,7 +109,7 @@ static uint32_t take_anything(struct client *client) {
 
 static uint32_t take_text(struct client *client, struct bytes text) {
     struct client_set *set = client->set;
-    struct traits_context context = parameters_context(&client->parameters);
+    struct traits_context context = client_context(client);
     return take_traits(client, traits_of(set->traits, text, &context, loop_now_us(set->loop)));
 }
 
@@ -253,7 +265,7 @@ enum judgement judge_group(struct client *client, struct bytes bytes) {
 
 void judge_correct(struct client *client, struct bytes group) {
     struct client_set *set = client->set;
-    struct traits_context context = parameters_context(&client->parameters);
+    struct traits_context context = client_context(client);
     for (size_t pos = 0; pos < group.len;) {
         const char *head = group.at + pos;
         uint32_t length = message_length(head);

@@ -26,25 +26,6 @@ void relay_raise_floor(struct client *client) {
 
 /* ---- binding */
 
-/* Brings the server's parameters in line. With PARAMETERS_FIRST the request has to wait. */
-static void bring_in_line(struct client *client, struct server *server) {
-    struct buf query = {0};
-    enum parameters_step step =
-        parameters_difference(&client->parameters, client->set->pools, server, &query);
-    if (step != PARAMETERS_SAME) {
-        struct buf out = {0};
-        buf_append_u8(&out, 'Q');
-        buf_append_u32(&out, (uint32_t)(4 + buf_length(&query) + 1));
-        buf_append_bytes(&out, buf_content(&query));
-        buf_append_u8(&out, 0);
-        stream_write_bytes(&server->stream, buf_content(&out));
-        buf_release(&out);
-        (void)pipeline_push(&client->pipeline, REQUEST_QUERY, PIPELINE_SWALLOW, NULL);
-        client->is_syncing = step == PARAMETERS_FIRST;
-    }
-    buf_release(&query);
-}
-
 static void bind_server(struct client *client, struct server *server) {
     client_become(client, CLIENT_ACTIVE);
     client->doing = "being served";
@@ -55,14 +36,14 @@ static void bind_server(struct client *client, struct server *server) {
     if (client->is_routed)
         client->sent_incarnation =
             node_incarnation(cluster_node_const(server->node->cluster, server->host));
-    if (server->memory == NULL) server->memory = server_memory_new();
-    bring_in_line(client, server);
+    if (server->memory == NULL) server->memory = server_memory_new(server);
+    remember_lent(client);
 }
 
 void relay_bind_own(struct client *client, struct server *server) {
     client_become(client, CLIENT_ACTIVE);
     client->doing = "being served";
-    if (server->memory == NULL) server->memory = server_memory_new();
+    if (server->memory == NULL) server->memory = server_memory_new(server);
 }
 
 void relay_resume_later(struct client *client) {
@@ -228,6 +209,10 @@ void relay_release(struct client *client) {
     }
 }
 
+void relay_end(struct client *client) {
+    if (!remember_end(client)) relay_release(client);
+}
+
 /* ---- news about the server at hand */
 
 static void on_server_bytes(struct borrower *borrower, const char *at, size_t len) {
@@ -291,6 +276,16 @@ static void end_with_loss(struct client *client, const char *reason) {
     buf_release(&out);
 }
 
+/* Queries of our own whose answers are owed; they come first. */
+static unsigned count_own(struct pipeline *pipeline) {
+    unsigned count = 0;
+    for (; count < pipeline->count; count++) {
+        const struct pipeline_entry *entry = pipeline_at(pipeline, count);
+        if (entry->action != PIPELINE_SWALLOW || entry->request != REQUEST_QUERY) break;
+    }
+    return count;
+}
+
 static void on_lost(struct borrower *borrower, enum fault_id own, const char *reason) {
     struct client *client = LIST_OWNER(borrower, struct client, borrower);
     relay_raise_floor(client);
@@ -299,14 +294,13 @@ static void on_lost(struct borrower *borrower, enum fault_id own, const char *re
         return;
     }
     bool is_again = client->retry.is_holding && !client->is_cancelled;
+    if (is_again && client->is_syncing) buf_clear(&client->retry.request); /* it was not sent yet */
     if (!is_again && !can_go_on(client)) {
         end_with_loss(client, reason);
         return;
     }
     struct buf out = {0};
-    unsigned owed = client->pipeline.owed_ready;
-    struct pipeline_entry *head = pipeline_head(&client->pipeline);
-    if (head != NULL && head->action == PIPELINE_SWALLOW && head->request == REQUEST_QUERY) owed--;
+    unsigned owed = client->pipeline.owed_ready - count_own(&client->pipeline);
     for (unsigned i = 0; i < owed && !is_again; i++) {
         write_loss(client, reason, true, &out);
         message_write_ready_for_query(&out, 'I');
@@ -366,6 +360,7 @@ void relay_leave(struct client *client) {
         return;
     }
     relay_raise_floor(client);
+    if (client->session != NULL) session_left(client->session, server, client->id);
     /* What the pipeline counts on has to be sent, or its answers would be awaited for ever. */
     if (client->sending != NULL) outgoing_flush(client->sending);
     client->sending = NULL;

@@ -27,6 +27,10 @@ struct reply {
     uint32_t length; /* of the whole message */
 };
 
+static struct bytes body_of(const struct reply *reply) {
+    return bytes_of(reply->at + MESSAGE_HEAD_BYTES, reply->len - MESSAGE_HEAD_BYTES);
+}
+
 /* Replies that mean nothing but themselves: they move the pipeline and are passed on. */
 #define PLAIN_KINDS                                                                                \
     (1u << REPLY_DATA | 1u << REPLY_PARSED | 1u << REPLY_BOUND | 1u << REPLY_CLOSED |              \
@@ -121,15 +125,27 @@ static void on_refused_parameters(const struct reply *reply, const struct fault_
     server_close(reply->server, "invalid server parameter");
 }
 
+static void on_own_error(const struct reply *reply, const struct fault_fields *fields,
+                         uint32_t kind) {
+    struct client *client = reply->client;
+    if (kind == OWN_QUERY_QUESTION) {
+        client->session->has_failed = true;
+    } else if (kind == OWN_QUERY_GAP && client->is_syncing && client->retry.is_holding) {
+        server_close(reply->server, "invalid server parameter"); /* the primary may take it */
+    } else if (kind == OWN_QUERY_GAP) {
+        on_refused_parameters(reply, fields);
+    }
+}
+
 static void on_error(const struct reply *reply, const struct pipeline_match *match) {
     struct client *client = reply->client;
-    struct bytes body = bytes_of(reply->at + MESSAGE_HEAD_BYTES, reply->len - MESSAGE_HEAD_BYTES);
+    struct bytes body = body_of(reply);
     struct fault_fields fields = {0};
     (void)fault_read(body, &fields);
     relay_raise_floor(client);
     client->is_copying = false;
     if (match->verdict == PIPELINE_DROP) {
-        on_refused_parameters(reply, &fields);
+        on_own_error(reply, &fields, match->entry.number);
         return;
     }
     bool is_whole = reply->len == reply->length; /* one that is not passes as it comes */
@@ -175,7 +191,7 @@ static bool is_plain_completion(const struct client *client, const char *message
 
 static void on_complete(const struct reply *reply, const struct pipeline_match *match) {
     struct client *client = reply->client;
-    struct bytes tag = bytes_of(reply->at + MESSAGE_HEAD_BYTES, reply->len - MESSAGE_HEAD_BYTES);
+    struct bytes tag = body_of(reply);
     if (tag.len > 0) tag.len--;
     if (is_end_of_transaction(tag)) client->has_ended = true;
     if (!is_hidden(client)) relay_raise_floor(client);
@@ -184,6 +200,8 @@ static void on_complete(const struct reply *reply, const struct pipeline_match *
     struct server_memory *memory = reply->server->memory;
     prepared_clear(&client->names, &client->set->statements);
     server_memory_clear(memory, &client->set->statements);
+    if (client->session != NULL && bytes_equal_text(tag, "DISCARD ALL"))
+        session_discarded(client->session, reply->server);
 }
 
 static void count_query(const struct reply *reply, char status) {
@@ -201,10 +219,16 @@ static void count_query(const struct reply *reply, char status) {
     client->transaction_us = client->query_us;
 }
 
-static void on_parameters_done(const struct reply *reply) {
+/* A Query of our own has been answered. */
+static void on_own_ready(const struct reply *reply, uint32_t kind) {
     struct client *client = reply->client;
-    parameters_accepted(&client->parameters, client->set->pools, reply->server);
-    if (!client->is_syncing) return;
+    if (kind == OWN_QUERY_QUESTION) {
+        remember_answered(client);
+        return;
+    }
+    if (kind != OWN_QUERY_GAP) return;
+    settings_accepted(&client->parameters, client->session, reply->server);
+    if (!client->is_syncing || !pipeline_is_empty(&client->pipeline)) return;
     client->is_syncing = false;
     relay_resume_later(client);
 }
@@ -221,7 +245,7 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
     reply->server->transaction = status;
     client->is_copying = false;
     if (match->verdict == PIPELINE_DROP) {
-        on_parameters_done(reply);
+        on_own_ready(reply, match->entry.number);
         return;
     }
     client->transaction = status;
@@ -276,7 +300,7 @@ static void plain(const struct reply *reply, const struct pipeline_match *match)
 
 static void on_status(const struct reply *reply, const struct pipeline_match *match) {
     struct client *client = reply->client;
-    struct bytes body = bytes_of(reply->at + MESSAGE_HEAD_BYTES, reply->len - MESSAGE_HEAD_BYTES);
+    struct bytes body = body_of(reply);
     struct bytes name, value, rest;
     if (reply->len < reply->length) {
         plain(reply, match); /* too long to be tracked: nobody else may meet it */
@@ -316,6 +340,11 @@ static void on_message(const struct reply *reply) {
         if (judge_is_on(client)) (void)freshness_raise(client->pool->database->hash);
         plain(reply, &match);
         break;
+    case REPLY_DATA:
+        if (match.verdict == PIPELINE_DROP && match.entry.number == OWN_QUERY_QUESTION)
+            remember_row(client, body_of(reply), reply->len == reply->length);
+        plain(reply, &match);
+        break;
     case REPLY_COPY_IN:
     case REPLY_COPY_BOTH:
         client->is_copying = true;
@@ -333,8 +362,11 @@ static void on_message(const struct reply *reply) {
 
 /* ---- cutting the stream into messages */
 
-static bool is_read_whole(const struct message_row *row, uint32_t length) {
-    return row->is_whole && length <= WHOLE_BYTES_MAX;
+static bool is_read_whole(const struct reply *reply, const struct message_row *row,
+                          uint32_t length) {
+    const struct session *session = reply->client->session;
+    bool is_needed = row->is_whole || (session != NULL && session->is_asking);
+    return is_needed && length <= WHOLE_BYTES_MAX;
 }
 
 /* Never true of a byte that is no type: its lengths are 0. */
@@ -358,7 +390,7 @@ static size_t take_message(struct reply *reply, const char *at, size_t len) {
     reply->row = &message_replies[(unsigned char)at[0]];
     reply->length = message_length(at);
     reply->at = at;
-    if (is_read_whole(reply->row, reply->length)) {
+    if (is_read_whole(reply, reply->row, reply->length)) {
         CHECK(len >= reply->length);
         reply->len = reply->length;
         on_message(reply);
@@ -432,7 +464,7 @@ static size_t take_piece(struct reply *reply, const char *at, size_t len) {
         if (!head_is_good(reply, message.at)) return len;
         uint32_t length = message_length(message.at);
         const struct message_row *row = &message_replies[(unsigned char)message.at[0]];
-        if (is_read_whole(row, length) && length > have) return n; /* more is needed */
+        if (is_read_whole(reply, row, length) && length > have) return n; /* more is needed */
     }
     struct buf piece = *gather;
     *gather = (struct buf){0};
@@ -450,7 +482,7 @@ static size_t step(struct reply *reply, const char *at, size_t len) {
     if (!head_is_good(reply, at)) return len;
     const struct message_row *row = &message_replies[(unsigned char)at[0]];
     uint32_t length = message_length(at);
-    if (is_read_whole(row, length) && len < length) return take_piece(reply, at, len);
+    if (is_read_whole(reply, row, length) && len < length) return take_piece(reply, at, len);
     return take_message(reply, at, len);
 }
 
@@ -475,5 +507,5 @@ void reply_process(struct client *client, const char *at, size_t len) {
     if (client->is_stuck) relay_resume_later(client);
     if (!client->is_release_due) return;
     client->is_release_due = false;
-    if (server->state == SERVER_LENT) relay_release(client);
+    if (server->state == SERVER_LENT) relay_end(client);
 }

@@ -89,21 +89,26 @@ static bool must_judge_late(const struct client *client) {
     return client->is_routed && client->group_left == 0;
 }
 
+/* The text at the front of some of the body; at is NULL where it is not in hand. */
+static struct bytes text_of(const struct request *request, struct bytes body) {
+    struct bytes text, rest;
+    bool is_in_hand = request->is_whole && message_text(body, &text, &rest);
+    return is_in_hand ? text : bytes_of(NULL, 0);
+}
+
 /* ---- simple messages */
 
 static size_t on_query(const struct request *request) {
     struct client *client = request->client;
-    if (must_judge_late(client)) {
-        struct bytes text = {0}, rest;
-        bool is_in_hand = request->is_whole && message_text(request->body, &text, &rest);
-        judge_text(client, is_in_hand ? text : bytes_of(NULL, 0));
-    }
+    if (must_judge_late(client)) judge_text(client, text_of(request, request->body));
+    if (client->session != NULL) remember_text(client, text_of(request, request->body));
     owe(request, REQUEST_QUERY, PIPELINE_FORWARD)->number = request->client->copies;
     return pass(request);
 }
 
 static size_t on_function(const struct request *request) {
     if (must_judge_late(request->client)) judge_text(request->client, bytes_of(NULL, 0));
+    if (request->client->session != NULL) session_note_unknown(request->client->session);
     (void)owe(request, REQUEST_FUNCTION, PIPELINE_FORWARD);
     return pass(request);
 }
@@ -348,12 +353,12 @@ static void keep_unnamed(const struct request *request, struct bytes body) {
     bool is_new;
     statement_unref(&client->set->statements, &client->unnamed);
     if (is_bound_at_once(request)) return;
-    parameters_parse_context(&client->parameters, client->set->pools, &context);
+    client_parse_context(client, &context);
     client->unnamed = statement_get(&client->set->statements, buf_content(&context), body, &is_new);
     buf_release(&context);
     struct bytes text, rest;
     if (!is_new || client->set->traits == NULL || !message_text(body, &text, &rest)) return;
-    struct traits_context how = parameters_context(&client->parameters);
+    struct traits_context how = client_context(client);
     client->unnamed->traits =
         *traits_of(client->set->traits, text, &how, loop_now_us(client->set->loop));
 }
@@ -370,13 +375,13 @@ static struct statement *intern(const struct request *request, struct bytes body
     struct client *client = request->client;
     struct buf context = {0};
     bool is_new;
-    parameters_parse_context(&client->parameters, client->set->pools, &context);
+    client_parse_context(client, &context);
     struct statement *statement =
         statement_get(&client->set->statements, buf_content(&context), body, &is_new);
     buf_release(&context);
     struct bytes text, rest;
     if (is_new && client->set->traits != NULL && message_text(body, &text, &rest)) {
-        struct traits_context how = parameters_context(&client->parameters);
+        struct traits_context how = client_context(client);
         statement->traits =
             *traits_of(client->set->traits, text, &how, loop_now_us(client->set->loop));
         statement->traits.names = bytes_of(NULL, 0);
@@ -425,6 +430,7 @@ static size_t on_parse(const struct request *request) {
         if (!message_text(request->body, &name, &body) || name.len > 0) return 0;
         client->unsynced++;
         if (must_judge_late(client)) judge_text(client, bytes_of(NULL, 0));
+        if (client->session != NULL) session_note_unknown(client->session);
         statement_unref(&client->set->statements, &client->unnamed);
         owe_unnamed(request, PIPELINE_FORWARD);
         return pass(request); /* a huge unnamed text streams */
@@ -440,6 +446,8 @@ static size_t on_parse(const struct request *request) {
     if (name.len == 0 && is_tracking(client) && read_deallocate(text, &rest))
         gone = prepared_find(&client->names, rest);
     if (gone != NULL) return parse_deallocate(request, gone);
+    bool is_noted_now = name.len == 0 || !is_tracking(client);
+    if (client->session != NULL && is_noted_now) remember_text(client, text);
     if (name.len == 0) return parse_unnamed(request, body);
     if (is_tracking(client)) return parse_named(request, name, body);
     (void)owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
@@ -491,6 +499,8 @@ static size_t on_bind(const struct request *request) {
     client->unsynced++;
     if (name.len == 0 || !is_tracking(client)) {
         if (name.len == 0) ensure_unnamed(request);
+        if (client->session != NULL && name.len == 0 && !client->has_unnamed)
+            remember_statement(client, client->unnamed);
         (void)owe(request, REQUEST_BIND, PIPELINE_FORWARD);
         return pass(request);
     }
@@ -498,6 +508,7 @@ static size_t on_bind(const struct request *request) {
     if (statement == NULL) return request->length;
     if (client->is_routed && client->group_left == 0 && statement->traits.flags & TRAITS_MAY_WRITE)
         client->may_write = true;
+    if (client->session != NULL) remember_statement(client, statement);
     stats_add(&client->pool->stats.binds, 1);
     ensure(request, statement);
     size_t taken = portal.len + 1 + name.len + 1;
@@ -728,7 +739,7 @@ static void release_late(struct client *client) {
     if (!client->is_release_late || client->request_skip > 0) return;
     client->is_release_late = false;
     bool is_at_rest = pipeline_is_empty(&client->pipeline);
-    if (is_at_rest && client->borrower.server->state == SERVER_LENT) relay_release(client);
+    if (is_at_rest && client->borrower.server->state == SERVER_LENT) relay_end(client);
 }
 
 size_t request_process(struct client *client, struct bytes bytes) {

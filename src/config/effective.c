@@ -204,6 +204,12 @@ enum routing config_routing(const struct config *config, const struct config_dat
     return routing == ROUTING_READ_WRITE && is_session ? ROUTING_PRIMARY : routing;
 }
 
+enum session_state config_session_state(const struct config *config,
+                                        const struct config_database *database) {
+    return database->session_state == SESSION_STATE_UNSET ? config->session_state
+                                                          : database->session_state;
+}
+
 enum read_consistency config_read_consistency(const struct config *config,
                                               const struct config_database *database) {
     return database->read_consistency == READ_CONSISTENCY_UNSET ? config->read_consistency

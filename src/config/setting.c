@@ -113,6 +113,12 @@ static const struct setting_choice read_consistencies[] = {
     {NULL, 0},
 };
 
+static const struct setting_choice session_states[] = {
+    {"off", SESSION_STATE_OFF},
+    {"track", SESSION_STATE_TRACK},
+    {NULL, 0},
+};
+
 static const struct setting_choice load_balances[] = {
     {"round-robin", LOAD_BALANCE_HOSTS_ROUND_ROBIN},
     {"disable", LOAD_BALANCE_HOSTS_DISABLE},
@@ -414,6 +420,10 @@ static const struct setting pooler_settings[] = {
     {"routing", ENUM, POOLER(routing), LIVE | OWN, "off", 0, 0, routings,
      "Which node runs a statement: the next host of the list (off), replicas for reads and the "
      "primary for the rest (read_write), always the primary, or always a replica."},
+    {"session_state", ENUM, POOLER(session_state), LIVE | OWN, "off", 0, 0, session_states,
+     "Whether what a client sets in its session (SET, set_config, RESET, roles) follows it from "
+     "server to server in transaction and statement mode (track), or stays where it was set (off). "
+     "Start-up parameters of every kind are then taken."},
     {"shapes_max", INT, POOLER(shapes_max), OWN, "5000", 16, 1000000, NULL,
      "Statement shapes whose meaning each worker remembers."},
     {"workers", INT, POOLER(workers), OWN, "1", 1, 64, NULL, "Threads that serve clients."},
@@ -474,6 +484,8 @@ static const struct setting database_settings[] = {
      "Instead of the global routing."},
     {"read_consistency", ENUM, DATABASE(read_consistency), LIVE | OWN, NULL, 0, 0,
      read_consistencies, "Instead of the global read_consistency."},
+    {"session_state", ENUM, DATABASE(session_state), LIVE | OWN | RECONNECT, NULL, 0, 0,
+     session_states, "Instead of the global session_state."},
     {"sslnegotiation", ENUM, DATABASE(sslnegotiation), LIVE | OWN | RECONNECT, NULL, 0, 0,
      sslnegotiations,
      "How TLS begins: after a request (postgres), or at once, which saves a round trip and which "

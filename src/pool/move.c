@@ -60,7 +60,10 @@ void pool_unpack(struct pool *pool, struct unpack *in) {
 
 /* ---- servers */
 
+/* What a server was set to for its last client stays behind: with session_state = track it does not
+ * go. */
 bool server_may_move(const struct server *server) {
+    if (server->pool->tracks_sessions) return false;
     bool is_at_rest = server->cancels == 0 && server->skip == 0 && !server->is_own &&
                       buf_length(&server->gather) == 0 && !server->is_close_needed;
     bool is_state_right = server->state == SERVER_IDLE || server->state == SERVER_USED ||

@@ -114,6 +114,8 @@ static void take_settings(struct pool *pool) {
     pool->mode = config_pool_mode(config, entry, user);
     pool->routing = config_routing(config, entry, user);
     pool->consistency = config_read_consistency(config, entry);
+    pool->tracks_sessions = pool->mode != POOL_MODE_SESSION &&
+                            config_session_state(config, entry) == SESSION_STATE_TRACK;
     pool->is_balanced = config_load_balance_hosts(entry) != LOAD_BALANCE_HOSTS_DISABLE;
     pool->query_wait_us = config_query_wait_timeout_us(config, entry, user);
     pool->lifetime_us = config_server_lifetime_us(config, entry);
@@ -488,14 +490,16 @@ void pool_set_apply(struct pool_set *set, struct config *config, struct users *u
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         uint32_t generation = atomic_load(&pool->database->generation);
         review_keys(pool);
-        if (generation != pool->generation && !atomic_load(&pool->database->is_removed)) {
+        bool was_tracking = pool->tracks_sessions;
+        take_settings(pool);
+        bool is_new = generation != pool->generation || was_tracking != pool->tracks_sessions;
+        if (is_new && !atomic_load(&pool->database->is_removed)) {
             pool->generation = generation;
             retire_nodes(pool);
             make_nodes(pool);
             line_moved(pool);
             line_rejudge(pool);
         }
-        take_settings(pool);
         pool_serve_later(pool);
     }
 }

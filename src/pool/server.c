@@ -187,6 +187,12 @@ static void on_dirt(struct server *server, char type, struct bytes body) {
     server_close(server, is_end ? "server conn crashed?" : "idle server got dirty");
 }
 
+static void on_own_complete(struct server *server, struct bytes tag) {
+    const struct pool_ops *ops = &server->pool->set->ops;
+    if (bytes_equal_text(tag, "DISCARD ALL")) ops->server_forget(ops->owner, server);
+    if (bytes_equal_text(tag, "DEALLOCATE ALL")) ops->server_forget_statements(ops->owner, server);
+}
+
 /* A message of which the head, and as far as the row wants it the body, is there. */
 static void on_own_message(struct server *server, char type, struct bytes body) {
     struct bytes name, value, rest;
@@ -207,9 +213,7 @@ static void on_own_message(struct server *server, char type, struct bytes body) 
             (void)server_note_parameter(server, name, value);
         return;
     case REPLY_COMPLETE:
-        if (bytes_equal_text(bytes_of(body.at, body.len - 1), "DISCARD ALL") ||
-            bytes_equal_text(bytes_of(body.at, body.len - 1), "DEALLOCATE ALL"))
-            server->pool->set->ops.server_forget(server->pool->set->ops.owner, server);
+        on_own_complete(server, bytes_of(body.at, body.len - 1));
         break;
     case REPLY_NOTICE:
     case REPLY_NOTIFICATION:

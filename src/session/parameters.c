@@ -45,27 +45,33 @@ void parameters_set(struct parameters *parameters, struct texts *texts, int inde
     parameters->values[index] = new;
 }
 
-static void append_quoted(struct buf *query, const char *value) {
+void parameters_append_quoted(struct buf *query, struct bytes value) {
+    /* Whether a backslash means anything depends on a setting that may differ here. */
+    if (memchr(value.at, '\\', value.len) != NULL) buf_append_u8(query, 'E');
     buf_append_u8(query, '\'');
-    for (const char *c = value; *c != '\0'; c++) {
-        if (*c == '\'') buf_append_u8(query, '\'');
-        /* Whether a backslash means anything depends on a setting that may differ here. */
-        if (*c == '\\') buf_append_u8(query, '\\');
-        buf_append_u8(query, (unsigned char)*c);
+    for (size_t i = 0; i < value.len; i++) {
+        char c = value.at[i];
+        if (c == '\'' || c == '\\') buf_append_u8(query, (unsigned char)c);
+        buf_append_u8(query, (unsigned char)c);
     }
     buf_append_u8(query, '\'');
 }
 
-static void append_set(struct buf *query, const char *name, const char *value, bool is_list) {
-    const char *escape = strchr(value, '\\') == NULL ? "" : "E";
+void parameters_append_config(struct buf *query, struct bytes name, struct bytes value) {
+    buf_append_text(query, "SELECT pg_catalog.set_config(");
+    parameters_append_quoted(query, name);
+    buf_append_u8(query, ',');
+    parameters_append_quoted(query, value);
+    buf_append_text(query, ",false);");
+}
+
+static void append_set(struct buf *query, const char *name, struct bytes value, bool is_list) {
     if (is_list) {
-        buf_append_format(query, "SELECT pg_catalog.set_config('%s',%s", name, escape);
-        append_quoted(query, value);
-        buf_append_text(query, ",false);");
+        parameters_append_config(query, bytes_of_text(name), value);
         return;
     }
-    buf_append_format(query, "SET %s=%s", name, escape);
-    append_quoted(query, value);
+    buf_append_format(query, "SET %s=", name);
+    parameters_append_quoted(query, value);
     buf_append_u8(query, ';');
 }
 
@@ -77,13 +83,13 @@ static bool differs(const struct parameters *parameters, const struct server *se
     return !bytes_equal_nocase(bytes_of(mine->at, mine->len), theirs->at);
 }
 
-static void append_accepted_key(struct buf *key, const char *name, const struct text *value) {
-    buf_append_text(key, name);
+static void append_accepted_key(struct buf *key, struct bytes name, struct bytes value) {
+    buf_append_bytes(key, name);
     buf_append_u8(key, '=');
-    buf_append(key, value->at, value->len);
+    buf_append_bytes(key, value);
 }
 
-static bool was_accepted(const struct server *server, const char *name, const struct text *value) {
+bool parameters_was_accepted(const struct server *server, struct bytes name, struct bytes value) {
     const struct server_memory *memory = server->memory;
     if (memory == NULL) return false;
     struct buf key = {0};
@@ -97,6 +103,22 @@ static bool was_accepted(const struct server *server, const char *name, const st
     return found;
 }
 
+static bool was_accepted(const struct server *server, const char *name, const struct text *value) {
+    return parameters_was_accepted(server, bytes_of_text(name), bytes_of(value->at, value->len));
+}
+
+void parameters_note_accepted(struct server *server, struct texts *texts, struct bytes name,
+                              struct bytes value) {
+    struct server_memory *memory = server->memory;
+    if (parameters_was_accepted(server, name, value)) return;
+    struct buf key = {0};
+    append_accepted_key(&key, name, value);
+    unsigned place = memory->accepted_next++ % MEMORY_ACCEPTED_MAX;
+    text_unref(texts, &memory->accepted[place]);
+    memory->accepted[place] = text_get(texts, buf_content(&key));
+    buf_release(&key);
+}
+
 enum parameters_step parameters_difference(const struct parameters *parameters,
                                            const struct pool_set *set, const struct server *server,
                                            struct buf *query) {
@@ -108,7 +130,7 @@ enum parameters_step parameters_difference(const struct parameters *parameters,
     for (unsigned i = 0; i < set->tracked_count; i++) {
         if (!differs(parameters, server, i)) continue;
         const struct text *value = parameters->values[i];
-        append_set(query, set->tracked[i], value->at, special[i] & LIST);
+        append_set(query, set->tracked[i], bytes_of(value->at, value->len), special[i] & LIST);
         asked |= UINT32_C(1) << i;
         if (step == PARAMETERS_SAME) step = PARAMETERS_TOGETHER;
         bool may_fail = special[i] & GRANTED || !was_accepted(server, set->tracked[i], value);
@@ -127,13 +149,8 @@ void parameters_accepted(const struct parameters *parameters, const struct pool_
         const struct text *value = parameters->values[i];
         bool is_asked = memory->asked & UINT32_C(1) << i;
         if (value == NULL || !is_asked || special[i] & (HARMLESS | GRANTED)) continue;
-        if (was_accepted(server, set->tracked[i], value)) continue;
-        struct buf key = {0};
-        append_accepted_key(&key, set->tracked[i], value);
-        unsigned place = memory->accepted_next++ % MEMORY_ACCEPTED_MAX;
-        text_unref(set->texts, &memory->accepted[place]);
-        memory->accepted[place] = text_get(set->texts, buf_content(&key));
-        buf_release(&key);
+        parameters_note_accepted(server, set->texts, bytes_of_text(set->tracked[i]),
+                                 bytes_of(value->at, value->len));
     }
     memory->asked = 0;
 }

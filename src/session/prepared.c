@@ -122,9 +122,11 @@ void prepared_clear(struct prepared_names *names, struct statements *statements)
 
 /* ---- a server's statements */
 
-struct server_memory *server_memory_new(void) {
+struct server_memory *server_memory_new(const struct server *server) {
     struct server_memory *memory = memory_new(sizeof *memory);
     list_init(&memory->lru);
+    for (unsigned i = 0; i < SERVER_PARAMETERS_MAX; i++)
+        memory->login[i] = text_ref(server->parameters[i]);
     return memory;
 }
 
@@ -135,6 +137,8 @@ void server_memory_free(struct server_memory **memory_at, struct statements *sta
     if (memory == NULL) return;
     server_memory_clear(memory, statements);
     for (unsigned i = 0; i < MEMORY_ACCEPTED_MAX; i++) text_unref(texts, &memory->accepted[i]);
+    for (unsigned i = 0; i < SERVER_PARAMETERS_MAX; i++) text_unref(texts, &memory->login[i]);
+    text_unref(texts, &memory->settings);
     memory_free(memory);
 }
 

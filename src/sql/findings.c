@@ -36,6 +36,16 @@ static bool has_name(struct bytes names, struct bytes name) {
     return false;
 }
 
+/* Ends the name that begins at `before`, and takes it out again where it is known already. */
+static void end_name(struct findings *findings, size_t before) {
+    struct buf *names = findings->names;
+    buf_append_u8(names, 0);
+    struct bytes all = buf_content(names);
+    bool is_known = has_name(bytes_of(all.at, before), bytes_of(all.at + before, all.len - before));
+    if (all.len > FINDINGS_NAMES_BYTES_MAX) findings->names_cut = true;
+    if (is_known || all.len > FINDINGS_NAMES_BYTES_MAX) buf_truncate(names, before);
+}
+
 void findings_add_name(struct findings *findings, char kind, const struct bytes *parts,
                        size_t parts_count) {
     struct buf *names = findings->names;
@@ -48,20 +58,37 @@ void findings_add_name(struct findings *findings, char kind, const struct bytes 
         if (buf_length(names) > before + 1) buf_append_text(names, ".");
         buf_append_bytes(names, parts[i]);
     }
-    buf_append_u8(names, 0);
-    struct bytes all = buf_content(names);
-    bool is_known = has_name(bytes_of(all.at, before), bytes_of(all.at + before, all.len - before));
-    if (all.len > FINDINGS_NAMES_BYTES_MAX) findings->names_cut = true;
-    if (is_known || all.len > FINDINGS_NAMES_BYTES_MAX) buf_truncate(names, before);
+    end_name(findings, before);
+}
+
+static char lower_of(char c) {
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+/* What looks like a parameter of the session and is none: it cannot be set again elsewhere. */
+static bool is_of_moment(struct bytes name) {
+    static const char *const names[] = {"transaction_isolation", "transaction_read_only",
+                                        "transaction_deferrable", "seed"};
+    for (size_t i = 0; i < COUNT(names); i++) {
+        if (bytes_equal_nocase(name, names[i])) return true;
+    }
+    return false;
+}
+
+/* The name of a parameter, among those of functions and relations. */
+static void add_setting(struct findings *findings, char kind, struct bytes name) {
+    if (is_of_moment(name)) return;
+    size_t before = buf_length(findings->names);
+    buf_append(findings->names, &kind, 1);
+    for (size_t i = 0; i < name.len; i++)
+        buf_append_u8(findings->names, (unsigned char)lower_of(name.at[i]));
+    end_name(findings, before);
 }
 
 static void add_parameter(struct findings *findings, struct bytes name) {
     char lower[TRAITS_WHY_SIZE] = "";
     if (name.len >= sizeof lower) name.len = 0;
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.at[i];
-        lower[i] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
-    }
+    for (size_t i = 0; i < name.len; i++) lower[i] = lower_of(name.at[i]);
     if (findings->parameters > 0 && strcmp(lower, findings->parameter) == 0) return;
     if (findings->parameters++ > 0) lower[0] = '\0';
     memcpy(findings->parameter, lower, sizeof lower);
@@ -97,8 +124,10 @@ static bool makes_no_difference(struct bytes name, struct bytes value) {
 void findings_set_parameter(struct findings *findings, struct bytes name, struct bytes value,
                             uint32_t flag) {
     int shown = name.len > 40 ? 40 : (int)name.len;
+    if (flag == TRAITS_SETS) add_setting(findings, 's', name);
     if (makes_no_difference(name, value)) {
-        findings_note(findings, TRAITS_NEEDS_PRIMARY, "sets %.*s", shown, name.at);
+        uint32_t alike = flag == TRAITS_SETS ? TRAITS_SETS_ALIKE : 0;
+        findings_note(findings, TRAITS_NEEDS_PRIMARY | alike, "sets %.*s", shown, name.at);
         return;
     }
     add_parameter(findings, name);
@@ -117,6 +146,11 @@ void findings_set_parameter(struct findings *findings, struct bytes name, struct
             flag |= TRAITS_SERIALIZABLE;
     }
     findings_note(findings, TRAITS_NEEDS_PRIMARY | flag, "sets %.*s", shown, name.at);
+}
+
+void findings_reset_parameter(struct findings *findings, struct bytes name) {
+    add_setting(findings, 'd', name);
+    findings_set_parameter(findings, name, bytes_of(NULL, 0), TRAITS_SETS);
 }
 
 void findings_merge(struct findings *findings, const struct findings *more) {

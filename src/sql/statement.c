@@ -322,8 +322,11 @@ static bool look_at_set(struct findings *findings, const struct tree_node *node)
     const char *kind = tree_choice(node, "kind");
     struct bytes name = tree_text(node, "name");
     uint32_t flag = tree_number(node, "is_local") != 0 ? TRAITS_SETS_LOCAL : TRAITS_SETS;
+    bool is_reset = strcmp(kind, "VAR_RESET") == 0 || strcmp(kind, "VAR_SET_DEFAULT") == 0;
     if (strcmp(kind, "VAR_RESET_ALL") == 0) {
         findings_note(findings, PRIMARY | TRAITS_RESETS_ALL, "RESET ALL");
+    } else if (is_reset && flag == TRAITS_SETS) {
+        findings_reset_parameter(findings, name);
     } else if (strcmp(kind, "VAR_SET_MULTI") != 0) {
         bool has_value = strcmp(kind, "VAR_SET_VALUE") == 0;
         struct bytes value = has_value ? constant_at(node, "args", 0) : bytes_of(NULL, 0);

@@ -86,7 +86,7 @@ def pytest_runtest_makereport(item, call):
     """What failed shows the end of its poolers' logs, which go with the cluster."""
     made = yield
     for one in poolers.STARTED:
-        if made.get_result().failed:
+        if made.get_result().failed and os.path.exists(one.log):
             made.get_result().sections.append((one.log, one.log_text()[-6000:]))
     if call.when == "teardown":
         poolers.STARTED.clear()

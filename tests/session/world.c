@@ -320,6 +320,12 @@ static void server_forget(void *owner, struct server *server) {
     server_memory_free(&memory, &world->clients.statements, &world->texts);
 }
 
+static void server_forget_statements(void *owner, struct server *server) {
+    struct world *world = owner;
+    struct server_memory *memory = server->memory;
+    if (memory != NULL) server_memory_clear(memory, &world->clients.statements);
+}
+
 /* There is no other worker. */
 static void wake(void *owner, unsigned worker, struct bytes key) {
     (void)owner;
@@ -364,14 +370,16 @@ static void make_weir(struct world *world) {
     loop_set_context(world->loop, world);
     world->databases = databases_new(&ops);
     world->permits = permits_new(1);
-    world->pools =
-        (struct pool_set){.loop = world->loop,
-                          .workers = 1,
-                          .databases = world->databases,
-                          .permits = world->permits,
-                          .texts = &world->texts,
-                          .transport = transport_ref(shared.transport),
-                          .ops = {.server_forget = server_forget, .wake = wake, .owner = world}};
+    world->pools = (struct pool_set){.loop = world->loop,
+                                     .workers = 1,
+                                     .databases = world->databases,
+                                     .permits = world->permits,
+                                     .texts = &world->texts,
+                                     .transport = transport_ref(shared.transport),
+                                     .ops = {.server_forget = server_forget,
+                                             .server_forget_statements = server_forget_statements,
+                                             .wake = wake,
+                                             .owner = world}};
     pool_set_init(&world->pools, config_ref(shared.config), users_retain(shared.users));
     world->clients = (struct client_set){.loop = world->loop,
                                          .pools = &world->pools,

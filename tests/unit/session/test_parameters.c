@@ -44,8 +44,8 @@ static void world_init(struct world *world, const char *const *client, const cha
                                 "default_transaction_read_only",
                             [TRACKED_SCRAM_ITERATIONS] = "scram_iterations",
                             [TRACKED_ALWAYS] = "extra.one"}},
-        .server = {.memory = server_memory_new()},
     };
+    world->server.memory = server_memory_new(&world->server);
     set_values(world, world->client.values, client);
     set_values(world, world->server.parameters, server);
 }

@@ -276,10 +276,12 @@ static void assert_surplus(struct server_memory *memory, const char *order) {
     }
 }
 
+static const struct server fresh;
+
 static void servers_remember(void **unused) {
     (void)unused;
     for (size_t i = 0; i < COUNT(memory_scripts); i++) {
-        struct memory_run run = {.memory = server_memory_new()};
+        struct memory_run run = {.memory = server_memory_new(&fresh)};
         struct texts texts = {0};
         for (const char *step = memory_scripts[i].script; *step != '\0'; step += 2)
             memory_step(&run, step);
@@ -295,7 +297,7 @@ static void servers_remember(void **unused) {
 
 static void a_cleared_server_has_nothing(void **unused) {
     (void)unused;
-    struct memory_run run = {.memory = server_memory_new()};
+    struct memory_run run = {.memory = server_memory_new(&fresh)};
     struct texts texts = {0};
     for (const char *step = "+a+b+c"; *step != '\0'; step += 2) memory_step(&run, step);
     run.memory->unnamed_owner = 7;

@@ -21,6 +21,7 @@
 #define U       (M | TRAITS_RUNS_UNKNOWN)
 #define A       (U | TRAITS_ANYTHING)
 #define SET     (P | TRAITS_SETS)
+#define ALIKE   (P | TRAITS_SETS_ALIKE)
 #define LOCAL   (P | TRAITS_SETS_LOCAL)
 #define MANY    TRAITS_MANY
 #define BEGINS  TRAITS_BEGINS
@@ -183,15 +184,16 @@ static const struct statement_row statements[] = {
     /* The session */
     {"SET a.b = 1", SET, "sets a.b"},
     {"SET LOCAL work_mem = '1MB'", LOCAL, "sets work_mem"},
-    {"SET extra_float_digits = 3", P, "sets extra_float_digits"},
-    {"SET Extra_Float_Digits TO '1'", P, "sets extra_float_digits"},
-    {"SELECT set_config('extra_float_digits', '2', false)", P, "sets extra_float_digits"},
+    {"SET extra_float_digits = 3", ALIKE, "sets extra_float_digits"},
+    {"SET Extra_Float_Digits TO '1'", ALIKE, "sets extra_float_digits"},
+    {"SELECT set_config('extra_float_digits', '2', false)", ALIKE, "sets extra_float_digits"},
     {"SET extra_float_digits = 0", SET, "sets extra_float_digits"},
     {"SET extra_float_digits = -3", SET, "sets extra_float_digits"},
     {"SET extra_float_digits = 13", SET, "sets extra_float_digits"},
     {"SET extra_float_digits TO DEFAULT", SET, "sets extra_float_digits"},
     {"RESET extra_float_digits", SET, "sets extra_float_digits"},
-    {"SET extra_float_digits = 3; SET work_mem = '1MB'", SET | TRAITS_MANY, NULL},
+    {"SET extra_float_digits = 3; SET work_mem = '1MB'", SET | TRAITS_SETS_ALIKE | TRAITS_MANY,
+     NULL},
     {"SET SESSION work_mem TO DEFAULT", SET, "sets work_mem"},
     {"RESET work_mem", SET, "sets work_mem"},
     {"RESET ALL", P | TRAITS_RESETS_ALL, "RESET ALL"},
@@ -422,6 +424,12 @@ static const struct names_row {
     {"SELECT * FROM t JOIN t AS u USING (a)", "rt ", true},
     {"INSERT INTO t SELECT f(a) FROM d.s.u", "rt ff rd.s.u ", true},
     {"SELECT * FROM \"a.b\"", "ra.b ", false},
+    {"SET Work_Mem = 1; SET LOCAL a.b = 2; SET TIME ZONE LOCAL; RESET a.b",
+     "swork_mem dtimezone stimezone da.b sa.b ", true},
+    {"SELECT set_config('App.Tenant', $1, false)", "fset_config sapp.tenant ", true},
+    {"SELECT set_config('app.tenant', $1, true)", "fset_config ", true},
+    {"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "sdefault_transaction_read_only ",
+     true},
 };
 
 static void test_names(void **state) {

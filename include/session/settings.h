@@ -1,0 +1,98 @@
+/*
+ * Settings: what a client has set in its session, beyond the parameters that servers report
+ * (session/parameters.h), against what the server at hand has been set to. On with
+ * session_state = track.
+ *
+ * All settings of a session are one interned text, so that a client and a server have the same
+ * where the pointers are equal: no gap, no cost. What a statement set is asked from the server
+ * when its transaction has ended, by the names that its traits tell: so it does not matter which
+ * way a value took, nor what a ROLLBACK or a savepoint undid.
+ */
+#ifndef WEIR_SESSION_SETTINGS_H
+#define WEIR_SESSION_SETTINGS_H
+
+#include "core/buf.h"
+#include "core/text.h"
+#include "pool/pool.h"
+#include "session/parameters.h"
+
+/* The session of one client. */
+struct session {
+    struct text *settings; /* what it has set; NULL: nothing */
+    struct text *startup;  /* what it asked for at login, and gets back by RESET */
+    struct buf touched;    /* names that the transaction may have set, each with its NUL */
+    struct buf learned;    /* what the question has told so far: settings of the server */
+    bool may_have_reset;   /* some of them may have their defaults again */
+    bool is_unknown;       /* the transaction may have set what nobody knows */
+    bool is_asking;        /* the question is under way */
+    bool has_failed;       /* it was not answered */
+    unsigned tries;        /* how often it has been asked */
+};
+
+struct session *session_new(void);
+void session_free(struct session **session, struct texts *texts);
+
+/* Adds a setting that the client asks for at login. */
+void session_start_with(struct session *session, struct texts *texts, struct bytes name,
+                        struct bytes value);
+
+/* The login is done: the client has what it asked for. */
+void session_begin(struct session *session);
+
+/* Settings are written one behind the other, "name\0value\0", by name. Takes the first one out of
+ * `rest`; false at the end. */
+bool settings_next(struct bytes *rest, struct bytes *name, struct bytes *value);
+
+/* Sets one of the settings in `settings`; value.at NULL takes it out. The name is in lower case. */
+void settings_put(struct buf *settings, struct bytes name, struct bytes value);
+
+/* What has to be sent to a server before a client's statement. */
+struct settings_gap {
+    enum parameters_step step;
+    bool is_scrubbed; /* SETTINGS_SCRUB goes first */
+    struct buf query; /* then this, unless empty */
+};
+#define SETTINGS_SCRUB "RESET ROLE;RESET SESSION AUTHORIZATION;RESET ALL"
+
+/* Finds the gap between the client's parameters and settings and the server's, and counts it as
+ * closed: the server is taken to have all that is sent. A server that ran something whose effect is
+ * not known is scrubbed before another client, of another `id`, uses it. The caller releases the
+ * query. */
+void settings_find_gap(struct settings_gap *gap, const struct parameters *parameters,
+                       const struct session *session, uint32_t id, struct server *server);
+
+/* The server has accepted everything in that gap. */
+void settings_accepted(const struct parameters *parameters, const struct session *session,
+                       struct server *server);
+
+/* Whether backslash_quote is as statements are read here, and the settings on which the parse of a
+ * statement may depend, appended as text: all but those of applications, which have a dot. */
+bool session_quotes_safely(const struct session *session);
+void session_parse_context(const struct session *session, struct buf *context);
+
+/* ---- what a transaction has set */
+
+/* Notes the names that the traits of a statement tell. Parameters that the server reports are left
+ * out: these tell themselves. */
+void session_note(struct session *session, const struct traits *traits,
+                  const struct server *server);
+
+/* A statement ran whose effect on the session is not known. */
+void session_note_unknown(struct session *session);
+
+/* Appends the question about all that was touched; false if there is none. */
+bool session_question(struct session *session, struct buf *query);
+
+/* One row of the answer: the body of a DataRow. False if it is malformed. */
+bool session_row(struct session *session, struct bytes body);
+
+/* The answer is complete: client and server have what it says. */
+void session_learned(struct session *session, struct server *server, uint32_t id);
+
+/* DISCARD ALL: the server is as after its login, the client as after its own. */
+void session_discarded(struct session *session, struct server *server);
+
+/* The client is leaving its server, perhaps before the question was answered. */
+void session_left(struct session *session, struct server *server, uint32_t id);
+
+#endif

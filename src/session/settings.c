@@ -1,0 +1,370 @@
+/*
+ * What a client's session has set, and how the next server is brought to have it; see
+ * session/settings.h.
+ *
+ *      server's settings   client's   sent ahead of the client's statement
+ *      the same            same       nothing
+ *      some of them        a=1 b=2    the values that differ
+ *      others, or unknown  b=2        RESET of everything, then all values
+ *
+ * RESET ALL asks for no right, which taking back one value of a superuser's would. A role comes
+ * last and goes first: values are set with the rights of the login.
+ */
+#include "session/settings.h"
+
+#include "core/check.h"
+#include "core/memory.h"
+
+#define ROLE          "role"
+#define AUTHORIZATION "session_authorization"
+
+/* A question that failed is asked again: a cancel request may have met it in place of a query. */
+#define TRIES_MAX 5u
+
+struct session *session_new(void) {
+    return memory_new(sizeof(struct session));
+}
+
+void session_free(struct session **session_at, struct texts *texts) {
+    struct session *session = *session_at;
+    *session_at = NULL;
+    if (session == NULL) return;
+    text_unref(texts, &session->settings);
+    text_unref(texts, &session->startup);
+    buf_release(&session->touched);
+    buf_release(&session->learned);
+    memory_free(session);
+}
+
+/* ---- settings as a text */
+
+/* Takes a text that ends in a NUL out of `rest`. */
+static bool next_text(struct bytes *rest, struct bytes *text) {
+    const char *end = rest->len == 0 ? NULL : memchr(rest->at, '\0', rest->len);
+    if (end == NULL) return false;
+    *text = bytes_of(rest->at, (size_t)(end - rest->at));
+    *rest = bytes_of(end + 1, rest->len - text->len - 1);
+    return true;
+}
+
+bool settings_next(struct bytes *rest, struct bytes *name, struct bytes *value) {
+    return next_text(rest, name) && next_text(rest, value);
+}
+
+/* Below, at or above 0, as strcmp. */
+static int compare(struct bytes a, struct bytes b) {
+    int order = memcmp(a.at, b.at, a.len < b.len ? a.len : b.len);
+    if (order != 0) return order;
+    return a.len < b.len ? -1 : a.len > b.len;
+}
+
+static void append_setting(struct buf *settings, struct bytes name, struct bytes value) {
+    buf_append_bytes(settings, name);
+    buf_append_u8(settings, 0);
+    buf_append_bytes(settings, value);
+    buf_append_u8(settings, 0);
+}
+
+void settings_put(struct buf *settings, struct bytes name, struct bytes value) {
+    struct buf all = {0};
+    struct bytes rest = buf_content(settings), other, others;
+    bool is_put = value.at == NULL;
+    while (settings_next(&rest, &other, &others)) {
+        int order = compare(other, name);
+        if (order > 0 && !is_put) append_setting(&all, name, value);
+        if (order >= 0 && value.at != NULL) is_put = true;
+        if (order == 0 && value.at != NULL) append_setting(&all, name, value);
+        if (order != 0) append_setting(&all, other, others);
+    }
+    if (!is_put) append_setting(&all, name, value);
+    buf_release(settings);
+    *settings = all;
+}
+
+static struct bytes content(const struct text *text) {
+    return text == NULL ? bytes_of("", 0) : bytes_of(text->at, text->len);
+}
+
+/* The value of a setting; at is NULL if there is none of that name. */
+static struct bytes find(struct bytes settings, struct bytes name) {
+    struct bytes other, value;
+    while (settings_next(&settings, &other, &value)) {
+        if (bytes_equal(other, name)) return value;
+    }
+    return bytes_of(NULL, 0);
+}
+
+/* The text of these settings, NULL without any; replaces *text. */
+static void keep(struct text **text, struct bytes settings, struct texts *texts) {
+    struct text *new = settings.len == 0 ? NULL : text_get(texts, settings);
+    text_unref(texts, text);
+    *text = new;
+}
+
+/* ---- the gap */
+
+/* Whether values can be set as the server is: every name that it has is one of the client's, and it
+ * has the rights of its login. */
+static bool is_extension(struct bytes there, struct bytes mine) {
+    struct bytes name, value;
+    if (find(there, bytes_of_text(ROLE)).at != NULL) return false;
+    while (settings_next(&there, &name, &value)) {
+        if (find(mine, name).at == NULL) return false;
+    }
+    return true;
+}
+
+static bool differs_in_authorization(const struct parameters *parameters,
+                                     const struct server *server) {
+    const struct text *mine = parameters->values[TRACKED_SESSION_AUTHORIZATION];
+    return mine != NULL && mine != server->parameters[TRACKED_SESSION_AUTHORIZATION];
+}
+
+static void append_value(struct settings_gap *gap, const struct server *server, struct bytes name,
+                         struct bytes value) {
+    parameters_append_config(&gap->query, name, value);
+    if (gap->step == PARAMETERS_SAME) gap->step = PARAMETERS_TOGETHER;
+    /* A role that was accepted once may have been dropped since. */
+    bool may_fail = bytes_equal_text(name, ROLE) || !parameters_was_accepted(server, name, value);
+    if (may_fail) gap->step = PARAMETERS_FIRST;
+}
+
+/* The settings of the client that differ, all but the role or only that. */
+static void append_values(struct settings_gap *gap, const struct server *server,
+                          struct bytes settings, bool is_role) {
+    const struct server_memory *memory = server->memory;
+    struct bytes there = content(memory->settings), name, value;
+    while (settings_next(&settings, &name, &value)) {
+        if (bytes_equal_text(name, ROLE) != is_role) continue;
+        struct bytes other = find(there, name);
+        if (other.at == NULL || !bytes_equal(other, value)) append_value(gap, server, name, value);
+    }
+}
+
+/* The server is as it was after its login. */
+static void note_scrubbed(struct server *server) {
+    struct server_memory *memory = server->memory;
+    struct texts *texts = server->pool->set->texts;
+    text_unref(texts, &memory->settings);
+    memory->is_unknown = false;
+    for (unsigned i = 0; i < SERVER_PARAMETERS_MAX; i++) {
+        struct text *login = text_ref(memory->login[i]);
+        text_unref(texts, &server->parameters[i]);
+        server->parameters[i] = login;
+    }
+}
+
+void settings_find_gap(struct settings_gap *gap, const struct parameters *parameters,
+                       const struct session *session, uint32_t id, struct server *server) {
+    const struct pool_set *set = server->pool->set;
+    struct server_memory *memory = server->memory;
+    *gap = (struct settings_gap){.step = PARAMETERS_SAME};
+    struct text *settings = session->settings;
+    bool is_stranger = memory->is_unknown && memory->unknown_by != id;
+    bool has_other_rights = differs_in_authorization(parameters, server);
+    if (settings == memory->settings && !is_stranger && !has_other_rights) {
+        gap->step = parameters_difference(parameters, set, server, &gap->query);
+        return;
+    }
+    gap->is_scrubbed = is_stranger || has_other_rights ||
+                       !is_extension(content(memory->settings), content(settings));
+    if (gap->is_scrubbed) {
+        gap->step = PARAMETERS_TOGETHER;
+        note_scrubbed(server);
+    }
+    append_values(gap, server, content(settings), false);
+    enum parameters_step step = parameters_difference(parameters, set, server, &gap->query);
+    if (step > gap->step) gap->step = step;
+    append_values(gap, server, content(settings), true);
+    text_unref(set->texts, &memory->settings);
+    memory->settings = text_ref(settings);
+}
+
+void settings_accepted(const struct parameters *parameters, const struct session *session,
+                       struct server *server) {
+    parameters_accepted(parameters, server->pool->set, server);
+    if (session == NULL) return;
+    struct bytes rest = content(session->settings), name, value;
+    while (settings_next(&rest, &name, &value)) {
+        parameters_note_accepted(server, server->pool->set->texts, name, value);
+    }
+}
+
+void session_start_with(struct session *session, struct texts *texts, struct bytes name,
+                        struct bytes value) {
+    struct buf settings = {0}, lower = {0};
+    buf_append_bytes(&settings, content(session->startup));
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.at[i];
+        buf_append_u8(&lower, (unsigned char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c));
+    }
+    settings_put(&settings, buf_content(&lower), value);
+    keep(&session->startup, buf_content(&settings), texts);
+    buf_release(&settings);
+    buf_release(&lower);
+}
+
+void session_begin(struct session *session) {
+    session->settings = text_ref(session->startup);
+}
+
+bool session_quotes_safely(const struct session *session) {
+    if (session->settings == NULL) return true;
+    struct bytes value = find(content(session->settings), bytes_of_text("backslash_quote"));
+    return value.at == NULL || bytes_equal_text(value, "safe_encoding");
+}
+
+void session_parse_context(const struct session *session, struct buf *context) {
+    struct bytes rest = content(session->settings), name, value;
+    while (settings_next(&rest, &name, &value)) {
+        if (memchr(name.at, '.', name.len) == NULL) append_setting(context, name, value);
+    }
+}
+
+/* ---- what a transaction has set */
+
+static void touch(struct session *session, struct bytes name) {
+    struct bytes rest = buf_content(&session->touched), other;
+    while (next_text(&rest, &other)) {
+        if (bytes_equal(other, name)) return;
+    }
+    buf_append_bytes(&session->touched, name);
+    buf_append_u8(&session->touched, 0);
+}
+
+/* Whether the server tells its value unasked. */
+static bool is_reported(const struct server *server, struct bytes name) {
+    int index = parameters_index(server->pool->set, name);
+    return index >= 0 && server->parameters[index] != NULL;
+}
+
+static void touch_all(struct session *session) {
+    struct bytes rest = content(session->settings), name, value;
+    while (settings_next(&rest, &name, &value)) touch(session, name);
+    session->may_have_reset = true;
+}
+
+void session_note(struct session *session, const struct traits *traits,
+                  const struct server *server) {
+    struct bytes rest = traits->names, entry;
+    bool is_named = traits->names_complete;
+    if (traits->flags & TRAITS_RESETS_ALL) touch_all(session);
+    if (!(traits->flags & TRAITS_SETS) && !(traits->flags & TRAITS_SETS_ALIKE)) {
+        if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)) session->is_unknown = true;
+        return;
+    }
+    if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING) || !is_named)
+        session->is_unknown = true;
+    while (next_text(&rest, &entry)) {
+        if (entry.len == 0 || (entry.at[0] != 's' && entry.at[0] != 'd')) continue;
+        struct bytes name = bytes_of(entry.at + 1, entry.len - 1);
+        if (entry.at[0] == 'd') session->may_have_reset = true;
+        if (bytes_equal_text(name, AUTHORIZATION)) touch(session, bytes_of_text(ROLE));
+        if (entry.at[0] == 's' && !is_reported(server, name)) touch(session, name);
+    }
+}
+
+void session_note_unknown(struct session *session) {
+    session->is_unknown = true;
+}
+
+/* The values at hand; of a parameter with its default, or no role, NULL. Custom parameters, with a
+ * dot, are not in pg_settings, and have no default that they could get back. */
+bool session_question(struct session *session, struct buf *query) {
+    static const char plain[] = "pg_catalog.current_setting(n, true)";
+    static const char checked[] =
+        "CASE WHEN pg_catalog.strpos(n, '.') OPERATOR(pg_catalog.>) 0"
+        " OR n OPERATOR(pg_catalog.=) 'role' OR EXISTS (SELECT 1 FROM pg_catalog.pg_settings s"
+        " WHERE s.name OPERATOR(pg_catalog.=) n"
+        " AND s.source OPERATOR(pg_catalog.=) 'session')"
+        " THEN pg_catalog.current_setting(n, true) END";
+    struct bytes rest = buf_content(&session->touched), name;
+    if (rest.len == 0 || session->tries == TRIES_MAX) return false;
+    session->tries++;
+    session->is_asking = true;
+    buf_clear(&session->learned);
+    buf_append_format(query, "SELECT n, %s FROM pg_catalog.unnest(ARRAY[",
+                      session->may_have_reset ? checked : plain);
+    for (bool is_first = true; next_text(&rest, &name); is_first = false) {
+        if (!is_first) buf_append_u8(query, ',');
+        parameters_append_quoted(query, name);
+    }
+    buf_append_text(query, "]::pg_catalog.text[]) n");
+    return true;
+}
+
+/* Takes a column out of a DataRow; at is NULL for a null. */
+static bool next_column(struct bytes *rest, struct bytes *value) {
+    if (rest->len < 4) return false;
+    uint32_t len = bytes_get_u32(rest->at);
+    *rest = bytes_of(rest->at + 4, rest->len - 4);
+    *value = bytes_of(NULL, 0);
+    if (len == UINT32_MAX) return true;
+    if (len > rest->len || memchr(rest->at, '\0', len) != NULL) return false;
+    *value = bytes_of(rest->at, len);
+    *rest = bytes_of(rest->at + len, rest->len - len);
+    return true;
+}
+
+bool session_row(struct session *session, struct bytes body) {
+    struct bytes name, value;
+    if (body.len < 2 || bytes_get_u16(body.at) != 2) return false;
+    struct bytes rest = bytes_of(body.at + 2, body.len - 2);
+    if (!next_column(&rest, &name) || !next_column(&rest, &value) || name.at == NULL) return false;
+    bool is_none =
+        value.at != NULL && bytes_equal_text(name, ROLE) && bytes_equal_text(value, "none");
+    if (value.at == NULL || is_none) return true; /* what is not learned, has its default */
+    append_setting(&session->learned, name, value);
+    return true;
+}
+
+static void forget_transaction(struct session *session) {
+    buf_release(&session->touched);
+    buf_release(&session->learned);
+    session->may_have_reset = session->is_unknown = session->is_asking = false;
+    session->tries = 0;
+}
+
+static void note_unknown(const struct session *session, struct server_memory *memory, uint32_t id) {
+    if (!session->is_unknown) return;
+    memory->is_unknown = true;
+    memory->unknown_by = id;
+}
+
+void session_learned(struct session *session, struct server *server, uint32_t id) {
+    struct server_memory *memory = server->memory;
+    struct texts *texts = server->pool->set->texts;
+    struct bytes touched = buf_content(&session->touched), name;
+    struct buf there = {0}, mine = {0};
+    buf_append_bytes(&there, content(session->settings));
+    buf_append_bytes(&mine, content(session->settings));
+    while (next_text(&touched, &name)) {
+        struct bytes value = find(buf_content(&session->learned), name);
+        settings_put(&there, name, value);
+        if (value.at == NULL) value = find(content(session->startup), name);
+        settings_put(&mine, name, value);
+    }
+    keep(&memory->settings, buf_content(&there), texts);
+    keep(&session->settings, buf_content(&mine), texts);
+    buf_release(&there);
+    buf_release(&mine);
+    note_unknown(session, memory, id);
+    forget_transaction(session);
+}
+
+void session_discarded(struct session *session, struct server *server) {
+    struct server_memory *memory = server->memory;
+    struct texts *texts = server->pool->set->texts;
+    text_unref(texts, &memory->settings);
+    memory->is_unknown = false;
+    text_unref(texts, &session->settings);
+    session->settings = text_ref(session->startup);
+    forget_transaction(session);
+}
+
+void session_left(struct session *session, struct server *server, uint32_t id) {
+    struct server_memory *memory = server->memory;
+    if (buf_length(&session->touched) > 0) session->is_unknown = true;
+    if (memory != NULL) note_unknown(session, memory, buf_length(&session->touched) > 0 ? 0 : id);
+    forget_transaction(session);
+}

@@ -1,0 +1,314 @@
+"""session_state = track: what a client sets in its session follows it from server to server, and
+never reaches another client."""
+
+import random
+
+import pytest
+
+from routed import Watch, replay_paused, start_routed
+from wire import SYNC, Client, bind, execute, parse
+
+pytestmark = pytest.mark.weir_only
+
+
+@pytest.fixture(scope="module", autouse=True)
+def roles(cluster):
+    cluster.primary.sql(
+        "CREATE ROLE tenant_a; CREATE ROLE tenant_b; GRANT tenant_a, tenant_b TO app_trust;"
+        "CREATE FUNCTION set_in_secret(n text, v text) RETURNS text LANGUAGE sql"
+        " AS $$ SELECT set_config(n, v, false) $$"
+    )
+    yield
+    cluster.primary.sql(
+        "DROP FUNCTION set_in_secret; DROP ROLE tenant_a; DROP ROLE tenant_b"
+    )
+
+
+@pytest.fixture
+def pooler(start_pooler):
+    """One server, so that each transaction meets what another client has left."""
+    return start_pooler({"session_state": "track", "default_pool_size": 1})
+
+
+def show(client, name):
+    return client.query(f"SELECT current_setting('{name}', true)").value
+
+
+def test_values_follow_their_clients(pooler):
+    """Every way to set one, and each client its own."""
+    ways = [
+        ("work_mem", "SET work_mem = '1MB'", "1MB"),
+        ("statement_timeout", "SET SESSION statement_timeout TO 12345", "12345ms"),
+        ("search_path", 'SET search_path = "$user", a, "B c"', '"$user", a, "B c"'),
+        ("app.tenant_id", "SET app.tenant_id = 'x''y\\z'", "x'y\\z"),
+        ("App.Other", "SELECT set_config('App.Other', '7', false)", "7"),
+        ("lock_timeout", "BEGIN; SET lock_timeout = 7; COMMIT", "7ms"),
+        ("row_security", "DO $$ BEGIN END $$; SET row_security = off", "off"),
+        ("default_transaction_isolation",
+         "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE", "serializable"),
+        ("extra_float_digits", "SET extra_float_digits = 3", "3"),
+        ("role", "SET ROLE tenant_a", "tenant_a"),
+        ("TimeZone", "SET TIME ZONE 'Asia/Tokyo'", "Asia/Tokyo"),
+    ]
+    with pooler.client() as plain:
+        before = {name: show(plain, name) or "" for name, _, _ in ways}
+        clients = []
+        for name, sql, value in ways:
+            one = pooler.client()
+            assert not one.query(sql).errors, sql
+            clients.append((one, name, value))
+        for _ in range(2):
+            for one, name, value in clients:
+                assert show(one, name) == value
+                for other in before:
+                    if other.lower() != name.lower():
+                        assert (show(one, other) or "") == before[other], (name, other)
+            for name, value in before.items():
+                assert (show(plain, name) or "") == value, name
+        for one, _, _ in clients:
+            one.close()
+
+
+def test_what_is_undone_is_not_kept(pooler):
+    with pooler.client() as one, pooler.client() as other:
+        one.query("SET work_mem = '1MB'")
+        other.query("SELECT 1")
+        one.query("BEGIN")
+        one.query("SET work_mem = '2MB'")
+        one.query("SAVEPOINT a")
+        one.query("SET work_mem = '3MB'; SET app.x = 'inner'")
+        one.query("ROLLBACK TO a")
+        assert show(one, "work_mem") == "2MB"
+        one.query("COMMIT")
+        assert show(other, "work_mem") == "4MB"
+        assert show(one, "work_mem") == "2MB"
+        one.query("BEGIN; SET work_mem = '9MB'; ROLLBACK")
+        assert show(other, "work_mem") == "4MB"
+        assert show(one, "work_mem") == "2MB"
+        assert one.query("BEGIN; SET work_mem = '9MB'; SELECT 1/0; COMMIT").code == "22012"
+        one.query("ROLLBACK")
+        assert show(other, "work_mem") == "4MB"
+        assert show(one, "work_mem") == "2MB"
+        one.query("BEGIN; SET LOCAL work_mem = '8MB'; COMMIT")
+        one.query("SELECT set_config('work_mem', '8MB', true)")
+        assert show(other, "work_mem") == "4MB"
+        assert show(one, "work_mem") == "2MB"
+
+
+def test_resets(pooler):
+    with pooler.client(search_path="mine") as one, pooler.client() as other:
+        assert show(one, "search_path") == "mine"
+        for undo in ("RESET work_mem", "SET work_mem TO DEFAULT", "RESET ALL", "DISCARD ALL"):
+            one.query("SET work_mem = '1MB'")
+            one.query("SET search_path = a, b")
+            assert show(other, "work_mem") == "4MB"
+            assert show(one, "work_mem") == "1MB" and show(one, "search_path") == "a, b"
+            assert not one.query(undo).errors
+            assert show(other, "work_mem") == "4MB"
+            assert show(one, "work_mem") == "4MB"
+            expected = "mine" if undo.endswith("ALL") else "a, b"
+            assert show(one, "search_path") == expected, undo
+
+
+def test_start_up_parameters_of_every_kind(pooler):
+    options = r"-c work_mem=1MB --lock-timeout=5s -cjit=off"
+    with pooler.client(extra_float_digits="0", statement_timeout="9s", options=options) as one:
+        with pooler.client() as other:
+            for _ in range(2):
+                assert show(one, "statement_timeout") == "9s"
+                assert show(one, "work_mem") == "1MB"
+                assert show(one, "lock_timeout") == "5s"
+                assert show(one, "jit") == "off"
+                assert show(other, "work_mem") == "4MB"
+                assert show(other, "lock_timeout") == "0"
+
+
+def test_extended_protocol(pooler):
+    """Unnamed and named statements, in pipelines too; also with a name in a parameter."""
+    with pooler.client() as one, pooler.client() as other:
+        one.ask(parse("SET work_mem = '1MB'"), bind(), execute(), SYNC)
+        assert show(other, "work_mem") == "4MB"
+        assert show(one, "work_mem") == "1MB"
+        one.ask(parse("SET work_mem = '2MB'", "s"), SYNC)
+        assert show(other, "work_mem") == "4MB"
+        assert show(one, "work_mem") == "1MB"
+        one.ask(bind((), "s"), execute(), SYNC)
+        assert show(other, "work_mem") == "4MB"
+        assert show(one, "work_mem") == "2MB"
+        one.ask(parse("SELECT set_config('app.a', $1, false)", "t"), SYNC)
+        for value in ("one", "two"):
+            one.ask(bind((value,), "t"), execute(), SYNC)
+            show(other, "app.a")
+            assert show(one, "app.a") == value
+        group = [parse("SET app.b = '1'"), bind(), execute(), parse("SELECT 1/0"), bind(), execute()]
+        assert one.ask(*group, SYNC).code == "22012"
+        assert show(other, "app.b") in (None, "")
+        assert show(one, "app.b") in (None, "")
+        group = [parse("SET app.b = '1'"), bind(), execute(), parse("SET app.c = '2'"), bind()]
+        one.send(*group, execute(), SYNC, parse("SELECT 1"), bind(), execute(), SYNC)
+        one.answer(), one.answer()
+        show(other, "app.b")
+        assert show(one, "app.b") == "1" and show(one, "app.c") == "2"
+
+
+def test_what_nobody_knows_reaches_nobody(pooler):
+    """A function that sets a parameter: the next client gets a server that was scrubbed."""
+    secret = [
+        "SELECT set_in_secret('app.tenant_id', 'mine')",
+        "DO $$ BEGIN PERFORM set_config('app.tenant_id', 'mine', false); END $$",
+        "SELECT set_config(lower('APP.TENANT_ID'), 'mine', false)",
+        "DO $$ BEGIN EXECUTE 'SET ROLE tenant_a'; END $$",
+        "DO $$ BEGIN EXECUTE 'SET search_path = evil'; END $$",
+        "DO $$ BEGIN EXECUTE 'SET TIME ZONE ''Asia/Tokyo'''; END $$",
+    ]
+    with pooler.client() as other:
+        names = ("app.tenant_id", "role", "search_path", "work_mem")
+        before = [show(other, name) or "" for name in names]
+        for sql in secret:
+            with pooler.client() as one:
+                assert not one.query(sql).errors, sql
+                assert [show(other, name) or "" for name in names] == before, sql
+                one.query("BEGIN")
+                one.query(sql)
+            assert [show(other, name) or "" for name in names] == before, sql
+
+
+def test_a_role_that_is_gone_runs_nothing(pooler, cluster):
+    """It was accepted on this very server before; the statement must not run with other rights."""
+    cluster.primary.sql("CREATE ROLE brief; GRANT brief TO app_trust; CREATE TABLE witness (a int);"
+                        "GRANT ALL ON witness TO PUBLIC")
+    one = pooler.client()
+    with pooler.client() as other:
+        one.query("SET ROLE brief")
+        assert one.query("SELECT current_user").value == "brief"
+        assert other.query("SELECT current_user").value == "app_trust"
+        assert one.query("SELECT current_user").value == "brief"
+        assert other.query("SELECT current_user").value == "app_trust"
+        cluster.primary.sql("DROP ROLE brief")
+        one.send(b"Q" + (4 + 33).to_bytes(4, "big") + b"INSERT INTO witness VALUES (666)\0")
+        error = one.read_to_end().error
+        assert error["C"] == "08P01" and error["M"] == "invalid server parameter", error
+        assert other.query("SELECT count(*) FROM witness").value == "0"
+    one.close()
+    cluster.primary.sql("DROP TABLE witness")
+
+
+@pytest.mark.one_worker
+def test_off_is_as_ever(start_pooler):
+    pooler = start_pooler({"default_pool_size": 1})
+    with pooler.client() as one, pooler.client() as other:
+        one.query("SET work_mem = '1MB'")
+        assert show(other, "work_mem") == "1MB"
+
+
+def test_switched_while_running(start_pooler):
+    pooler = start_pooler({"default_pool_size": 1})
+    with pooler.client() as one, pooler.client() as other:
+        one.query("SET work_mem = '1MB'")
+        pooler.admin("SET session_state = track")
+        assert show(other, "work_mem") == "4MB"
+        one.query("SET work_mem = '1MB'")
+        assert show(other, "work_mem") == "4MB"
+        assert show(one, "work_mem") == "1MB"
+        pooler.admin("SET session_state = off")
+        assert show(other, "work_mem") == "4MB"
+
+
+def start_tracked(start_pooler, cluster, **more):
+    return start_routed(start_pooler, cluster, {"session_state": "track", **more})
+
+
+def test_state_goes_to_replicas(start_pooler, cluster):
+    """Reads go on to replicas, which have what the client has set."""
+    watch = Watch(start_tracked(start_pooler, cluster))
+    with watch.pooler.client() as one, watch.pooler.client() as other:
+        one.query("SET ROLE tenant_a; SET app.v = '1'; SET search_path = a")
+        watch.settle()
+        for _ in range(6):
+            seen = one.query("SELECT current_user, current_setting('app.v')").rows
+            assert seen == [("tenant_a", "1")]
+            assert one.query("SELECT current_setting('search_path')").value == "a"
+            assert other.query("SELECT current_user").value == "app_trust"
+            assert other.query("SELECT current_setting('app.v', true)").value in ("", None)
+        assert watch.where() == "replica"
+        assert watch.why(one) == ""
+
+
+def test_a_role_that_a_replica_does_not_have_yet(start_pooler, cluster):
+    """The statement runs on the primary, once, and the client notices nothing."""
+    watch = Watch(start_tracked(start_pooler, cluster, read_consistency="eventual"))
+    watch.settle()
+    with replay_paused(*cluster.standbys):
+        cluster.primary.sql("CREATE ROLE young; GRANT young TO app_trust")
+        with watch.pooler.client() as one:
+            assert not one.query("SET ROLE young").errors
+            watch.queries()
+            assert one.query("SELECT current_user").value == "young"
+            one.send(parse("SELECT current_user"), bind(), execute(), SYNC)
+            answer = one.answer()
+            assert answer.kinds == "12DCZ" and answer.value == "young"
+            assert watch.where() == "primary"
+    cluster.wait_replayed()
+    cluster.primary.sql("DROP ROLE young")
+
+
+STEPS = [
+    "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT s", "ROLLBACK TO s", "RELEASE s", "SELECT 1/0",
+    "BEGIN; SET app.v = 'both'; COMMIT", "SET app.v = 'many'; SET work_mem = '5MB'",
+    "SET work_mem = '{n}MB'", "SET LOCAL work_mem = '{n}MB'", "RESET work_mem",
+    "SET app.v = '{n}'", "SELECT set_config('app.v', '{n}', false)",
+    "SELECT set_config('app.v', '{n}', true)", "RESET app.v",
+    "SET search_path = s{n}", "SET LOCAL search_path = s{n}", "SET search_path TO DEFAULT",
+    "SET TIME ZONE '+{n}'", "SET DateStyle = 'German'", "RESET DateStyle", "RESET TIME ZONE",
+    "SET ROLE tenant_a", "SET ROLE tenant_b", "RESET ROLE", "SET LOCAL ROLE tenant_b",
+    "RESET ALL", "DISCARD ALL", "SET nonsense = 1", "SET work_mem = 'wrong'",
+    "SET application_name = 'n{n}'", "SET statement_timeout = '{n}min'",
+]  # fmt: skip
+SEEN = (
+    "SELECT current_setting('work_mem'), coalesce(current_setting('app.v', true), ''),"
+    " current_setting('search_path'), current_setting('TimeZone'), current_setting('DateStyle'),"
+    " current_user, current_setting('statement_timeout'), current_setting('role')"
+)
+
+
+def told(answer):
+    """What the client of that answer learned, apart from how a text of an error is placed."""
+    return [
+        (one.kind, one.values() if one.kind == "D" else one.body if one.kind in "CZ" else None)
+        for one in answer.messages
+        if one.kind not in "SN"
+    ] + [answer.code]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("seed", range(4))
+def test_as_if_each_had_its_own_server(start_pooler, cluster, seed):
+    """Many clients, few servers, random steps: each sees what a direct connection would show."""
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 2})
+    dice = random.Random(seed)
+    pairs = []
+    for _ in range(6):
+        direct = Client((cluster.primary.host, cluster.primary.port))
+        direct.login("app_trust")
+        pairs.append([pooler.client(), direct, "I"])
+    open_ones = []
+    for step in range(800):
+        # No more open transactions than servers, or everybody would wait.
+        ready = open_ones if len(open_ones) >= 2 and dice.random() < 0.7 else pairs
+        pair = dice.choice(open_ones if len(open_ones) >= 2 else ready)
+        sql = dice.choice(STEPS).format(n=dice.randint(1, 9))
+        for text in (sql, SEEN):
+            if dice.random() < 0.5 and ";" not in text:
+                parts = (parse(text), bind(), execute(), SYNC)
+            else:
+                parts = None
+            answers = [one.ask(*parts) if parts else one.query(text) for one in pair[:2]]
+            assert told(answers[0]) == told(answers[1]), (seed, step, text, answers)
+        pair[2] = answers[1].status
+        if pair[2] != "I" and pair not in open_ones:
+            open_ones.append(pair)
+        if pair[2] == "I" and pair in open_ones:
+            open_ones.remove(pair)
+    for pair in pairs:
+        pair[0].close()
+        pair[1].close()

@@ -1,0 +1,313 @@
+/* What is sent to bring a server to a client's settings, and what a client learns. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "core/check.h"
+#include "core/memory.h"
+#include "session/settings.h"
+
+#define ID 7u
+
+struct world {
+    struct texts texts;
+    struct statements statements;
+    struct pool_set set;
+    struct pool pool;
+    struct server server;
+    struct parameters parameters;
+    struct session *session;
+};
+
+/* "a=1 b=2" as settings. */
+static void settings_of(struct buf *settings, const char *text) {
+    while (*text != '\0') {
+        size_t name_len = strcspn(text, "=");
+        const char *value = text + name_len + 1;
+        size_t value_len = strcspn(value, " ");
+        settings_put(settings, bytes_of(text, name_len), bytes_of(value, value_len));
+        text = value + value_len + strspn(value + value_len, " ");
+    }
+}
+
+static struct text *text_of(struct world *world, const char *text) {
+    struct buf settings = {0};
+    if (*text == '\0') return NULL;
+    settings_of(&settings, text);
+    struct text *made = text_get(&world->texts, buf_content(&settings));
+    buf_release(&settings);
+    return made;
+}
+
+/* The other way round, into a buffer of the caller's. */
+static void print(const struct text *settings, struct buf *out) {
+    struct bytes rest = settings == NULL ? bytes_of("", 0) : bytes_of(settings->at, settings->len);
+    struct bytes name, value;
+    while (settings_next(&rest, &name, &value)) {
+        if (buf_length(out) > 0) buf_append_u8(out, ' ');
+        buf_append_bytes(out, name);
+        buf_append_u8(out, '=');
+        buf_append_bytes(out, value);
+    }
+}
+
+static void world_init(struct world *world, const char *client, const char *server) {
+    *world = (struct world){
+        .set = {.tracked_count = TRACKED_SESSION_AUTHORIZATION + 1},
+        .pool = {.set = &world->set},
+        .server = {.pool = &world->pool},
+    };
+    world->set.texts = &world->texts;
+    for (unsigned i = 0; i < world->set.tracked_count; i++) world->set.tracked[i] = "other";
+    world->set.tracked[TRACKED_TIMEZONE] = "TimeZone";
+    world->set.tracked[TRACKED_SESSION_AUTHORIZATION] = "session_authorization";
+    struct text **reported = world->server.parameters;
+    reported[TRACKED_TIMEZONE] = text_get(&world->texts, bytes_of_text("UTC"));
+    reported[TRACKED_SESSION_AUTHORIZATION] = text_get(&world->texts, bytes_of_text("me"));
+    struct server_memory *memory = server_memory_new(&world->server);
+    world->server.memory = memory;
+    memory->settings = text_of(world, server);
+    world->session = session_new();
+    world->session->settings = text_of(world, client);
+}
+
+static void world_release(struct world *world) {
+    struct server_memory *memory = world->server.memory;
+    session_free(&world->session, &world->texts);
+    server_memory_free(&memory, &world->statements, &world->texts);
+    parameters_release(&world->parameters, &world->texts);
+    for (unsigned i = 0; i < SERVER_PARAMETERS_MAX; i++)
+        text_unref(&world->texts, &world->server.parameters[i]);
+    statements_release(&world->statements);
+    texts_release(&world->texts);
+}
+
+#define CONFIG(name, value) "SELECT pg_catalog.set_config('" name "','" value "',false);"
+
+static const struct gap_row {
+    const char *client, *server;
+    const char *zone, *authorization; /* the client's parameters; NULL: never said */
+    bool is_unknown;
+    bool is_scrubbed;
+    enum parameters_step step;
+    const char *query;
+} gaps[] = {
+    {"", "", NULL, NULL, false, false, PARAMETERS_SAME, ""},
+    {"a=1", "a=1", "UTC", "me", false, false, PARAMETERS_SAME, ""},
+    {"a=1", "", NULL, NULL, false, false, PARAMETERS_FIRST, CONFIG("a", "1")},
+    {"a=1 b=2", "a=1", NULL, NULL, false, false, PARAMETERS_FIRST, CONFIG("b", "2")},
+    {"a=1 b=2", "a=1 b=3", NULL, NULL, false, false, PARAMETERS_FIRST, CONFIG("b", "2")},
+    /* What the client has not set goes, and with it all else. */
+    {"", "a=1", NULL, NULL, false, true, PARAMETERS_TOGETHER, ""},
+    {"b=2", "a=1", NULL, NULL, false, true, PARAMETERS_FIRST, CONFIG("b", "2")},
+    {"a=1", "a=1", NULL, NULL, true, true, PARAMETERS_FIRST, CONFIG("a", "1")},
+    {"", "", NULL, NULL, true, true, PARAMETERS_TOGETHER, ""},
+    /* A role comes last, and nothing is set with its rights. */
+    {"a=1 role=r z=2", "", "Asia/Tokyo", NULL, false, false, PARAMETERS_FIRST,
+     CONFIG("a", "1") CONFIG("z", "2") "SET TimeZone='Asia/Tokyo';" CONFIG("role", "r")},
+    {"a=1 role=r", "role=r", NULL, NULL, false, true, PARAMETERS_FIRST,
+     CONFIG("a", "1") CONFIG("role", "r")},
+    {"role=r", "role=q", NULL, NULL, false, true, PARAMETERS_FIRST, CONFIG("role", "r")},
+    {"", "role=q", NULL, NULL, false, true, PARAMETERS_TOGETHER, ""},
+    {"a=1", "", NULL, "other", false, true, PARAMETERS_FIRST,
+     CONFIG("a", "1") "SET session_authorization='other';"},
+    /* Quoting */
+    {"a=it's", "", NULL, NULL, false, false, PARAMETERS_FIRST, CONFIG("a", "it''s")},
+    {"a=b\\c", "", NULL, NULL, false, false, PARAMETERS_FIRST,
+     "SELECT pg_catalog.set_config('a',E'b\\\\c',false);"},
+};
+
+static void set_parameter(struct world *world, enum pool_tracked index, const char *value) {
+    if (value == NULL) return;
+    parameters_set(&world->parameters, &world->texts, (int)index, bytes_of_text(value));
+}
+
+static void gaps_are_closed(void **unused) {
+    (void)unused;
+    for (size_t i = 0; i < COUNT(gaps); i++) {
+        const struct gap_row *row = &gaps[i];
+        struct world world;
+        struct settings_gap gap;
+        world_init(&world, row->client, row->server);
+        set_parameter(&world, TRACKED_TIMEZONE, row->zone);
+        set_parameter(&world, TRACKED_SESSION_AUTHORIZATION, row->authorization);
+        struct server_memory *memory = world.server.memory;
+        memory->is_unknown = row->is_unknown;
+        memory->unknown_by = ID + 1;
+        settings_find_gap(&gap, &world.parameters, world.session, ID, &world.server);
+        if (strcmp(buf_text(&gap.query), row->query) != 0 || gap.step != row->step ||
+            gap.is_scrubbed != row->is_scrubbed)
+            fail_msg("%s <- %s\n  step %d, scrubbed %d, %s", row->server, row->client, gap.step,
+                     gap.is_scrubbed, buf_text(&gap.query));
+        assert_ptr_equal(memory->settings, world.session->settings);
+        assert_false(memory->is_unknown);
+        buf_release(&gap.query);
+        world_release(&world);
+    }
+}
+
+/* Once it was accepted a value goes with the statement; a role never does. */
+static void what_was_accepted(void **unused) {
+    (void)unused;
+    struct world world;
+    struct settings_gap gap;
+    struct server_memory *memory;
+    for (unsigned is_role = 0; is_role < 2; is_role++) {
+        world_init(&world, is_role ? "a=1 role=r" : "a=1", "");
+        memory = world.server.memory;
+        settings_accepted(&world.parameters, world.session, &world.server);
+        settings_find_gap(&gap, &world.parameters, world.session, ID, &world.server);
+        assert_int_equal(gap.step, is_role ? PARAMETERS_FIRST : PARAMETERS_TOGETHER);
+        buf_release(&gap.query);
+        memory->is_unknown = true;
+        memory->unknown_by = ID; /* its own doing is as it was left */
+        settings_find_gap(&gap, &world.parameters, world.session, ID, &world.server);
+        assert_int_equal(gap.step, PARAMETERS_SAME);
+        assert_false(gap.is_scrubbed);
+        buf_release(&gap.query);
+        world_release(&world);
+    }
+}
+
+/* A DataRow's body with two columns; value NULL is a null. */
+static void append_row(struct buf *out, const char *name, const char *value) {
+    buf_append_u16(out, 2);
+    buf_append_u32(out, (uint32_t)strlen(name));
+    buf_append_text(out, name);
+    buf_append_u32(out, value == NULL ? UINT32_MAX : (uint32_t)strlen(value));
+    if (value != NULL) buf_append_text(out, value);
+}
+
+static const struct learn_row {
+    const char *client, *startup, *names; /* of the traits, with a blank for each NUL */
+    uint32_t flags;
+    const char *rows;           /* what the server answers; `-` is NULL */
+    const char *after, *server; /* settings; server NULL: nothing is asked */
+} lessons[] = {
+    {"", "", "sa ", TRAITS_SETS, "a=1", "a=1", "a=1"},
+    {"a=1 c=3", "", "sb sa ", TRAITS_SETS, "a=2 b=x", "a=2 b=x c=3", "a=2 b=x c=3"},
+    {"a=1 c=3", "", "da sa ", TRAITS_SETS, "a=-", "c=3", "c=3"},
+    {"a=1 c=3", "a=0", "da sa ", TRAITS_SETS, "a=-", "a=0 c=3", "c=3"},
+    {"a=1 c=3", "c=9", "", TRAITS_RESETS_ALL, "a=- c=-", "c=9", ""},
+    {"role=r", "", "drole srole ", TRAITS_SETS, "role=none", "", ""},
+    {"role=r", "", "ssession_authorization ", TRAITS_SETS, "role=none", "", ""},
+    /* Reported parameters tell themselves; functions and relations are no settings. */
+    {"a=1", "", "stimezone ff rt ", TRAITS_SETS, "", "a=1", NULL},
+    {"a=1", "", "ff ", 0, "", "a=1", NULL},
+};
+
+static void note(struct world *world, const struct learn_row *row) {
+    char names[64];
+    size_t len = strlen(row->names);
+    for (size_t i = 0; i < len; i++) names[i] = row->names[i] == ' ' ? '\0' : row->names[i];
+    struct traits traits = {
+        .flags = row->flags, .names = bytes_of(names, len), .names_complete = true};
+    session_note(world->session, &traits, &world->server);
+}
+
+static void answer(struct world *world, const char *rows) {
+    struct buf settings = {0};
+    struct bytes name, value;
+    settings_of(&settings, rows);
+    struct bytes rest = buf_content(&settings);
+    while (settings_next(&rest, &name, &value)) {
+        struct buf body = {0};
+        append_row(&body, name.at, bytes_equal_text(value, "-") ? NULL : value.at);
+        assert_true(session_row(world->session, buf_content(&body)));
+        buf_release(&body);
+    }
+    buf_release(&settings);
+}
+
+static void assert_settings(const struct text *settings, const char *expected) {
+    struct buf found = {0};
+    print(settings, &found);
+    assert_string_equal(buf_text(&found), expected);
+    buf_release(&found);
+}
+
+static void clients_learn(void **unused) {
+    (void)unused;
+    for (size_t i = 0; i < COUNT(lessons); i++) {
+        const struct learn_row *row = &lessons[i];
+        struct world world;
+        struct buf question = {0};
+        world_init(&world, row->client, row->client);
+        world.session->startup = text_of(&world, row->startup);
+        note(&world, row);
+        assert_int_equal(session_question(world.session, &question), row->server != NULL);
+        if (row->server != NULL) {
+            answer(&world, row->rows);
+            session_learned(world.session, &world.server, ID);
+            const struct server_memory *memory = world.server.memory;
+            assert_settings(memory->settings, row->server);
+        }
+        assert_settings(world.session->settings, row->after);
+        assert_int_equal(buf_length(&world.session->touched), 0);
+        buf_release(&question);
+        world_release(&world);
+    }
+}
+
+static void questions(void **unused) {
+    (void)unused;
+    struct world world;
+    struct buf question = {0};
+    world_init(&world, "", "");
+    struct learn_row row = {.names = "sa sb.c ", .flags = TRAITS_SETS};
+    note(&world, &row);
+    note(&world, &row); /* each name once */
+    assert_true(session_question(world.session, &question));
+    assert_string_equal(buf_text(&question),
+                        "SELECT n, pg_catalog.current_setting(n, true) FROM"
+                        " pg_catalog.unnest(ARRAY['a','b.c']::pg_catalog.text[]) n");
+    for (unsigned tries = 1; tries < 5; tries++)
+        assert_true(session_question(world.session, &question));
+    assert_false(session_question(world.session, &question));
+    buf_release(&question);
+    world_release(&world);
+}
+
+static void malformed_rows(void **unused) {
+    (void)unused;
+    struct world world;
+    struct buf body = {0};
+    world_init(&world, "", "");
+    append_row(&body, "name", "value");
+    struct bytes whole = buf_content(&body);
+    for (size_t len = 0; len < whole.len; len++) {
+        char *cut = memory_copy(whole.at, len);
+        assert_false(session_row(world.session, bytes_of(cut, len)));
+        memory_free(cut);
+    }
+    assert_true(session_row(world.session, whole));
+    buf_release(&body);
+    world_release(&world);
+}
+
+/* Who goes before it is known what was set leaves a server that nobody knows. */
+static void leaving(void **unused) {
+    (void)unused;
+    struct world world;
+    world_init(&world, "", "");
+    struct server_memory *memory = world.server.memory;
+    session_left(world.session, &world.server, ID);
+    assert_false(memory->is_unknown);
+    struct learn_row row = {.names = "sa ", .flags = TRAITS_SETS};
+    note(&world, &row);
+    session_left(world.session, &world.server, ID);
+    assert_true(memory->is_unknown);
+    assert_int_not_equal(memory->unknown_by, ID);
+    world_release(&world);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gaps_are_closed), cmocka_unit_test(what_was_accepted),
+        cmocka_unit_test(clients_learn),   cmocka_unit_test(questions),
+        cmocka_unit_test(malformed_rows),  cmocka_unit_test(leaving),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
