@@ -276,9 +276,11 @@ def test_values_keep_their_case_apart(start_pooler):
 
 @pytest.mark.weir_only
 @pytest.mark.parametrize("size", [300, 5000, 9000])
-def test_a_large_startup_packet(start_pooler, size):
-    """Values longer than any buffer of PgBouncer's reach the server whole."""
-    pooler = start_pooler({"pkt_buf": 16384})
+@pytest.mark.parametrize("buffer", [16384, 1])
+def test_a_large_startup_packet(start_pooler, buffer, size):
+    """Values longer than any buffer of PgBouncer's reach the server whole, whatever is asked of
+    buffers and of the reads of one turn, which need no tuning here."""
+    pooler = start_pooler({"pkt_buf": buffer, "sbuf_loopcnt": 1})
     with pooler.client(application_name="x" * size) as client:
         # PostgreSQL keeps 63 bytes of it.
         assert client.query("SHOW application_name").value == "x" * 63
