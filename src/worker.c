@@ -7,6 +7,7 @@
 #include "worker.h"
 
 #include "client/parts.h"
+#include "client/request_cancel.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "net/dns.h"
@@ -99,6 +100,32 @@ static void run_cancel_end(struct loop_mail *mail, void *context) {
     memory_free(end);
 }
 
+struct cancel_news_mail {
+    struct loop_mail mail;
+    uint32_t asked_by;
+    uint32_t id;
+    char database[];
+};
+
+static void run_cancel_news(struct loop_mail *mail, void *context) {
+    struct cancel_news_mail *news = (struct cancel_news_mail *)(void *)mail;
+    struct worker *worker = context;
+    client_cancel_news(&worker->clients, news->asked_by, news->database, news->id);
+    memory_free(news);
+}
+
+static void cancel_news(void *owner, struct cancel_ticket ticket, const char *database,
+                        uint32_t id) {
+    struct worker *worker = owner;
+    size_t size = strlen(database) + 1;
+    struct cancel_news_mail *news = memory_new(sizeof *news + size);
+    news->mail.run = run_cancel_news;
+    news->asked_by = ticket.id;
+    news->id = id;
+    memcpy(news->database, database, size);
+    process_post(worker->process, ticket.worker, &news->mail);
+}
+
 static void cancel_ended(void *owner, struct cancel_ticket ticket, const char *reason) {
     struct worker *worker = owner;
     struct cancel_end_mail *end = memory_new(sizeof *end);
@@ -176,6 +203,7 @@ void worker_init(struct worker *worker, struct process *process, unsigned index,
                                       .ops = {.server_forget = server_forget,
                                               .server_forget_statements = server_forget_statements,
                                               .wake = wake_other,
+                                              .cancel_news = cancel_news,
                                               .cancel_ended = cancel_ended,
                                               .owner = worker}};
     pool_set_init(&worker->pools, config, users);

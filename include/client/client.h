@@ -67,6 +67,7 @@ struct client {
     uint32_t id;
     struct endpoint_end peer; /* for the log, which names it also when it has gone */
     char key[8];              /* cancel key */
+    uint32_t cancel_id;       /* in CANCEL: the connection that carries the request; 0: none yet */
     uint32_t request_skip;    /* rest of a request that goes straight through */
     uint32_t group_left;      /* bytes of the routed group still to be sent */
     uint32_t parses;          /* counts named Parses */
@@ -114,13 +115,6 @@ struct client {
 
 /* Takes over a connection, which may come with TLS and its first packet from another worker. */
 void client_accept(struct client_set *set, struct socket_parts parts, struct bytes packet);
-
-/* A cancel is asked for the client whose key (8 bytes) this is; called on its worker. The outcome
- * goes to the ticket's worker, which calls client_cancel_ended: there the requester is closed. */
-void client_cancel(struct client_set *set, const char *key, struct cancel_ticket ticket);
-/* Whether the key is one of this worker's clients'. */
-bool client_has_key(const struct client_set *set, const char *key);
-void client_cancel_ended(struct client_set *set, uint32_t id, const char *reason);
 
 /* Tells the client what is wrong and closes it; `argument` as in proto/fault.h. */
 void client_fail(struct client *client, enum fault_id fault, const char *argument);

@@ -132,9 +132,6 @@ void relay_release(struct client *client);
 /* Goes on at the end of the turn with what was kept. */
 void relay_resume_later(struct client *client);
 
-/* The client's first packet was a cancel request with this key of 8 bytes. */
-void client_cancel_request(struct client *client, const char *key);
-
 /* Takes a waiting client out of the line: its request is answered with an error and dropped. */
 void relay_cancel_waiting(struct client *client);
 

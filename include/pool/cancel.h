@@ -65,9 +65,6 @@ struct cancel_view {
 void cancel_each(const struct pool_set *set,
                  void (*visit)(void *owner, const struct cancel_view *view), void *owner);
 
-/* The request of a requester, if it is one of this worker's. */
-bool cancel_find(const struct pool_set *set, struct cancel_ticket ticket, struct cancel_view *view);
-
 /* Another worker's end of a request, or of a server, may have made room. */
 void cancel_tick(struct pool_set *set);
 

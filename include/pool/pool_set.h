@@ -39,6 +39,10 @@ struct pool_ops {
     void (*server_forget_statements)(void *owner, struct server *server);
     /* Has another worker call pool_set_wake with that key; it may begin with NUL. */
     void (*wake)(void *owner, unsigned worker, struct bytes key);
+    /* What becomes of a cancel request: for whose client it is, "" for a peer's; the number of the
+     * connection that carries it, 0 while it waits for room. */
+    void (*cancel_news)(void *owner, struct cancel_ticket ticket, const char *database,
+                        uint32_t id);
     /* A cancel request is over: its requester's connection ends, with a literal as the reason. */
     void (*cancel_ended)(void *owner, struct cancel_ticket ticket, const char *reason);
     void *owner;

@@ -94,28 +94,14 @@ static const char *const replications[] = {[STARTUP_REPLICATION_NONE] = "none",
                                            [STARTUP_REPLICATION_PHYSICAL] = "physical",
                                            [STARTUP_REPLICATION_LOGICAL] = "logical"};
 
-/* The request that a client has sent instead of a login, as far as this worker knows it: one for
- * another worker's client is that one's. */
-static bool find_request(const struct walk_place *place, const struct client *client,
-                         struct cancel_view *view) {
-    struct cancel_ticket ticket = {place->index, client->id};
-    return client->state == CLIENT_CANCEL && cancel_find(place->worker->pools, ticket, view);
-}
-
 static void write_client_name(const struct walk_place *place, const struct client *client) {
-    struct cancel_view view = {.server = NULL};
-    const char *database = client->database == NULL ? "(nodb)" : client->database->at;
-    if (find_request(place, client, &view) && view.server != NULL)
-        database = view.server->pool->database->name;
     rows_text(place->rows, client->user == NULL ? "(nouser)" : client->user->at);
-    rows_text(place->rows, database);
+    rows_text(place->rows, client->database == NULL ? "(nodb)" : client->database->at);
 }
 
-static uint32_t client_link(const struct walk_place *place, const struct client *client) {
+static uint32_t client_link(const struct client *client) {
     const struct server *server = client->borrower.server;
-    struct cancel_view view = {.id = 0};
-    (void)find_request(place, client, &view);
-    return server == NULL ? view.id : server->id;
+    return server == NULL ? client->cancel_id : server->id;
 }
 
 /* That of the last request, or while there was none, of the connection. */
@@ -136,7 +122,7 @@ static void write_client_facts(const struct walk_place *place, const struct clie
     rows_wait(rows, since_us == 0 || since_us > now_us ? 0 : now_us - since_us);
     rows_number(rows, 0);
     write_ptr(rows, client->id);
-    write_ptr(rows, client_link(place, client));
+    write_ptr(rows, client_link(client));
     rows_number(rows, ends.is_unix ? (uint64_t)unix_peer_pid(&client->stream) : 0);
     write_tls(rows, &client->stream);
     write_application_name(rows, client->parameters.values, place->name_index);
@@ -150,12 +136,10 @@ static void write_client_own(const struct walk_place *place, const struct client
     rows_text(place->rows, client->sticky == NULL ? "" : client->sticky->at);
 }
 
-/* A cancel request may wait for room; whether it does is known where its server is. */
-static const char *client_state(const struct walk_place *place, const struct client *client) {
-    if (client->state != CLIENT_CANCEL) return client_state_text(client);
-    struct cancel_view view;
-    bool is_waiting = find_request(place, client, &view) && view.id == 0;
-    return is_waiting ? "waiting_cancel_req" : "active_cancel_req";
+/* A cancel request may wait for room. */
+static const char *client_state(const struct client *client) {
+    bool is_queued = client->state == CLIENT_CANCEL && client->cancel_id == 0;
+    return is_queued ? "waiting_cancel_req" : client_state_text(client);
 }
 
 void view_client(const struct walk_place *place, const struct client *client) {
@@ -165,7 +149,7 @@ void view_client(const struct walk_place *place, const struct client *client) {
     rows_text(rows, "C");
     write_client_name(place, client);
     rows_text(rows, replications[client->replication]);
-    rows_text(rows, client_state(place, client));
+    rows_text(rows, client_state(client));
     write_client_facts(place, client);
     write_client_own(place, client);
     rows_end(rows);

@@ -13,6 +13,7 @@
 #include "client/lookup.h"
 #include "client/parts.h"
 #include "client/quota.h"
+#include "client/request_cancel.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "net/tls.h"

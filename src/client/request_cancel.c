@@ -8,8 +8,9 @@
  * A key is 8 bytes: the worker in the upper six bits of byte 1; the peer's id in bytes 2 and 3, low
  * byte first; the hops that are left in the low two bits of byte 8; all else is random.
  */
-#include "client/parts.h"
+#include "client/request_cancel.h"
 
+#include "client/parts.h"
 #include "core/log.h"
 #include "pool/cancel.h"
 
@@ -48,25 +49,39 @@ void client_cancel_request(struct client *client, const char *key) {
     }
 }
 
-void client_cancel_ended(struct client_set *set, uint32_t id, const char *reason) {
+static struct client *find_requester(struct client_set *set, uint32_t id) {
     LIST_EACH (&set->clients[CLIENT_CANCEL], l) {
         struct client *client = LIST_OWNER(l, struct client, link);
-        if (client->id != id) continue;
-        client_close(client, reason);
-        return;
+        if (client->id == id) return client;
     }
+    return NULL;
 }
 
-/* What the client is running is to be cancelled. Returns the outcome where that is known at once,
- * or NULL: a request was started for its server. */
+void client_cancel_news(struct client_set *set, uint32_t asked_by, const char *database,
+                        uint32_t id) {
+    struct client *client = find_requester(set, asked_by);
+    if (client == NULL) return;
+    client->cancel_id = id;
+    if (client->database == NULL && database[0] != '\0')
+        client->database = text_get(set->texts, bytes_of_text(database));
+}
+
+void client_cancel_ended(struct client_set *set, uint32_t asked_by, const char *reason) {
+    struct client *client = find_requester(set, asked_by);
+    if (client != NULL) client_close(client, reason);
+}
+
+/* What the client is running is to be cancelled; also where it is between two statements, for its
+ * next may be under way. Returns the outcome where that is known at once, or NULL: a request was
+ * started for its server, which will not be lent to anybody else before that is over. */
 static const char *cancel_running(struct client *client, struct cancel_ticket ticket) {
     struct server *server = client->borrower.server;
     const struct pipeline_entry *head = pipeline_head(&client->pipeline);
-    if (client->state != CLIENT_ACTIVE || server->state == SERVER_CLOSED || head == NULL)
+    if (client->state != CLIENT_ACTIVE || server->state == SERVER_CLOSED)
         return "cancel request for idle client";
-    if (head->request == REQUEST_QUERY && head->action == PIPELINE_SWALLOW)
+    if (head != NULL && head->request == REQUEST_QUERY && head->action == PIPELINE_SWALLOW)
         return "ignoring cancel request for server that is setting vars";
-    client->is_cancelled = true;
+    client->is_cancelled = head != NULL;
     cancel_start(server, ticket);
     return NULL;
 }

@@ -14,8 +14,12 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "net/endpoint.h"
+#include "net/tls.h"
+#include "pool/place.h"
 #include "pool/pool.h"
 #include "proto/startup.h"
+
+#include <stdio.h>
 
 enum cancel_state { CANCEL_QUEUED, CANCEL_DIALLING, CANCEL_SENT, CANCEL_OVER };
 
@@ -66,11 +70,62 @@ static void leave(struct loop_hook *hook) {
     memory_free(cancel);
 }
 
-/* The request is over. If it may have been sent and is not known to have arrived, the signal may
- * come at any time: its server must not be lent again. */
-static void finish(struct cancel *cancel, const char *reason) {
+static struct cancel_view view_of(const struct cancel *cancel) {
+    struct cancel_view view = {.server = cancel->server,
+                               .stream = &cancel->stream,
+                               .host = "",
+                               .id = cancel->id,
+                               .asked_by = cancel->ticket.id,
+                               .dialled_wall_us = cancel->dialled_wall_us};
+    const struct config_peer *peer = config_peer(cancel->set->config, cancel->peer_id);
+    if (cancel->server != NULL) {
+        const struct server *server = cancel->server;
+        const struct node *node = cluster_node_const(server->node->cluster, server->host);
+        view.host = node->host;
+        view.port = node->port;
+    } else if (peer != NULL) {
+        view.host = peer->host;
+        view.port = (unsigned)peer->port;
+    }
+    return view;
+}
+
+/* A line about the connection that carries the request: it is a server's, or a peer's. */
+static void log_connection(const struct cancel *cancel, const char *text) {
+    char place[ENDPOINT_TEXT_SIZE];
+    struct cancel_view view = view_of(cancel);
+    const struct server *server = cancel->server;
+    place_text(&cancel->stream, view.host, view.port, place);
+    if (server != NULL)
+        log_line(LOG_LEVEL_LOG, "S-0x%x: %s/%s@%s %s", cancel->id, server->pool->database->name,
+                 server->pool->user, place, text);
+    else
+        log_line(LOG_LEVEL_LOG, "S-0x%x: peer-%u@%s %s", cancel->id, cancel->peer_id, place, text);
+}
+
+static void log_close(const struct cancel *cancel, const char *reason) {
+    if (cancel->id == 0 || !cancel->set->config->log_disconnections) return;
+    char text[ENDPOINT_TEXT_SIZE + 64];
+    uint64_t age_us = (uint64_t)(clock_wall_us() - cancel->dialled_wall_us);
+    (void)snprintf(text, sizeof text, "closing because: %.*s (age=%us)", ENDPOINT_TEXT_SIZE, reason,
+                   (unsigned)(age_us / US_PER_S));
+    log_connection(cancel, text);
+}
+
+/* Tells the requester's worker where its request is. */
+static void tell_news(const struct cancel *cancel) {
+    const struct pool_set *set = cancel->set;
+    if (cancel->ticket.id == 0) return;
+    const struct server *server = cancel->server;
+    set->ops.cancel_news(set->ops.owner, cancel->ticket,
+                         server == NULL ? "" : server->pool->database->name, cancel->id);
+}
+
+/* The request is over: its connection ends for `reason`, its requester is told a literal. */
+static void finish(struct cancel *cancel, const char *reason, const char *told) {
     if (cancel->state == CANCEL_OVER) return;
     struct pool_set *set = cancel->set;
+    log_close(cancel, reason);
     if (cancel->state != CANCEL_QUEUED) give_room(cancel);
     if (cancel->peer != NULL) permits_put(set->permits, &cancel->peer);
     cancel->state = CANCEL_OVER;
@@ -80,22 +135,21 @@ static void finish(struct cancel *cancel, const char *reason) {
     stream_close(&cancel->stream);
     loop_timer_stop(&cancel->timer);
     loop_at_end(set->loop, &cancel->end);
-    cancel_answer(set, cancel->ticket, reason);
+    cancel_answer(set, cancel->ticket, told);
     if (cancel->server != NULL) server_cancel_ended(cancel->server);
 }
 
+/* If it may have been sent and is not known to have arrived, the signal may come at any time: its
+ * server must not be lent again. */
 static void give_up(struct cancel *cancel, const char *reason) {
     bool is_in_doubt = cancel->server != NULL && cancel->state == CANCEL_SENT;
-    if (cancel->state != CANCEL_QUEUED)
-        log_line(LOG_LEVEL_WARNING, "cancel request failed: %s", reason);
     if (is_in_doubt) cancel->server->is_close_needed = true;
-    finish(cancel, reason);
+    finish(cancel, reason, reason);
 }
 
-/* It could not be sent, for a reason that the requester's line in the log does not give. */
+/* It could not be sent. */
 static void fail(struct cancel *cancel, const char *trouble) {
-    log_line(LOG_LEVEL_WARNING, "cancel request failed: %s", trouble);
-    finish(cancel, "failed cancel request");
+    finish(cancel, trouble, "failed cancel request");
 }
 
 /* ---- the connection */
@@ -135,9 +189,12 @@ static void on_ended(struct stream *stream, int error) {
     struct cancel *cancel = LIST_OWNER(stream, struct cancel, stream);
     /* A reset is an end too: PostgreSQL closes without reading further. */
     if (cancel->state == CANCEL_SENT) {
-        finish(cancel, "successfully sent cancel request");
+        finish(cancel, "successfully sent cancel request", "successfully sent cancel request");
+    } else if (stream_tls(stream) != NULL) {
+        log_line(LOG_LEVEL_WARNING, "TLS handshake error: %s", stream_trouble(stream, error));
+        fail(cancel, "TLS startup failed");
     } else {
-        fail(cancel, stream_trouble(stream, error));
+        fail(cancel, "server conn crashed?");
     }
 }
 
@@ -157,6 +214,13 @@ static void on_dialled(void *owner, int fd, const char *error) {
     }
     struct server *server = cancel->server;
     stream_open(&cancel->stream, cancel->set->loop, fd, &cancel_ops);
+    if (cancel->set->config->log_connections) {
+        char origin[ENDPOINT_TEXT_SIZE];
+        char text[ENDPOINT_TEXT_SIZE + 32];
+        place_origin_text(&cancel->stream, origin);
+        (void)snprintf(text, sizeof text, "new connection to server%s", origin);
+        log_connection(cancel, text);
+    }
     if (server == NULL) {
         send_request(cancel); /* peers speak without TLS */
     } else {
@@ -187,43 +251,12 @@ struct cancel_count cancel_count(const struct pool_set *set, const struct pool *
     return count;
 }
 
-static struct cancel_view view_of(const struct cancel *cancel) {
-    struct cancel_view view = {.server = cancel->server,
-                               .stream = &cancel->stream,
-                               .host = "",
-                               .id = cancel->id,
-                               .asked_by = cancel->ticket.id,
-                               .dialled_wall_us = cancel->dialled_wall_us};
-    const struct config_peer *peer = config_peer(cancel->set->config, cancel->peer_id);
-    if (cancel->server != NULL) {
-        const struct server *server = cancel->server;
-        const struct node *node = cluster_node_const(server->node->cluster, server->host);
-        view.host = node->host;
-        view.port = node->port;
-    } else if (peer != NULL) {
-        view.host = peer->host;
-        view.port = (unsigned)peer->port;
-    }
-    return view;
-}
-
 void cancel_each(const struct pool_set *set,
                  void (*visit)(void *owner, const struct cancel_view *view), void *owner) {
     LIST_EACH (&set->cancels, l) {
         struct cancel_view view = view_of(LIST_OWNER(l, struct cancel, link));
         if (view.id != 0) visit(owner, &view);
     }
-}
-
-bool cancel_find(const struct pool_set *set, struct cancel_ticket ticket,
-                 struct cancel_view *view) {
-    LIST_EACH (&set->cancels, l) {
-        const struct cancel *cancel = LIST_OWNER(l, struct cancel, link);
-        if (cancel->ticket.worker != ticket.worker || cancel->ticket.id != ticket.id) continue;
-        *view = view_of(cancel);
-        return true;
-    }
-    return false;
 }
 
 /* Where the server is. A name may have several addresses: its request goes to the one it is at. */
@@ -256,6 +289,7 @@ static void dial(struct cancel *cancel) {
     cancel->state = CANCEL_DIALLING;
     cancel->id = connection_next_id();
     cancel->dialled_wall_us = clock_wall_us();
+    tell_news(cancel);
     cancel->dial = endpoint_dial(set->loop, &target, on_dialled, cancel);
 }
 
@@ -278,7 +312,10 @@ static void enqueue(struct cancel *cancel) {
     list_append(&set->cancels, &cancel->link);
     uint64_t limit_us = set->config->cancel_wait_timeout_us;
     if (limit_us > 0) loop_timer_start(set->loop, &cancel->timer, limit_us / US_PER_MS, 0);
-    if (take_room(cancel)) dial(cancel);
+    if (take_room(cancel))
+        dial(cancel);
+    else
+        tell_news(cancel);
 }
 
 void cancel_start(struct server *server, struct cancel_ticket ticket) {
@@ -323,7 +360,7 @@ void cancel_query_ended(struct server *server) {
     struct cancel *cancel;
     /* Whoever ends may let a queued one begin, so each search starts anew. */
     while ((cancel = find_unsent(server)) != NULL)
-        finish(cancel, "not sending cancel request for client that is now idle");
+        give_up(cancel, "not sending cancel request for client that is now idle");
 }
 
 void cancel_close_all(struct pool_set *set) {

@@ -34,7 +34,6 @@ def cancels(pooler, view):
     return [row for row in pooler.admin(f"SHOW {view}") if "cancel" in row["state"]]
 
 
-@pytest.mark.one_worker  # another worker's request has no names
 def test_cancel_connections_are_listed(start_both, cluster):
     """The request among the clients, and what carries it among the servers; each names the other,
     the pool's user and database as far as they are known."""
@@ -73,7 +72,6 @@ def test_cancel_connections_are_listed(start_both, cluster):
         proxy.close()
 
 
-@pytest.mark.one_worker  # a request that waits at another worker shows as active
 def test_cancel_requests_are_counted(start_pooler, proxy):
     settings = {"default_pool_size": 1, "reserve_pool_size": None}
     pooler = start_pooler(settings, databases=behind(proxy))

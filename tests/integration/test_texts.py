@@ -10,7 +10,7 @@ import cluster as clusters
 from console import wait_until
 from fake import Puppet
 from pooler import KIND, PATIENCE, WORKERS
-from wire import LoginFailed, message, query, startup
+from wire import LoginFailed, cancel, cancel_request, message, query, startup
 
 LINE = re.compile(r"^\S+ \S+ \S+ \[\d+\] (?P<text>.*)$")
 # What may differ: numbers of connections, ports, ages, and what PgBouncer 1.25 has added to 1.18.
@@ -26,7 +26,9 @@ VARIES = [
     (re.compile(r"SV_IDLE server got dirty"), "idle server got dirty"),
 ]
 # Lines of 1.18 alone.
-PASSED_OVER = re.compile(r"sbuf_connect failed|stats: |ERROR S: .* unknown pkt: ")
+PASSED_OVER = re.compile(
+    r"sbuf_connect failed|stats: |ERROR S: .* unknown pkt: |started sending cancel request"
+)
 
 
 def lines(pooler):
@@ -380,6 +382,74 @@ def test_a_client_leaves_with_queries_in_progress(start_pooler, count):
         word = "query" if count == 1 else "queries"
         reason = f"client disconnected with {word} in progress"
         wait_until(lambda: closings(pooler, "S", reason) == 1)
+
+
+# Cancel requests
+
+
+@pytest.mark.one_worker  # the requester's worker and the server's write their lines by themselves
+def test_lines_of_cancel_requests(start_both):
+    """Who has a server is cancelled, also between two statements; the connection that carries the
+    request has its lines like any other."""
+    logs = []
+    for number in (0, 1):
+        with Puppet() as server:
+            pooler = start_both(databases={"app": server.entry})[number]
+            client = pooler.client()
+            client.query("BEGIN")
+            for sent in (True, False, True):
+                if sent and server.cancels:
+                    client.send(query("HANG"))
+                    wait_until(lambda one=pooler: one.admin("SHOW POOLS")[0]["sv_active"] == 1)
+                before = len(server.cancels)
+                cancel(pooler.address, client.key)
+                assert len(server.cancels) == before + sent
+                if not server.cancels[1:]:
+                    client.query("COMMIT")
+            cancel(pooler.address, bytes(8))
+            wait_until(lambda one=pooler: closings(one, "C", "failed cancel request") == 1)
+            logs.append([line for line in lines(pooler) if "admin" not in line])
+            pooler.stop()
+    assert logs[0] == logs[1]
+    assert len(logs[0]) == 2 + 3 + 1 + 3 + 1
+    told = "LOG C: app/(nouser)@ADDRESS closing because: successfully sent cancel request (age)"
+    assert logs[0].count(told) == 2
+
+
+@pytest.mark.weir_only
+def test_a_late_signal_hits_nobody_else(start_pooler):
+    """The server of a client that was cancelled between two statements is not lent while the request
+    is under way."""
+    with Puppet() as server:
+        pooler = start_pooler({"default_pool_size": 1}, databases={"app": server.entry})
+        client, other = pooler.client(), pooler.client()
+        client.query("BEGIN")
+        server.gate.clear()
+        requester = pooler.connect()
+        requester.send(cancel_request(client.key))
+        server.wait(lambda one: len(one.cancels) == 1)
+        client.query("COMMIT")
+        other.send(query("ANYTHING"))
+        assert other.is_silent(0.3)
+        server.gate.set()
+        assert other.answer().tags == ["DONE"]
+
+
+@pytest.mark.weir_only  # since 1.19
+def test_lines_of_a_request_for_a_peer(start_pooler):
+    with Puppet() as server:
+        peers = {2: f"host=127.0.0.1 port={server.port}"}
+        pooler = start_pooler({"peer_id": 1}, peers=peers)
+        cancel(pooler.address, bytes([0, 2, 0, 0, 0, 0, 0, 3]))
+        pooler.wait_log("C-.* closing because: successfully sent cancel request")
+        found = [line for line in lines(pooler) if " S: " in line]
+        assert found == [
+            "LOG S: peer-2@ADDRESS new connection to server (from ADDRESS)",
+            "LOG S: peer-2@ADDRESS closing because: successfully sent cancel request (age)",
+        ]
+        server.vanish()
+        cancel(pooler.address, bytes([0, 2, 0, 0, 0, 0, 0, 3]))
+        pooler.wait_log(rf"S-\S+ peer-2@127.0.0.1:{server.port} closing because: connect failed")
 
 
 # Errors

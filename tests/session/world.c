@@ -4,6 +4,7 @@
  */
 #include "world.h"
 
+#include "client/request_cancel.h"
 #include "cluster/probe.h"
 #include "config/load.h"
 #include "core/check.h"
