@@ -29,19 +29,24 @@
 /* ---- users */
 
 static void *derive_all(void *argument) {
-    struct users *users = argument;
-    users_derive_all(users);
-    users_free(&users);
+    users_derive_all(argument);
     return NULL;
+}
+
+static void stop_deriving(struct process *process) {
+    if (process->derived == NULL) return;
+    users_stop_deriving(process->derived);
+    CHECK(pthread_join(process->deriver, NULL) == 0);
+    users_free(&process->derived);
 }
 
 /* Makes the verifiers of plain secrets ahead of the first logins, on a thread of its own. */
 static void derive_later(struct process *process) {
     enum auth_type type = process->config->auth_type;
     if (type != AUTH_TYPE_SCRAM_SHA_256 && type != AUTH_TYPE_HBA) return;
-    if (process->has_deriver) CHECK(pthread_join(process->deriver, NULL) == 0);
-    process->has_deriver = true;
-    CHECK(pthread_create(&process->deriver, NULL, derive_all, users_retain(process->users)) == 0);
+    stop_deriving(process);
+    process->derived = users_retain(process->users);
+    CHECK(pthread_create(&process->deriver, NULL, derive_all, process->derived) == 0);
 }
 
 static struct users_scram scram_of(const struct process *process, const struct config *config) {
@@ -52,7 +57,8 @@ static struct users_scram scram_of(const struct process *process, const struct c
 
 /* What was wrong with the files of users and rules is logged; where that forbids to go on it goes
  * to `errors` instead, and the users are let go. */
-static struct users *judge_users(struct users *users, struct rules_report *report, bool is_refused,
+static struct users *judge_users(struct process *process, struct users *users,
+                                 struct rules_report *report, bool is_refused,
                                  struct config_errors *errors) {
     if (is_refused) {
         buf_append_bytes(&errors->text, buf_content(&report->errors));
@@ -60,6 +66,7 @@ static struct users *judge_users(struct users *users, struct rules_report *repor
         users_free(&users);
     } else {
         access_log(report);
+        if (process->users != NULL) users_keep_verifiers(users, process->users);
     }
     rules_report_release(report);
     return users;
@@ -72,7 +79,7 @@ static struct users *load_users(struct process *process, const struct config *co
     struct users_scram scram = scram_of(process, config);
     struct users *users = access_load(config, &scram, &report);
     bool is_refused = access_is_refused(config, &report, process->users != NULL);
-    return judge_users(users, &report, is_refused, errors);
+    return judge_users(process, users, &report, is_refused, errors);
 }
 
 /* The users after a SET of `key`: nearly always those that there are; NULL with errors. */
@@ -84,7 +91,7 @@ static struct users *users_after_set(struct process *process, const struct confi
     struct rules_report report = {.errors_count = 0};
     struct users_scram scram = scram_of(process, config);
     struct users *users = access_load_parts(config, &scram, process->users, parts, &report);
-    return judge_users(users, &report, access_is_refused(config, &report, false), errors);
+    return judge_users(process, users, &report, access_is_refused(config, &report, false), errors);
 }
 
 /* ---- probers */
@@ -542,7 +549,7 @@ static void release(struct process *process) {
     dns_free(&process->dns);
     databases_free(&process->databases);
     permits_free(&process->permits);
-    if (process->has_deriver) CHECK(pthread_join(process->deriver, NULL) == 0);
+    stop_deriving(process);
     if (process->has_pidfile) start_remove_pidfile(process->config->pidfile);
     users_free(&process->users);
     transport_unref(&process->transport);

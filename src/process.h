@@ -74,8 +74,8 @@ struct process {
     int status; /* to exit with */
     uint64_t stats_due_us;
     pthread_t deriver;
-    bool has_deriver;
-    bool has_pidfile; /* ours, to be removed at the end */
+    struct users *derived; /* whose verifiers that thread makes; NULL: there is none */
+    bool has_pidfile;      /* ours, to be removed at the end */
 };
 
 /* Starts, runs and ends; takes over the reference of config. Returns the exit status. */

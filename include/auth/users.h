@@ -109,6 +109,13 @@ bool users_verifier(const struct users *users, struct user *user, struct bytes n
  * its own that holds a reference. */
 void users_derive_all(const struct users *users);
 
+/* Has it, on another thread, end soon. */
+void users_stop_deriving(struct users *users);
+
+/* Takes over the verifiers that an earlier snapshot of this process has made for secrets that are
+ * the same here, before the snapshot is published. */
+void users_keep_verifiers(struct users *users, const struct users *from);
+
 /* Whether a password in clear text is the user's, whatever its secret is kept as. NULL is refused,
  * in the time that the commonest kind of secret takes. */
 bool users_password_fits(const struct users *users, struct user *user, struct bytes password);

@@ -32,7 +32,8 @@ struct users {
     _Atomic size_t references;
     struct users_scram scram;
     struct map map;
-    struct users_rules *rules;       /* NULL: none */
+    struct users_rules *rules; /* NULL: none */
+    _Atomic bool is_deriving_over;
     size_t kinds[USER_SECRET_COUNT]; /* how many users have a secret of each kind */
 };
 
@@ -361,9 +362,31 @@ bool users_verifier(const struct users *users, struct user *user, struct bytes n
     return false;
 }
 
-void users_derive_all(const struct users *users) {
+void users_keep_verifiers(struct users *users, const struct users *from) {
+    if (users->scram.iterations != from->scram.iterations) return;
     const struct map_node *node = map_next(&users->map, NULL);
     for (; node != NULL; node = map_next(&users->map, node)) {
+        struct user *user = MAP_OWNER(node, struct user, node);
+        struct user *before = users_find(from, user->name);
+        bool is_same = user->kind == USER_SECRET_PLAIN && before != NULL &&
+                       bytes_equal(before->secret, user->secret);
+        const struct scram_verifier *made =
+            is_same ? atomic_load_explicit(&before->verifier, memory_order_acquire) : NULL;
+        if (made == NULL || atomic_load(&user->verifier) != NULL) continue;
+        struct scram_verifier *kept = memory_new(sizeof *kept);
+        *kept = *made;
+        atomic_store(&user->verifier, kept);
+    }
+}
+
+void users_stop_deriving(struct users *users) {
+    atomic_store(&users->is_deriving_over, true);
+}
+
+void users_derive_all(const struct users *users) {
+    const struct map_node *node = map_next(&users->map, NULL);
+    for (; node != NULL && !atomic_load(&users->is_deriving_over);
+         node = map_next(&users->map, node)) {
         struct user *user = MAP_OWNER(node, struct user, node);
         if (user->kind == USER_SECRET_PLAIN) (void)user_verifier(users, user);
     }

@@ -1,6 +1,7 @@
 """The file of users: what is read of it, and when; SET, which goes by what was read."""
 
 import os
+import time
 
 import pytest
 
@@ -108,3 +109,23 @@ def test_a_start_without_the_file(start_pooler, cluster):
     )
     pooler.wait_log("ERROR could not open auth_file /nowhere/users.txt: No such file or directory")
     assert outcome(pooler, "app", clusters.PASSWORDS["app"]) == UNKNOWN
+
+
+@pytest.mark.weir_only
+@pytest.mark.release_only
+def test_reload_does_not_wait_for_the_hashing_of_many_secrets(start_pooler, cluster):
+    """Which takes more than a millisecond for each of them: it goes on behind, and what was made is
+    kept."""
+    secrets = {**ADMINS, **{f"user {n}": f"secret {n}" for n in range(5000)}}
+    pooler = start_pooler(
+        {"auth_type": "scram-sha-256"},
+        secrets=secrets,
+        databases={"app": entry(cluster, user="app_trust")},
+    )
+    began = time.monotonic()
+    for _ in range(3):
+        pooler.admin("RELOAD")
+    assert time.monotonic() - began < 3
+    assert outcome(pooler, "user 4999", "secret 4999")[-1] == OK
+    assert outcome(pooler, "user 4999", "secret 0")[-1] != OK
+    pooler.stop()

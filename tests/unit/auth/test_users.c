@@ -225,6 +225,32 @@ static void test_verifiers(void **state) {
     assert_non_null(atomic_load(&find(reloaded, "ann")->verifier));
     assert_true(users_verifier(reloaded, find(reloaded, "ann"), bytes_of_text("ann"), &again));
     assert_memory_equal(&first, &again, sizeof first);
+
+    /* A reload keeps what was made, for the same secret and as many iterations. */
+    struct users *fresh = users_new(&scram);
+    assert_true(users_add(fresh, bytes_of_text("ann"), bytes_of_text("secret"), &error));
+    assert_true(users_add(fresh, bytes_of_text("new"), bytes_of_text("secret"), &error));
+    users_keep_verifiers(fresh, reloaded);
+    assert_non_null(atomic_load(&find(fresh, "ann")->verifier));
+    assert_null(atomic_load(&find(fresh, "new")->verifier));
+    assert_true(users_verifier(fresh, find(fresh, "ann"), bytes_of_text("ann"), &again));
+    assert_memory_equal(&first, &again, sizeof first);
+    users_free(&fresh);
+    fresh = users_new(&scram);
+    assert_true(users_add(fresh, bytes_of_text("ann"), bytes_of_text("another"), &error));
+    users_keep_verifiers(fresh, reloaded);
+    assert_null(atomic_load(&find(fresh, "ann")->verifier));
+    users_stop_deriving(fresh);
+    users_derive_all(fresh);
+    assert_null(atomic_load(&find(fresh, "ann")->verifier));
+    users_free(&fresh);
+    struct users_scram other = scram;
+    other.iterations++;
+    fresh = users_new(&other);
+    users_copy_all(fresh, reloaded);
+    users_keep_verifiers(fresh, reloaded);
+    assert_null(atomic_load(&find(fresh, "ann")->verifier));
+    users_free(&fresh);
     users_free(&users);
     users_free(&reloaded);
     assert_null(users);
