@@ -421,6 +421,8 @@ enum scram_result scram_server_message(struct scram_server *server, struct bytes
                                        struct buf *out) {
     if (message.len > SCRAM_MESSAGE_BYTES_MAX)
         return server_fail(server, "SCRAM message is too long");
+    if (message.len > 0 && memchr(message.at, '\0', message.len) != NULL)
+        return server_fail(server, "malformed SCRAM message (a NUL in it)");
     if (server->state == SCRAM_STATE_FIRST) return server_first(server, message, out);
     CHECK(server->state == SCRAM_STATE_FINAL);
     return server_final(server, message, out);
