@@ -662,3 +662,15 @@ def test_check_takes_it(cluster, start_named, names):
     pooler = start_named(app="db.test")
     done = cluster.guarded([pooler.process.args[-2], "--check", pooler.ini])
     assert done.wait(10 * PATIENCE) == 0
+
+
+@pytest.mark.weir_only
+@pytest.mark.one_worker
+def test_a_port_for_each_host(start_pooler, cluster):
+    """PgBouncer takes the first number for all of them."""
+    nodes = [cluster.primary, cluster.standbys[0]]
+    entry = place(cluster, host="127.0.0.1,127.0.0.1", port=",".join(str(n.port) for n in nodes))
+    pooler = start_pooler({"pool_mode": "session"}, databases={"app": entry})
+    with pooler.client() as one, pooler.client() as two:
+        found = {int(client.query("SHOW port").value) for client in (one, two)}
+    assert found == {node.port for node in nodes}
