@@ -262,14 +262,16 @@ def test_channel_binding_is_not_offered_without_tls(start_pooler):
 # Attacks
 
 
+@pytest.mark.parametrize("database", ["app", "nowhere"])
 @pytest.mark.parametrize("method", ["plain", "md5", "scram-sha-256"])
-def test_a_second_startup_message_changes_nobody(start_pooler, method):
-    """Neither between challenge and answer nor after the first SCRAM message."""
+def test_a_second_startup_message_changes_nobody(start_pooler, method, database):
+    """Neither between challenge and answer nor after the first SCRAM message, whether the database
+    that was asked for first is there or not."""
     pooler = start_pooler({"auth_type": method})
     again = startup({"user": "app2", "database": "app"})
     for steps in (0, 1):
         client = pooler.connect()
-        client.send(startup({"user": "app", "database": "app"}))
+        client.send(startup({"user": "app", "database": database}))
         client.read()
         if steps == 1 and method == "scram-sha-256":
             first = b"n,,n=,r=abcdefghijklmnopqrstuvwx"
@@ -278,7 +280,7 @@ def test_a_second_startup_message_changes_nobody(start_pooler, method):
             client.read()
         client.send(again)
         assert_refused(client.read_to_end().error, "client re-sent startup pkt")
-    pooler.wait_log("app/app@.*closing because: client re-sent startup pkt")
+    pooler.wait_log(f"{database}/app@.*closing because: client re-sent startup pkt")
     assert "app/app2@" not in pooler.log_text()
 
 

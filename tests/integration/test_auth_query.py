@@ -238,6 +238,19 @@ NAMES = ["a'b", 'a"b', "a\\b", "a;b", "a b", "$1", "%s%n", "ä", "x" * 63, "--",
 
 
 @pytest.mark.weir_only
+def test_a_second_startup_while_somebody_is_asked_for(cluster, asking):
+    """It is read when the answer is there, and refused: nobody becomes somebody else."""
+    pooler = asking({"auth_query": "SELECT $1::text, 'x' || pg_sleep(0.5)::text"})
+    client = pooler.connect()
+    client.send(wire.startup({"user": "app", "database": "app"}))
+    wait_running(cluster, "pg_sleep(0.5)")
+    client.send(wire.startup({"user": "app2", "database": "app"}))
+    answer = client.read_to_end()
+    assert answer.kinds == "RE" and answer.error["M"] == "client re-sent startup pkt"
+    assert "app2" not in pooler.log_text()
+
+
+@pytest.mark.weir_only
 def test_names_are_a_parameter(cluster, asking):
     """Whatever a name is made of, it is the role of that very name that is asked for."""
     pooler = asking()

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import socket
 import subprocess
 
 import pytest
@@ -10,7 +11,7 @@ import cluster as clusters
 from pooler import ADMIN, BINARY, MONITOR, PATIENCE
 from test_auth import OK, entry, md5_secret, outcome, scram_secret
 from test_login import assert_refused, refusal
-from wire import LoginFailed
+from wire import LoginFailed, startup
 
 pytestmark = pytest.mark.weir_only
 
@@ -116,6 +117,81 @@ def test_rules_as_pgbouncer_reads_them(start_both, cluster, write_rules):
     found = weir.wait_log("could not parse hba config line 15 .*")[0]
     assert "hba.conf:15" in found and '"nonsense": expected one of trust, reject, md5' in found
     assert "could not parse hba config line 16 " in weir.log_text()
+
+
+# Whether 127.0.0.1, 127.0.0.2 and ::1 are let in.
+ADDRESSES = {
+    "127.0.0.1/32": "y--",
+    "127.0.0.0/8": "yy-",
+    "127.0.0.2/31": "-y-",
+    "127.0.0.2/32": "-y-",
+    "126.0.0.0/7": "yy-",
+    "128.0.0.0/1": "---",
+    "0.0.0.0/0": "yy-",
+    "127.0.0.1/032": "y--",
+    "127.0.0.1 255.255.255.255": "y--",
+    "127.0.0.0 255.0.0.0": "yy-",
+    "127.0.0.0 255.0.255.0": "yy-",
+    "::1/128": "--y",
+    "::/127": "--y",
+    "::/0": "--y",
+    "fe80::/10": "---",
+    "::1 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff": "--y",
+    "::ffff:127.0.0.1/128": "---",
+    "127.0.0.1": "---",
+    "::1": "---",
+    "127.0.0.1/": "---",
+    "127.0.0.1/x": "---",
+    "127.0.0.1/33": "---",
+    "127.0.0.1/-1": "---",
+    "127.0.0.1/32x": "---",
+    "::1/129": "---",
+    "::1%lo/128": "---",
+    "127.1/32": "---",
+    "1.2.3/8": "---",
+    "0/0": "---",
+    "127.0.0.1 ::": "---",
+    "::1 255.0.0.0": "---",
+    "localhost": "---",
+    "samehost": "---",
+    "samenet": "---",
+    ".local.test": "---",
+    '"all"': "---",
+}
+# What 1.18 takes for broken, or for an address that there is none of.
+NEWER = {
+    "all": "yyy",
+    "127.0.0.9/8": "yy-",
+    "127.0.0.9 255.0.0.0": "yy-",
+    "::9/0": "--y",
+}
+
+
+def test_addresses_as_pgbouncer_reads_them(start_both, cluster, write_rules):
+    rows = {**ADDRESSES, **NEWER}
+    lines = [f"host d{i} all {row} trust\n" for i, row in enumerate(rows)]
+    poolers = start_both(
+        {
+            "auth_type": "hba",
+            "auth_hba_file": write_rules("".join(lines), "addresses"),
+            "listen_addr": "127.0.0.1,::1",
+        },
+        databases={f"d{i}": entry(cluster, user="app_trust") for i in range(len(rows))},
+    )
+
+    def judge(pooler, number):
+        found = ""
+        for host, source in (("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "127.0.0.2"), ("::1", "::1")):
+            with socket.create_connection((host, pooler.port), source_address=(source, 0)) as client:
+                client.settimeout(10 * PATIENCE)
+                client.sendall(startup({"user": "app_trust", "database": f"d{number}"}))
+                found += "y" if client.recv(1) == b"R" else "-"
+        return found
+
+    for pooler in poolers:
+        wanted = rows if pooler.kind == "weir" else ADDRESSES
+        assert {row: judge(pooler, i) for i, row in enumerate(wanted)} == wanted, pooler.kind
+    assert poolers[0].log_text().count("address does not match mask") == 3
 
 
 def test_the_methods(start_hba):

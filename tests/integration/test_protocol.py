@@ -423,9 +423,10 @@ def test_max_packet_size_at_its_limits(start_pooler, size):
 
 
 @pytest.mark.weir_only
-def test_lengths_before_and_within_a_login(start_pooler):
+@pytest.mark.parametrize("size", [2**31 - 1, 2**31 + 1, 2**32 - 1])
+def test_lengths_before_and_within_a_login(start_pooler, size):
     """The same before anybody has said who he is."""
-    pooler = start_pooler({"auth_type": "scram-sha-256"})
+    pooler = start_pooler({"auth_type": "scram-sha-256", "max_packet_size": size})
     for length in (2**31 - 1, 2**31, 2**32 - 1, 10005, 7, 4, 0):
         head = struct.pack("!II", length, 196608)
         assert_fatal(refusal(pooler, head), hex_of(head))
