@@ -269,7 +269,7 @@ static void judge_verify(struct client *client, enum verify_result result, struc
         buf_release(out);
         if (strcmp(client->verify->reason, VERIFY_NO_SUCH_USER) == 0) {
             client_log(client, LOG_LEVEL_LOG, "%s: %s", VERIFY_NO_SUCH_USER, client->user->at);
-        } else {
+        } else if (strcmp(client->verify->reason, fault_of(client->verify->fault)->text) != 0) {
             client_log(client, LOG_LEVEL_LOG, "login refused: %s", client->verify->reason);
         }
         client_fail(client, client->verify->fault, NULL);

@@ -8,6 +8,7 @@
  * where the client meets a server that was set otherwise.
  */
 #include "client/parts.h"
+#include "core/log.h"
 
 #define SESSION_FLAGS                                                                              \
     (TRAITS_SETS | TRAITS_SETS_ALIKE | TRAITS_RESETS_ALL | TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)
@@ -78,7 +79,11 @@ void remember_lent(struct client *client) {
         settings_find_gap(&gap, &client->parameters, client->session, client->id, server);
     }
     if (gap.is_scrubbed) send_scrub(client);
-    if (buf_length(&gap.query) > 0) send_query(client, buf_content(&gap.query), OWN_QUERY_GAP);
+    if (buf_length(&gap.query) > 0) {
+        if (log_is_on(LOG_LEVEL_DEBUG))
+            server_log(server, LOG_LEVEL_DEBUG, "varcache_apply: %s", buf_text(&gap.query));
+        send_query(client, buf_content(&gap.query), OWN_QUERY_GAP);
+    }
     client->is_syncing = gap.step == PARAMETERS_FIRST;
     buf_release(&gap.query);
 }

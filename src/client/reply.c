@@ -113,9 +113,8 @@ static void on_refused_parameters(const struct reply *reply, const struct fault_
                                 .detail = fields->message,
                                 .hint = bytes_of_text(fault->hint)};
     struct buf message = {0};
-    server_log(reply->server, LOG_LEVEL_ERROR, "varcache_apply failed: %.*s: %.*s",
-               (int)fields->severity.len, fields->severity.at, (int)fields->message.len,
-               fields->message.at);
+    log_line(LOG_LEVEL_ERROR, "varcache_apply failed: %.*s: %.*s", (int)fields->severity.len,
+             fields->severity.at, (int)fields->message.len, fields->message.at);
     fault_write_custom(&message, &told);
     buf_consume(&message, MESSAGE_HEAD_BYTES);
     buf_clear(&reply->client->last_words);
@@ -298,6 +297,17 @@ static void plain(const struct reply *reply, const struct pipeline_match *match)
     emit(reply);
 }
 
+/* For PgBouncer's readers: our own SET has given the parameter another spelling. */
+static void log_canonical(const struct client *client, int index, struct bytes value) {
+    const struct text *own = client->parameters.values[index];
+    const char *name = client->set->pools->tracked[index];
+    if (!log_is_on(LOG_LEVEL_DEBUG) || own == NULL) return;
+    if (bytes_equal(bytes_of(own->at, own->len), value)) return;
+    client_log(client, LOG_LEVEL_DEBUG,
+               "varcache_set_canonical: setting %s to its canonical version %s -> %.*s", name,
+               own->at, (int)value.len, value.at);
+}
+
 static void on_status(const struct reply *reply, const struct pipeline_match *match) {
     struct client *client = reply->client;
     struct bytes body = body_of(reply);
@@ -310,6 +320,7 @@ static void on_status(const struct reply *reply, const struct pipeline_match *ma
     if (!message_text(body, &name, &rest) || !message_text(rest, &value, &rest)) return;
     int index = server_note_parameter(reply->server, name, value);
     /* Also after our own SET: the server's spelling replaces the client's. */
+    if (index >= 0 && match->verdict == PIPELINE_DROP) log_canonical(client, index, value);
     if (index >= 0) parameters_set(&client->parameters, client->set->texts, index, value);
     if (match->verdict == PIPELINE_PASS && !client->retry.is_discarding) emit(reply);
 }

@@ -109,8 +109,7 @@ static bool on_row(struct errand *errand, struct bytes body) {
     bool is_right =
         read_row(body, values, &count) && errand->ops.row(errand->ops.owner, values, count, reason);
     if (is_right) return true;
-    server_log(errand->borrower.server, LOG_LEVEL_ERROR, "S: error in %s: %s", errand->doing,
-               reason);
+    log_line(LOG_LEVEL_ERROR, "S: error in %s: %s", errand->doing, reason);
     fail(errand, reason);
     return false;
 }
@@ -119,9 +118,8 @@ static void on_error(struct errand *errand, struct bytes body) {
     struct fault_fields fields;
     char reason[ERRAND_REASON_SIZE];
     (void)fault_read(body, &fields);
-    server_log(errand->borrower.server, LOG_LEVEL_ERROR, "S: error in %s: %.*s: %.*s",
-               errand->doing, (int)fields.severity.len, fields.severity.at, (int)fields.message.len,
-               fields.message.at);
+    log_line(LOG_LEVEL_ERROR, "S: error in %s: %.*s: %.*s", errand->doing, (int)fields.severity.len,
+             fields.severity.at, (int)fields.message.len, fields.message.at);
     (void)snprintf(reason, sizeof reason, "error response from %s", errand->doing);
     fail(errand, reason);
 }

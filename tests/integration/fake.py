@@ -15,7 +15,7 @@ READY = message("Z", b"I")
 
 class Puppet(threading.Thread):
     """While `mood` is "kind" it lets everybody in and answers each query with nothing, but HANG,
-    which it leaves without an answer, and WORD, to which it says `word`; `welcome` comes first. With "rude" it closes each
+    which it leaves without an answer, STALL, at which it reads no more until `gate` is set, and WORD, to which it says `word`; `welcome` comes first. With "rude" it closes each
     connection, with "strict" it refuses the login with `refusal`, (SQLSTATE, text), once `gate` is
     set. `attempts` counts logins, `cancels` has the keys of cancel requests."""
 
@@ -31,6 +31,7 @@ class Puppet(threading.Thread):
         self.cancels = []
         self.connections = []
         self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         self.port = self.listener.getsockname()[1]
         self.entry = f"host=127.0.0.1 port={self.port} dbname=app"
         self.start()
@@ -99,6 +100,8 @@ class Puppet(threading.Thread):
                 continue
             if text.startswith((b"BEGIN", b"COMMIT")):
                 status = b"T" if text.startswith(b"BEGIN") else b"I"
+            if text.startswith(b"STALL"):
+                self.gate.wait()
             if text.startswith(b"WORD"):
                 one.sendall(self.word)
             else:

@@ -193,7 +193,7 @@ def test_the_error_stands_in_the_log(asking):
     assert refusal(pooler, "app", SECRET) == "bouncer config error"
     pooler.wait_log(r"closing because: error response from auth_query")
     if KIND == "weir":
-        pooler.wait_log(r'ERROR S-.* S: error in auth_query: ERROR: column "nothing" does not')
+        pooler.wait_log(r'\] ERROR S: error in auth_query: ERROR: column "nothing" does not')
 
 
 def test_the_number_of_columns_stands_in_the_log(asking):

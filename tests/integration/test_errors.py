@@ -332,7 +332,7 @@ def test_a_refused_parameter(start_pooler):
         assert_told(error, "invalid server parameter")
         if KIND == "weir":
             assert error["D"] == 'invalid value for parameter "TimeZone": "Nowhere/At_All"'
-            pooler.wait_log("ERROR S-.* varcache_apply failed: ERROR: invalid value for parameter")
+            pooler.wait_log(r"\] ERROR varcache_apply failed: ERROR: invalid value for parameter")
         assert_logged(pooler, "invalid server parameter")
         assert good.query("SELECT 'next'").value == "next"
 

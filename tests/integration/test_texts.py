@@ -10,7 +10,7 @@ import cluster as clusters
 from console import wait_until
 from fake import Puppet
 from pooler import KIND, PATIENCE, WORKERS
-from wire import LoginFailed, cancel, cancel_request, message, query, startup
+from wire import SYNC, LoginFailed, cancel, cancel_request, message, query, startup, text0
 
 LINE = re.compile(r"^\S+ \S+ \S+ \[\d+\] (?P<text>.*)$")
 # What may differ: numbers of connections, ports, ages, and what PgBouncer 1.25 has added to 1.18.
@@ -382,6 +382,98 @@ def test_a_client_leaves_with_queries_in_progress(start_pooler, count):
         word = "query" if count == 1 else "queries"
         reason = f"client disconnected with {word} in progress"
         wait_until(lambda: closings(pooler, "S", reason) == 1)
+
+
+@pytest.mark.weir_only  # 1.18 knows only one word for this, too
+def test_a_client_leaves_before_everything_was_sent(start_pooler):
+    with Puppet() as server:
+        settings = {"tcp_socket_buffer": 8192}
+        pooler = start_pooler(settings, databases={"app": server.entry})
+        client = pooler.client()
+        server.gate.clear()
+        client.send(query("STALL"))
+        client.socket.setblocking(False)
+        deadline = time.monotonic() + 0.5
+        while time.monotonic() < deadline:
+            try:
+                client.socket.send(SYNC * 1000)
+                deadline = time.monotonic() + 0.5
+            except BlockingIOError:
+                time.sleep(0.01)
+        client.reset()
+        reason = "client disconnect before everything was sent to the server"
+        wait_until(lambda: closings(pooler, "S", reason) == 1)
+        server.gate.set()
+
+
+# Servers that are closed
+
+
+def test_lines_of_servers_that_rest(start_both):
+    with Puppet() as server:
+        settings = {"server_idle_timeout": "0.5"}
+        poolers = start_both(settings, databases={"app": server.entry})
+        for pooler in poolers:
+            with pooler.client() as client:
+                client.query("ANYTHING")
+                wait_until(lambda one=pooler: closings(one, "S", "server idle timeout") == 1)
+            pooler.wait_log("client close request")
+        assert_same_lines(poolers, 4)
+
+
+# Logins
+
+
+def test_lines_of_refused_logins(start_both):
+    """The reason that the client is not told has a line of its own in Weir, where it is another one
+    than the error's text."""
+    secrets = {"app": "secret of app", "admin": "secret of admin"}
+    poolers = start_both({"auth_type": "plain"}, secrets=secrets)
+    for pooler in poolers:
+        for secret in ("wrong", ""):
+            assert refusal(pooler, user="app", secret=secret)["C"] == "08P01"
+        pooler.wait_log("pooler error: empty password returned by client")
+    mine = [line for line in lines(poolers[0]) if "login refused: wrong password" not in line]
+    assert mine == lines(poolers[1])
+    assert len(mine) == 6 and len(lines(poolers[0])) == 7
+
+
+def test_a_mechanism_that_was_not_offered(start_both):
+    poolers = start_both({"auth_type": "scram-sha-256"})
+    for pooler in poolers:
+        client = pooler.connect()
+        client.send(startup({"user": "app", "database": "app"}))
+        assert client.read().kind == "R"
+        client.send(message("p", text0("SCRAM-SHA-1") + b"\0\0\0\1n"))
+        error = error_of(client)
+        assert error["M"] == "client selected an invalid SASL authentication mechanism"
+        assert (error["S"], error["C"]) == ("FATAL", "08P01")
+        pooler.wait_log("pooler error")
+    assert_same_lines(poolers, 3)
+
+
+# Parameters
+
+
+def test_lines_of_parameters(start_both, cluster):
+    """At level DEBUG what is set on a server, and the spelling that it gives to a value. A value that
+    is refused ends both."""
+    poolers = start_both({"verbose": 1, "default_pool_size": 1})
+    for pooler in poolers:
+        client = pooler.client(DateStyle="German")
+        assert client.query("SHOW DateStyle").value == "German, DMY"
+        pooler.wait_log(r"DEBUG S-\S+ \S+ varcache_apply: SET DateStyle='German';\n")
+        if pooler.kind == "weir":
+            pooler.wait_log(
+                r"DEBUG C-\S+ \S+ varcache_set_canonical: setting DateStyle to its canonical version"
+                r" German -> German, DMY\n"
+            )
+        client.close()
+        client = pooler.client(TimeZone="nonsense")
+        assert client.query("SELECT 1").error["M"] == "invalid server parameter"
+        pooler.wait_log(r"\] ERROR varcache_apply failed: ERROR: invalid value for parameter")
+        for kind in "SC":
+            assert closings(pooler, kind, "invalid server parameter") == 1
 
 
 # Cancel requests
