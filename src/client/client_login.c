@@ -41,6 +41,8 @@ static uint32_t add_greeting(struct client *client, struct bytes greeting, struc
     struct client_set *set = client->set;
     uint32_t reported = 0;
     bool is_own = client->replication != STARTUP_REPLICATION_NONE;
+    struct text **is_read_only = &client->parameters.values[TRACKED_DEFAULT_TRANSACTION_READ_ONLY];
+    bool is_given = *is_read_only != NULL, is_standby = false;
     struct bytes rest = greeting;
     while (rest.len >= MESSAGE_HEAD_BYTES) {
         uint32_t length = message_length(rest.at);
@@ -51,6 +53,8 @@ static uint32_t add_greeting(struct client *client, struct bytes greeting, struc
         int index = parameters_index(set->pools, name);
         if (index >= 0 && (is_own || client->parameters.values[index] == NULL))
             parameters_set(&client->parameters, set->texts, index, value);
+        if (index < 0 && bytes_equal_text(name, "in_hot_standby"))
+            is_standby = bytes_equal_text(value, "on");
         if (index >= 0) {
             reported |= UINT32_C(1) << index;
             const struct text *mine = client->parameters.values[index];
@@ -59,6 +63,8 @@ static uint32_t add_greeting(struct client *client, struct bytes greeting, struc
         message_write_parameter_status(out, name, value);
         rest = bytes_of(rest.at + length, rest.len - length);
     }
+    /* What is the default on a standby alone must not follow the client to the primary. */
+    if (is_standby && !is_given) text_unref(set->texts, is_read_only);
     return reported;
 }
 

@@ -674,3 +674,25 @@ def test_a_port_for_each_host(start_pooler, cluster):
     with pooler.client() as one, pooler.client() as two:
         found = {int(client.query("SHOW port").value) for client in (one, two)}
     assert found == {node.port for node in nodes}
+
+
+@pytest.mark.weir_only
+@pytest.mark.one_worker
+def test_a_standbys_read_only_default_stays_there(start_pooler, cluster):
+    """It greets the clients of the pool, some of which then write on the primary."""
+    standby, primary = cluster.standbys[0], cluster.primary
+    standby.sql("ALTER SYSTEM SET default_transaction_read_only = on")
+    standby.sql("SELECT pg_reload_conf()")
+    standby.wait_for("SHOW default_transaction_read_only", "on")
+    try:
+        entry = place(cluster, host="127.0.0.1,127.0.0.1", port=f"{standby.port},{primary.port}")
+        pooler = start_pooler({"pool_mode": "session"}, databases={"app": entry})
+        with pooler.client() as reader, pooler.client() as writer:
+            assert reader.query("SHOW port").value == str(standby.port)
+            assert writer.query("SHOW port").value == str(primary.port)
+            assert writer.parameters["default_transaction_read_only"] == "on"  # the greeting
+            assert writer.query("SHOW default_transaction_read_only").value == "off"
+            assert not writer.query("CREATE TEMP TABLE made (n int)").errors
+    finally:
+        standby.sql("ALTER SYSTEM RESET default_transaction_read_only")
+        standby.sql("SELECT pg_reload_conf()")
