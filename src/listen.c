@@ -126,6 +126,7 @@ bool process_listen(struct process *process) {
 
 void process_set_listeners(struct process *process) {
     struct endpoint_options options = pool_socket_options(process->config);
+    options.defer_accept = options.defer_accept && process->listens_until_us == 0;
     for (unsigned i = 0; i < process->listeners_count; i++)
         endpoint_listener_set(process->listeners[i], &options);
 }

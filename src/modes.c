@@ -4,8 +4,9 @@
  *
  *      PAUSE     no server is lent; done when none is lent any more
  *      SUSPEND   nothing is read, but consoles; done when everything was sent
- *      shutdown  TCP is closed at once, the Unix socket, for consoles, at the end; the process ends
- *                when no client (TERM) or no lent server (INT) is left, or at once (QUIT)
+ *      shutdown  TCP is closed at once (with so_reuseport a moment later), the Unix socket, for
+ *                consoles, at the end; the process ends when no client (TERM) or no lent server
+ *                (INT) is left, or at once (QUIT)
  */
 #include "core/log.h"
 #include "core/memory.h"
@@ -14,6 +15,8 @@
 #include "process.h"
 
 #include <signal.h>
+
+#define LISTEN_ON_US 200000u
 
 static int console_count(const struct process *process) {
     return (int)process->workers[0].clients.clients[CLIENT_CONSOLE].count;
@@ -141,12 +144,31 @@ static void on_drained(void *context) {
     stop_now(context);
 }
 
+/* Another process may take clients on the same port, of which the kernel has led some here already
+ * and shows them only once they have sent something (tcp_defer_accept). They have a moment for
+ * that, since a close would reset them. */
+static void end_listening(struct process *process) {
+    process->listens_until_us = loop_now_us(process->workers[0].loop) + LISTEN_ON_US;
+    process_set_listeners(process);
+}
+
+static void tick_listening(struct process *process) {
+    if (process->listens_until_us == 0) return;
+    if (loop_now_us(process->workers[0].loop) < process->listens_until_us) return;
+    process->listens_until_us = 0;
+    process_stop_listening(process, true);
+}
+
 void process_shut_down(void *owner, enum admin_shutdown mode) {
     struct process *process = owner;
     bool is_again = process->is_shutting_down;
     process->is_shutting_down = true;
     process->shutdown = mode;
-    process_stop_listening(process, mode != ADMIN_SHUTDOWN_NOW);
+    if (process->config->so_reuseport && mode == ADMIN_SHUTDOWN_WAIT_FOR_CLIENTS && !is_again) {
+        end_listening(process);
+    } else {
+        process_stop_listening(process, mode != ADMIN_SHUTDOWN_NOW);
+    }
     if (!handover_is_giving(process)) notify_stopping();
     if (is_again || mode == ADMIN_SHUTDOWN_NOW) {
         stop_now(process);
@@ -160,7 +182,7 @@ void process_shut_down(void *owner, enum admin_shutdown mode) {
 
 static void tick_shutdown(struct process *process) {
     if (!process->is_shutting_down || process->shutdown != ADMIN_SHUTDOWN_WAIT_FOR_CLIENTS) return;
-    if (process_has_clients(process)) return;
+    if (process_has_clients(process) || process->listens_until_us != 0) return;
     log_line(LOG_LEVEL_LOG, "client connections dropped, exiting");
     stop_now(process);
 }
@@ -168,6 +190,7 @@ static void tick_shutdown(struct process *process) {
 void process_tick_modes(struct process *process) {
     tick_pauses(process);
     tick_suspension(process);
+    tick_listening(process);
     tick_shutdown(process);
 }
 

@@ -68,6 +68,7 @@ struct process {
     struct list pauses;
     enum admin_shutdown shutdown;
     bool is_shutting_down;
+    uint64_t listens_until_us; /* where others take over the port; 0: not ending */
     struct handover *handover; /* while another process takes over, or this one does */
     bool is_paused;
     bool is_suspended;

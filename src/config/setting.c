@@ -324,7 +324,9 @@ static const struct setting pooler_settings[] = {
      "for the host that is dialled (verify-full)."},
     {"so_reuseport", BOOL, POOLER(so_reuseport), NONE, "0", 0, 0, NULL,
      "Lets several processes listen on the same address and port; each needs a unix_socket_dir of "
-     "its own."},
+     "its own. One that gets TERM takes clients for 0.2 seconds more, since the kernel may have "
+     "led "
+     "some to it already."},
     {"stats_period", INT, POOLER(stats_period), LIVE, "60", 0, INT_MAX, NULL,
      "Seconds over which averages are taken; 0 = none are, and log_stats logs nothing."},
     {"stats_users", LIST, POOLER(stats_users), LIVE, "", 0, 0, NULL,
