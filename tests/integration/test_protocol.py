@@ -215,6 +215,23 @@ def test_a_user_that_may_not_be_had_ends_the_client(start_pooler):
 
 
 @pytest.mark.weir_only
+def test_unreported_parameters_of_a_pools_first_clients(pooler):
+    """Only its first server tells what is reported, and they wait for it together."""
+    asking = [{"search_path": "x"}, {}, {"search_path": "x"}, {"search_path": "x"}, {}]
+    clients = [pooler.connect() for _ in asking]
+    for client, parameters in zip(clients, asking):
+        client.send(startup({**APP, **parameters}))
+    answers = [client.answer() for client in clients]
+    is_reported = "search_path" in clients[1].parameters
+    for client, parameters, answer in zip(clients, asking, answers):
+        if parameters and not is_reported:
+            assert_fatal(answer.error, "unsupported startup parameter: search_path")
+        else:
+            assert client.query("SELECT 1").value == "1"
+        client.drop()
+
+
+@pytest.mark.weir_only
 def test_unreported_parameters_may_be_dropped(start_pooler):
     """What is ignored or listed as tracked, and what options may hold."""
     name, options = "scram_iterations", {"options": "-c scram_iterations=5000"}
