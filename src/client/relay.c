@@ -314,7 +314,8 @@ static void on_lost(struct borrower *borrower, enum fault_id own, const char *re
     } else {
         end_retry(client);
         client->is_forced_primary = false;
-        client_log(client, LOG_LEVEL_WARNING, "pooler error: %s", reason);
+        if (client->set->pools->config->log_pooler_errors)
+            client_log(client, LOG_LEVEL_WARNING, "pooler error: %s", reason);
         log_flush();
         stream_write_bytes(&client->stream, buf_content(&out));
     }

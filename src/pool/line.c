@@ -212,11 +212,14 @@ static int size_for(const struct pool_node *node, const struct borrower *borrowe
     return waited_us < set->config->reserve_pool_timeout_us ? limit : limit + pool->reserve_size;
 }
 
-/* Whether the last attempt to connect has failed, and no server is left from before. Of nodes that
- * are probed the prober knows better. */
+/* Whether the last attempt to connect has failed, and no server is left from before, here or on
+ * another worker. Of nodes that are probed the prober knows better. */
 static bool is_failing(const struct pool *pool) {
     const struct pool_node *node = pool->nodes[0];
-    return node->has_failed && !cluster_is_probed(node->cluster) && live_servers(node) == 0;
+    if (!node->has_failed || cluster_is_probed(node->cluster) || live_servers(node) > 0)
+        return false;
+    size_t begun = node->servers[SERVER_CONNECTING].count + node->servers[SERVER_LOGIN].count;
+    return (size_t)atomic_load(&node->permit->used) <= begun;
 }
 
 /* Starts a connection if a node may have one more. True if one is under way. */

@@ -428,13 +428,11 @@ void server_login_done(struct server *server, struct bytes greeting) {
 }
 
 void server_login_failed(struct server *server, const struct fault_fields *fields) {
-    char text[SERVER_REASON_BYTES];
-    (void)snprintf(text, sizeof text, "server login failed: %.*s %.*s", (int)fields->severity.len,
-                   fields->severity.at, (int)fields->message.len, fields->message.at);
-    log_line(LOG_LEVEL_WARNING, "%s", text);
     if (server->is_own) {
         own_refused(server, fields);
     } else {
+        log_line(LOG_LEVEL_WARNING, "server login failed: %.*s %.*s", (int)fields->severity.len,
+                 fields->severity.at, (int)fields->message.len, fields->message.at);
         pool_login_failed(server->node, fields, NULL);
     }
     server_close(server, "%.*s", (int)fields->message.len, fields->message.at);

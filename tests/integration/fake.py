@@ -88,6 +88,7 @@ class Puppet(threading.Thread):
                 return
             one.sendall(self.welcome + message("R", struct.pack("!I", 0)))
             one.sendall(message("S", text0("server_version") + text0("15.1")))
+            one.sendall(message("S", text0("application_name") + text0("")))
             one.sendall(message("K", struct.pack("!II", 1, 2)) + READY)
             self.connections.append(one)
             self.answer(one, stream)

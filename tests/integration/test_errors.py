@@ -387,4 +387,7 @@ def test_shutdown_that_waits_for_clients(pooler):
 def test_every_error_is_logged_only_where_it_is_wanted(start_pooler):
     pooler = start_pooler({"log_pooler_errors": 0, "log_disconnections": 0})
     refused(pooler, database="nowhere")
+    with pooler.client() as client:
+        client.query("SELECT pg_terminate_backend(pg_backend_pid())")
     assert "no such database" not in pooler.log_text()
+    assert "pooler error" not in pooler.log_text()

@@ -233,6 +233,7 @@ def test_a_refused_login_ends_its_client_only(replicating, cluster):
         fields = refused.value.fields
         assert (fields["S"], fields["C"], fields["M"]) == ("FATAL", "08P01", "login failed")
         pooler.wait_log("ERROR S: login failed: FATAL: must be superuser or replication role")
+        assert "server login failed" not in pooler.log_text()
         with pooler.client() as other:
             assert other.query("SELECT 1").value == "1"
         assert plain.query("COMMIT").status == "I"

@@ -230,6 +230,30 @@ def test_late_comers_are_told_of_the_failure(start_both, mood):
         server.vanish()
 
 
+@pytest.mark.weir_only
+def test_another_workers_server_is_hope(start_pooler):
+    """A worker's own failure is told to nobody as long as another one has a server."""
+    with Puppet() as server:
+        settings = {"workers": 2, "server_login_retry": 1}
+        pooler = start_pooler(settings, databases={"app": server.entry})
+        clients = {f"c{i}": pooler.client(application_name=f"c{i}") for i in range(6)}
+        rows = pooler.admin("SHOW CLIENTS", database="weir")
+        workers = {row["application_name"]: row["worker"] for row in rows}
+        first, late, *_ = [one for name, one in clients.items() if workers[name] == 0]
+        (other, *_) = [one for name, one in clients.items() if workers[name] == 1]
+        server.mood = "rude"
+        before = server.attempts
+        server.hang_up()
+        first.send(query("ANYTHING"))
+        server.wait(lambda one: one.attempts > before)
+        wait_until(lambda: closings(pooler, "S", "server conn crashed?") >= 2)
+        server.mood = "kind"
+        other.query("BEGIN")
+        late.send(query("ANYTHING"))
+        for client in (first, late):
+            assert client.answer().tags == ["DONE"]
+
+
 @pytest.mark.one_worker
 @pytest.mark.parametrize("code", ["28P01", "57P03"])
 def test_a_refused_login_closes_all_waiters(start_both, code):
