@@ -14,6 +14,7 @@ import pytest
 
 import pooler as poolers
 from pooler import PATIENCE
+from test_restart import restarts  # noqa: F401
 from tools import in_threads, wait_running
 from wire import Closed, LoginFailed, query, startup
 
@@ -311,6 +312,11 @@ class Manager:
         text = self.socket.recv(4096).decode()
         return dict(line.split("=", 1) for line in text.split("\n") if line)
 
+    def next_but_status(self):
+        while (told := self.next()).keys() == {"STATUS"}:
+            pass
+        return told
+
 
 @pytest.fixture
 def managed(cluster, start_pooler, numbers, monkeypatch):
@@ -326,12 +332,7 @@ def managed(cluster, start_pooler, numbers, monkeypatch):
 def test_the_service_manager_is_told(managed):
     pooler, manager = managed
     assert manager.next() == {"READY": "1", "MAINPID": str(pooler.process.pid)}
-
-    def next_but_status():
-        while (told := manager.next()).keys() == {"STATUS"}:
-            pass
-        return told
-
+    next_but_status = manager.next_but_status
     for text in (None, "listen_port = nonsense"):  # a good reload, and one that fails
         if text:
             pooler.write_ini({}, text=f"[pgbouncer]\n{text}\n")
@@ -347,6 +348,30 @@ def test_the_service_manager_is_told(managed):
     pooler.process.send_signal(signal.SIGTERM)
     assert next_but_status() == {"STOPPING": "1"}
     assert ended(pooler)
+
+
+def test_a_restart_is_no_end_to_the_service_manager(managed, restarts):  # noqa: F811
+    """It hears who is the main process now, and nothing of the old one's end."""
+    pooler, manager = managed
+    with pooler.client() as client:
+        for _ in range(2):
+            told = manager.next_but_status()
+            assert told == {"READY": "1", "MAINPID": str(pooler.process.pid)}
+            restarts(pooler)()
+        assert client.query("SELECT 1").value == "1"
+    told = manager.next_but_status()
+    assert told == {"READY": "1", "MAINPID": str(pooler.process.pid)}
+    pooler.process.send_signal(signal.SIGTERM)
+    assert manager.next_but_status() == {"STOPPING": "1"}
+
+
+def test_a_reload_by_the_console_is_told_too(managed):
+    pooler, manager = managed
+    assert manager.next_but_status()["READY"] == "1"
+    pooler.admin("RELOAD")
+    told = manager.next_but_status()
+    assert told.keys() == {"RELOADING", "MONOTONIC_USEC"}
+    assert manager.next_but_status() == {"READY": "1", "MAINPID": str(pooler.process.pid)}
 
 
 def test_the_unit_file(cluster, tmp_path):
