@@ -261,14 +261,14 @@ static bool read_address(struct reader *reader, struct rule *rule) {
     if (is_good) is_good = read_mask(reader, rule, bits);
     memory_free(text);
     if (!is_good) return false;
+    /* As PgBouncer has it: the rule stands and no address can fit it. PostgreSQL would pass over
+     * the bits, which would let in whom an unchanged file has kept out. */
     bool has_host_bits = false;
-    for (unsigned i = 0; i < rule->address_bytes; i++) {
+    for (unsigned i = 0; i < rule->address_bytes; i++)
         if (rule->address[i] & ~rule->mask[i]) has_host_bits = true;
-        rule->address[i] &= rule->mask[i];
-    }
     if (has_host_bits)
-        rules_warning(&reader->place, "address does not match mask: bits outside of it are "
-                                      "passed over");
+        rules_warning(&reader->place, "address does not match mask: nobody fits the rule, since "
+                                      "the bits outside of the mask are not 0");
     return true;
 }
 
