@@ -1,6 +1,8 @@
 /*
  * Errands; see pool/errand.h.
  *
+ *      [Parse NAME, Bind, Execute, Close NAME,]     ->  [1 2 C 3]   where a client has left the
+ *                                                       session as another user
  *      Parse NAME, Bind, Execute, Close NAME, Sync  ->  1 2 D* C 3 Z
  *
  * The statement has a name of its own: the unnamed one on a server may be a client's, and the
@@ -32,7 +34,8 @@ static void finish(struct buf *out, size_t place) {
     bytes_put_u32(out->memory + out->start + place, (uint32_t)(buf_length(out) - place));
 }
 
-static void write_question(struct buf *out, const char *text, struct bytes argument) {
+/* Asks for a statement without a Sync; `argument` may be NULL: it has none. */
+static void write_statement(struct buf *out, const char *text, const struct bytes *argument) {
     size_t place = start(out, 'P');
     buf_append_text0(out, STATEMENT_NAME);
     buf_append_text0(out, text);
@@ -42,9 +45,11 @@ static void write_question(struct buf *out, const char *text, struct bytes argum
     buf_append_text0(out, "");
     buf_append_text0(out, STATEMENT_NAME);
     buf_append_u16(out, 0); /* all in text format */
-    buf_append_u16(out, 1);
-    buf_append_u32(out, (uint32_t)argument.len);
-    buf_append_bytes(out, argument);
+    buf_append_u16(out, argument == NULL ? 0 : 1);
+    if (argument != NULL) {
+        buf_append_u32(out, (uint32_t)argument->len);
+        buf_append_bytes(out, *argument);
+    }
     buf_append_u16(out, 0);
     finish(out, place);
     place = start(out, 'E');
@@ -55,6 +60,10 @@ static void write_question(struct buf *out, const char *text, struct bytes argum
     buf_append_u8(out, 'S');
     buf_append_text0(out, STATEMENT_NAME);
     finish(out, place);
+}
+
+static void write_question(struct buf *out, const char *text, struct bytes argument) {
+    write_statement(out, text, &argument);
     finish(out, start(out, 'S'));
 }
 
@@ -207,9 +216,21 @@ static void on_bytes(struct borrower *borrower, const char *at, size_t len) {
 
 /* ---- the other news of a borrower */
 
+/* Whether a client has left the session as another user, with whose rights it must not be asked. */
+static bool is_another_user(const struct server *server) {
+    const struct text *user = server->parameters[TRACKED_SESSION_AUTHORIZATION];
+    return user != NULL && strcmp(user->at, server->pool->user) != 0;
+}
+
 static void ask(struct errand *errand, struct server *server) {
     stream_start(&server->stream);
     server->doing = errand->doing;
+    if (is_another_user(server)) {
+        struct buf out = {0};
+        write_statement(&out, "RESET SESSION AUTHORIZATION", NULL);
+        stream_write_bytes(&server->stream, buf_content(&out));
+        buf_release(&out);
+    }
     stream_write_bytes(&server->stream, buf_content(&errand->question));
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 import wire
 from cluster import PASSWORDS
-from pooler import ADMIN, KIND, PATIENCE
+from pooler import ADMIN, KIND, PATIENCE, WORKERS
 from tools import in_threads, wait_running
 from wire import Closed, LoginFailed
 
@@ -395,6 +395,21 @@ def test_a_reserved_auth_dbname_is_refused(asking):
     assert refusal(pooler, "app", SECRET) == "bouncer config error"
     pooler.wait_log('ERROR C-.* cannot use the reserved "pgbouncer" database as an auth_dbname')
     assert refusal(pooler, "app_trust", "wrong") == "SASL authentication failed"  # is in the file
+
+
+@pytest.mark.weir_only
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_it_is_asked_with_the_auth_users_own_rights(asking, mode):
+    """Though a client of that pool has left its server as another user."""
+    settings = {"default_pool_size": 1, "pool_mode": mode, "server_reset_query": ""}
+    pooler = asking(settings, secrets={"postgres": "x"})
+    with pooler.client("postgres", "x") as client:
+        pid = client.query("SELECT pg_backend_pid()").value
+        assert not client.query("SET SESSION AUTHORIZATION app_trust").errors
+    assert whoami(pooler, "app", SECRET) == "app"
+    with pooler.client("postgres", "x") as client:
+        assert client.query("SELECT session_user").value == "postgres"
+        assert client.query("SELECT pg_backend_pid()").value == pid or WORKERS > 1
 
 
 def test_nothing_of_the_client_reaches_the_auth_users_server(cluster, asking):
