@@ -285,9 +285,9 @@ static void on_ended(struct stream *stream, int error) {
     struct client *client = LIST_OWNER(stream, struct client, stream);
     const struct tls *tls = stream_tls(stream);
     bool is_silent = client->state == CLIENT_STARTUP && buf_length(&client->kept) == 0;
-    if (is_silent && tls != NULL && tls_error(tls)[0] != '\0')
-        client_log(client, LOG_LEVEL_WARNING, "TLS handshake error: %s", tls_error(tls));
-    if (is_silent) {
+    if (is_silent && tls != NULL && tls_error(tls)[0] != '\0') {
+        log_line(LOG_LEVEL_WARNING, "TLS handshake error: %s", tls_error(tls));
+    } else if (is_silent) {
         leave(client); /* a port check: it never said a word */
         return;
     }

@@ -725,7 +725,7 @@ static bool tick_empty(struct pool *pool, uint64_t now_us) {
         return false;
     if (atomic_load(&pool->nodes[0]->shared->references) == pool->nodes_count)
         log_line(LOG_LEVEL_LOG,
-                 "cleaning up idle pool for user %s on db %s because: pool idle timeout (age=%us)",
+                 "cleaning up idle pool for user %s on db %s because: pool idle timeout (age= %us)",
                  pool->user, pool->database->name,
                  (unsigned)((now_us - pool->empty_us) / US_PER_S));
     pool_free(pool);

@@ -293,8 +293,7 @@ static void on_secured(struct stream *stream) {
 }
 
 static void handshake_failed(struct server *server, int error) {
-    server_log(server, LOG_LEVEL_WARNING, "TLS handshake error: %s",
-               stream_trouble(&server->stream, error));
+    log_line(LOG_LEVEL_WARNING, "TLS handshake error: %s", stream_trouble(&server->stream, error));
     server_connect_failed(server, "TLS startup failed");
 }
 

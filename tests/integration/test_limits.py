@@ -440,8 +440,8 @@ def test_pool_idle_timeout(start_pooler, cluster):
         time.sleep(1.8)
         assert pools() == {"app", "kept", "pgbouncer"}
     pooler.wait_log(
-        r"LOG cleaning up idle pool for user app_trust on db app because: pool idle timeout "
-        r"\(age=1s\)"
+        r"\] LOG cleaning up idle pool for user app_trust on db app because: pool idle timeout "
+        r"\(age= 1s\)"
     )
     assert pools() == {"kept", "pgbouncer"}
     assert pooler.log_text().count("cleaning up idle pool") == 1

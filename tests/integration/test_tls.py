@@ -115,7 +115,7 @@ def test_required_tls_is_told_before_anything_else(start_tls_pooler):
     assert refused.value.fields["M"] == "SSL required"
     assert refused.value.fields["C"] == "08P01"
     assert "sslmode" in refused.value.fields["H"]
-    pooler.wait_log(r"nothing/nobody@127.0.0.1:\d+ pooler error: SSL required")
+    pooler.wait_log(r"\(nodb\)/\(nouser\)@127\.0\.0\.1:\d+ pooler error: SSL required")
 
 
 def test_unix_sockets_have_no_tls(start_tls_pooler):
@@ -140,8 +140,10 @@ def test_client_certificates(start_tls_pooler, certificates, mode):
     with pytest.raises(psycopg.OperationalError, match="SSL error|closed|certificate"):
         connect(pooler, certificates, "require")
     pooler.wait_log(
-        "WARNING C-0x[0-9a-f]+: .nodb./.nouser.@127.0.0.1:[0-9]+ TLS handshake error: "
-        "handshake failed: peer did not return a certificate"
+        r"\] WARNING TLS handshake error: handshake failed: peer did not return a certificate\n"
+    )
+    pooler.wait_log(
+        r"C-0x[0-9a-f]+: \(nodb\)/\(nouser\)@127\.0\.0\.1:\d+ closing because: client unexpected eof"
     )
     with pytest.raises(psycopg.OperationalError, match="SSL error|closed|certificate|unknown ca"):
         connect(pooler, certificates, "require", "stranger")

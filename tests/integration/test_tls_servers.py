@@ -180,7 +180,7 @@ def test_names(cluster, start_pooler, certificates, secure, certificate, host, i
     else:
         refused(pooler)
         pooler.wait_log(
-            "WARNING S-0x.* TLS handshake error: handshake failed: the certificate is not for host "
+            r"\] WARNING TLS handshake error: handshake failed: the certificate is not for host "
             f'"{host}"'
         )
         pooler.wait_log(r"closing because: TLS startup failed \(age=")
