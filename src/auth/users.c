@@ -19,6 +19,9 @@
 
 #define SCRAM_PREFIX "SCRAM-SHA-256$"
 
+/* A secret that no password gives. */
+#define NO_HASH "md500000000000000000000000000000000"
+
 #define USER_SECRET_COUNT (USER_SECRET_SCRAM + 1)
 
 /* Snapshots that differ in other things share their rules. */
@@ -401,9 +404,14 @@ static enum user_secret commonest_kind(const struct users *users) {
     return kind;
 }
 
+/* As which kind a user is judged. One without a secret is nobody that a password lets in, and must
+ * not be told apart from them either. */
+static enum user_secret judged_kind(const struct users *users, const struct user *user) {
+    return user == NULL || user->kind == USER_SECRET_NONE ? commonest_kind(users) : user->kind;
+}
+
 bool users_wants_scram(const struct users *users, const struct user *user) {
-    enum user_secret kind = user == NULL ? commonest_kind(users) : user->kind;
-    return kind == USER_SECRET_SCRAM;
+    return judged_kind(users, user) == USER_SECRET_SCRAM;
 }
 
 /* The MD5 hash of a plain secret, or the stored one; false if there is none. */
@@ -426,10 +434,15 @@ bool users_md5_answer(struct bytes name, struct bytes secret, const char salt[MD
 bool users_md5_fits(const struct users *users, const struct user *user,
                     const char salt[MD5_SALT_BYTES], struct bytes answer) {
     char right[MD5_SECRET_LEN + 1];
-    if (user == NULL || !users_md5_answer(user->name, user->secret, salt, right)) return false;
+    bool is_real =
+        user != NULL && (user->kind == USER_SECRET_PLAIN || user->kind == USER_SECRET_MD5);
+    bool is_hash = judged_kind(users, user) == USER_SECRET_MD5;
+    struct bytes name = is_real ? user->name : bytes_of_text("?");
+    struct bytes secret = is_real ? user->secret : bytes_of_text(is_hash ? NO_HASH : "?");
+    if (!users_md5_answer(name, secret, salt, right)) return false;
     bool fits = scram_secrets_equal(bytes_of(right, MD5_SECRET_LEN), answer, users->scram.key);
     memory_wipe(right, sizeof right);
-    return fits;
+    return is_real && fits;
 }
 
 static bool scram_fits(const struct users *users, struct user *user, struct bytes password) {
@@ -443,18 +456,18 @@ static bool scram_fits(const struct users *users, struct user *user, struct byte
 static bool md5_fits(const struct users *users, const struct user *user, struct bytes password) {
     char given[MD5_SECRET_LEN + 1];
     struct bytes name = user == NULL ? bytes_of_text("?") : user->name;
-    if (!md5_secret(given, password, name) || user == NULL) return false;
-    bool fits =
-        scram_secrets_equal(user->secret, bytes_of(given, MD5_SECRET_LEN), users->scram.key);
+    struct bytes secret = user == NULL ? bytes_of_text(NO_HASH) : user->secret;
+    if (!md5_secret(given, password, name)) return false;
+    bool fits = scram_secrets_equal(secret, bytes_of(given, MD5_SECRET_LEN), users->scram.key);
     memory_wipe(given, sizeof given);
-    return fits;
+    return user != NULL && fits;
 }
 
 bool users_password_fits(const struct users *users, struct user *user, struct bytes password) {
-    enum user_secret kind = user == NULL ? commonest_kind(users) : user->kind;
+    enum user_secret kind = judged_kind(users, user);
     if (kind == USER_SECRET_SCRAM) return scram_fits(users, user, password);
     if (kind == USER_SECRET_MD5) return md5_fits(users, user, password);
     struct bytes secret = user == NULL ? bytes_of_text("?") : user->secret;
     bool fits = scram_secrets_equal(secret, password, users->scram.key);
-    return user != NULL && kind == USER_SECRET_PLAIN && fits;
+    return user != NULL && user->kind == USER_SECRET_PLAIN && fits;
 }

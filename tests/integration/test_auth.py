@@ -109,6 +109,29 @@ def test_as_pgbouncer_does(start_both, cluster, method):
     assert not differing, "\n".join(map(str, differing))
 
 
+@pytest.mark.parametrize("kind", ["plain", "hashed", "stored"])
+@pytest.mark.parametrize("method", ["plain", "md5", "scram-sha-256"])
+def test_nobody_learns_who_exists(start_pooler, cluster, method, kind):
+    """Whoever is not known, has an empty secret or asks for a database that is not there gets the
+    messages of one with a wrong password, of the kind that most users have."""
+    secrets = {
+        "plain": {name: "right" for name in ("one", "two", "three")},
+        "hashed": {name: md5_secret(name, "right") for name in ("one", "two", "three")},
+        "stored": {name: scram_secret(cluster, "right") for name in ("one", "two", "three")},
+    }[kind]
+    pooler = start_pooler(
+        {"auth_type": method},
+        secrets={**secrets, "empty": "", "app_trust": ""},
+        databases={"app": entry(cluster, user="app_trust")},
+    )
+    if (method, kind) != ("scram-sha-256", "hashed"):
+        assert outcome(pooler, "one", "right")[-1] == OK
+    wrong = outcome(pooler, "one", "wrong")
+    assert wrong[-1].endswith("authentication failed")
+    for user, database in (("stranger", "app"), ("empty", "app"), ("one", "no"), ("stranger", "no")):
+        assert outcome(pooler, user, "wrong", database) == wrong
+
+
 # any
 
 
