@@ -396,6 +396,7 @@ static void run_sweep(struct loop_mail *mail, void *context) {
     struct worker *worker = context;
     const struct handover *handover = worker->process->handover;
     memory_free(mail);
+    if (handover == NULL) return; /* the process is ending */
     if (atomic_load(&handover->is_cut)) {
         client_set_hold(&worker->clients, false);
     } else {
