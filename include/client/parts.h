@@ -106,23 +106,6 @@ size_t judge_group_length(struct bytes bytes, bool *has_flush);
 /* The client may have written: raises the floors before its answer is passed on. */
 void relay_raise_floor(struct client *client);
 
-/* In remember.c. Queries of our own, by their numbers in the pipeline. */
-enum own_query { OWN_QUERY_GAP, OWN_QUERY_CONNECT, OWN_QUERY_QUESTION };
-
-/* A statement goes to the server: notes what it may leave in the session. `text` as in judge_text;
- * `statement` NULL is one that nobody knows. Only with client->session. */
-void remember_text(struct client *client, struct bytes text);
-void remember_statement(struct client *client, const struct statement *statement);
-
-/* A server was lent: what it has to be set to is sent, and with client->is_syncing awaited. */
-void remember_lent(struct client *client);
-
-/* The transaction has ended: true if the server is kept, since it is asked what was set; then each
- * row of the answer, and its end. */
-bool remember_end(struct client *client);
-void remember_row(struct client *client, struct bytes body, bool is_whole);
-void remember_answered(struct client *client);
-
 /* The transaction has ended: the server goes back, once all is known that it has set. */
 void relay_end(struct client *client);
 

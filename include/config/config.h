@@ -121,7 +121,9 @@ struct config {
     int gather_bytes;
     bool hba_strict;
     char *http_listen; /* HOST:PORT, [ADDRESS]:PORT, or empty: off */
+    enum on_state on_session_state;
     int parse_inline_tokens;
+    int pin_limit;
     uint64_t primary_wait_timeout_us;
     int probe_fall;
     uint64_t probe_interval_us;
@@ -140,11 +142,9 @@ struct config {
     struct config_entries entries[SETTING_SCOPE_COUNT];
 };
 
-/* One more holder of a snapshot; returns it. Any thread may call this. */
+/* One more holder of a snapshot, which is returned; one less: the last one frees it and wipes its
+ * secrets. Any thread may call these; a pointer to NULL is legal. */
 struct config *config_ref(struct config *config);
-
-/* Gives one hold back and sets the pointer to NULL; the last one frees the snapshot and wipes
- * its secrets. Any thread may call this; a pointer to NULL is legal. */
 void config_unref(struct config **config);
 
 #endif

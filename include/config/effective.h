@@ -97,6 +97,11 @@ enum routing config_routing(const struct config *config, const struct config_dat
 enum session_state config_session_state(const struct config *config,
                                         const struct config_database *database);
 
+/* Never ON_STATE_UNSET: the user's, the database's or the global one. */
+enum on_state config_on_session_state(const struct config *config,
+                                      const struct config_database *database,
+                                      const struct config_user *user);
+
 /* Never READ_CONSISTENCY_UNSET. */
 enum read_consistency config_read_consistency(const struct config *config,
                                               const struct config_database *database);

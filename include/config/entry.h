@@ -35,6 +35,7 @@ enum sslmode {
 enum sslnegotiation { SSLNEGOTIATION_UNSET, SSLNEGOTIATION_POSTGRES, SSLNEGOTIATION_DIRECT };
 enum routing { ROUTING_UNSET, ROUTING_OFF, ROUTING_READ_WRITE, ROUTING_PRIMARY, ROUTING_REPLICA };
 enum session_state { SESSION_STATE_UNSET, SESSION_STATE_OFF, SESSION_STATE_TRACK };
+enum on_state { ON_STATE_UNSET, ON_STATE_PIN, ON_STATE_REJECT, ON_STATE_LOG, ON_STATE_IGNORE };
 enum read_consistency {
     READ_CONSISTENCY_UNSET,
     READ_CONSISTENCY_DATABASE,
@@ -103,6 +104,7 @@ struct config_database {
     enum routing routing;
     enum read_consistency read_consistency;
     enum session_state session_state;
+    enum on_state on_session_state;
     enum sslnegotiation sslnegotiation;
     int alert_active_servers;
     char *probe_user;
@@ -120,6 +122,7 @@ struct config_user {
     int max_user_connections;
     int max_user_client_connections;
     enum pool_mode pool_mode;
+    enum on_state on_session_state;
     uint64_t query_wait_timeout_us;
     uint64_t query_timeout_us;
     uint64_t idle_transaction_timeout_us;

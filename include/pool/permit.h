@@ -49,6 +49,7 @@ struct pool_shared {
     char *key;
     struct permit permits[CLUSTER_NODES_MAX];
     _Atomic bool is_trimming;             /* a worker is closing what is too much of it */
+    _Atomic int pins;                     /* clients that keep their servers */
     _Atomic(struct greeting *) greeting;  /* in force */
     _Atomic(struct greeting *) greetings; /* the newest of all */
     _Atomic uint64_t ended_us;            /* when a server was closed for its age last */
@@ -67,6 +68,8 @@ struct limits *permits_limits(struct permits *permits);
 /* The shared part for a key (database, generation of its cluster, user), with a reference. */
 struct pool_shared *permits_get(struct permits *permits, struct bytes key);
 void permits_put(struct permits *permits, struct pool_shared **shared);
+/* One more reference for a holder of one. */
+struct pool_shared *pool_shared_ref(struct pool_shared *shared);
 
 /* All or nothing. The second one takes no notice of the limit, but of another one (0: none). */
 bool permit_take(struct permit *permit);

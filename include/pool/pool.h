@@ -39,6 +39,8 @@ struct pool_node {
     struct stats stats;
 };
 
+#define POOL_PINS_MAX 8u
+
 struct pool {
     struct map_node node; /* key: database NUL user */
     struct link link;     /* in its set */
@@ -73,10 +75,13 @@ struct pool {
     unsigned turn; /* rotates ties between nodes */
     unsigned host; /* counts hosts: connections made, or with load_balance_hosts=disable failed */
     bool tracks_sessions;
-    bool is_balanced; /* over the hosts of an entry without routing */
-    bool is_told;     /* to the process that takes over */
-    unsigned clients; /* logged-in clients of this worker */
-    unsigned active;  /* of these, those that have a server */
+    enum on_state on_session_state;
+    int pin_limit;                  /* 0: none */
+    bool is_balanced;               /* over the hosts of an entry without routing */
+    bool is_told;                   /* to the process that takes over */
+    unsigned clients;               /* logged-in clients of this worker */
+    unsigned active;                /* of these, those that have a server */
+    unsigned pinned[POOL_PINS_MAX]; /* and that keep it, by what for (session/pins.h) */
     struct stats stats;
 };
 

@@ -41,6 +41,7 @@ enum server_state {
 };
 
 /* Queries that a server runs for nobody's sake but its own. */
+enum server_reset { RESET_NONE, RESET_BY_SETTING, RESET_ALL };
 enum server_errand { ERRAND_NONE, ERRAND_ROLLBACK, ERRAND_RESET, ERRAND_CHECK };
 
 #define SERVER_PARAMETERS_MAX 20
@@ -69,11 +70,11 @@ struct server {
     struct server_login *login; /* in LOGIN */
     const char *doing;          /* for log lines */
     enum server_state state;
-    unsigned host;             /* index of its node in the cluster */
-    char transaction;          /* 'I', 'T' or 'E': the last ReadyForQuery */
-    enum server_errand errand; /* while CLEANING: what of its own it is running */
-    bool is_reset_owed;        /* while CLEANING: the reset query is still to be run */
-    bool is_checked;           /* while CLEANING: the check query was sent */
+    unsigned host;                /* index of its node in the cluster */
+    char transaction;             /* 'I', 'T' or 'E': the last ReadyForQuery */
+    enum server_errand errand;    /* while CLEANING: what of its own it is running */
+    enum server_reset reset_owed; /* what is to be run before it is lent again */
+    bool is_checked;              /* while CLEANING: the check query was sent */
     bool is_close_needed;
     bool may_have_written;   /* since the last floor was raised */
     uint32_t id;             /* as in SHOW SERVERS */
@@ -120,11 +121,10 @@ void server_close_for(struct server *server, enum fault_id fault);
  * `skip` and `gather`. With `is_cancel_wanted` the running query is cancelled. */
 void server_clean(struct server *server, unsigned owed_ready, bool is_cancel_wanted);
 
-/* From USED: server_check_query is run, then the server is idle. */
-void server_check(struct server *server);
+void server_check(struct server *server); /* from USED: runs server_check_query, then it is idle */
 void server_cancel_ended(struct server *server); /* a request for it; see pool/cancel.h */
 
-/* Notes a ParameterStatus. Returns the index of the tracked parameter, or -1. */
+/* Notes a ParameterStatus; the index of the tracked parameter, or -1. */
 int server_note_parameter(struct server *server, struct bytes name, struct bytes value);
 /* "active", "idle", "used", "tested", "new", "active_cancel", "being_canceled". */
 const char *server_state_text(const struct server *server);

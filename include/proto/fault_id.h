@@ -69,6 +69,8 @@ enum fault_id {
     FAULT_SERVER_LOST,
     FAULT_SERVER_LOST_UNRESOLVED,
     FAULT_SERVER_TERMINATED,
+    FAULT_PIN_LIMIT,     /* argument: what the session has */
+    FAULT_SESSION_STATE, /* argument: what the session would have */
     FAULT_NO_PRIMARY,    /* argument: the nodes that were asked and what each said */
     FAULT_TWO_PRIMARIES, /* argument: both nodes */
     FAULT_NO_REPLICA,    /* argument: the nodes that were asked and what each said */

@@ -15,6 +15,7 @@
 #include "core/text.h"
 #include "pool/pool.h"
 #include "session/parameters.h"
+#include "session/pins.h"
 
 /* The session of one client. */
 struct session {
@@ -24,9 +25,16 @@ struct session {
     struct buf learned;    /* what the question has told so far: settings of the server */
     bool may_have_reset;   /* some of them may have their defaults again */
     bool is_unknown;       /* the transaction may have set what nobody knows */
-    bool is_asking;        /* the question is under way */
-    bool has_failed;       /* it was not answered */
-    unsigned tries;        /* how often it has been asked */
+    uint32_t seen;         /* traits of the transaction's statements that have to do with pins */
+    unsigned pins;         /* what its server alone can keep: a set of enum pin */
+    unsigned counted;      /* those of them that its pool counts */
+    unsigned asked;        /* pins that the question is about */
+    unsigned found;        /* those that it has found */
+    uint64_t pinned_us;    /* since when it keeps its server, 0: not */
+    struct pool_shared *pinned_in; /* where it is counted for that; a reference */
+    bool is_asking;                /* the question is under way */
+    bool has_failed;               /* it was not answered */
+    unsigned tries;                /* how often it has been asked */
 };
 
 struct session *session_new(void);
@@ -80,8 +88,10 @@ void session_note(struct session *session, const struct traits *traits,
 /* A statement ran whose effect on the session is not known. */
 void session_note_unknown(struct session *session);
 
-/* Appends the question about all that was touched; false if there is none. */
+/* Appends the question about all that was touched and may pin; false if there is none, or it has
+ * failed too often. */
 bool session_question(struct session *session, struct buf *query);
+bool session_has_question(const struct session *session);
 
 /* One row of the answer: the body of a DataRow. False if it is malformed. */
 bool session_row(struct session *session, struct bytes body);
@@ -92,7 +102,8 @@ void session_learned(struct session *session, struct server *server, uint32_t id
 /* DISCARD ALL: the server is as after its login, the client as after its own. */
 void session_discarded(struct session *session, struct server *server);
 
-/* The client is leaving its server, perhaps before the question was answered. */
+/* The client is leaving its server, perhaps before the question was answered; or it was lost. */
 void session_left(struct session *session, struct server *server, uint32_t id);
+void session_lost(struct session *session);
 
 #endif

@@ -45,7 +45,7 @@ enum traits_flag {
     TRAITS_SESSION_MEMORY = 1 << 22, /* LOAD, currval, setseed and the like */
     /* Others */
     TRAITS_COPIES_IN = 1 << 23,
-    TRAITS_COPIES_OUT = 1 << 24,
+    TRAITS_RUNS_CODE = 1 << 24,      /* DO, CALL: a program of which nothing is known */
     TRAITS_CHANGES_SCHEMA = 1 << 25, /* DDL */
     TRAITS_EMPTY = 1 << 26,          /* no statement at all: blanks, comments, `;` */
     TRAITS_MANY = 1 << 27,           /* more than one statement */

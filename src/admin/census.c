@@ -175,6 +175,8 @@ static void take_pool(struct census *census, const struct pool *from, uint64_t n
     pool->cancels = cancel_count(from->set, from, 0);
     pool->database = from->database;
     pool->mode = from->mode;
+    pool->tracks_sessions = from->tracks_sessions;
+    for (unsigned i = 0; i < POOL_PINS_MAX; i++) pool->pinned[i] = from->pinned[i];
     pool->clients[CENSUS_CLIENT_ACTIVE] = from->active;
     pool->clients[CENSUS_CLIENT_IDLE] = from->clients - from->active;
     pool->cluster = cluster_share(from->nodes[0]->cluster);
@@ -260,6 +262,8 @@ static void merge_node(struct census_node *node, struct census_node *from) {
 
 static void merge_pool(struct census_pool *pool, struct census_pool *from) {
     for (unsigned i = 0; i < CENSUS_CLIENT_COUNT; i++) pool->clients[i] += from->clients[i];
+    for (unsigned i = 0; i < POOL_PINS_MAX; i++) pool->pinned[i] += from->pinned[i];
+    pool->tracks_sessions |= from->tracks_sessions;
     for (unsigned i = 0; i < CENSUS_SERVER_COUNT; i++) pool->servers[i] += from->servers[i];
     add_cancels(&pool->cancels, from->cancels);
     if (from->wait_us > pool->wait_us) pool->wait_us = from->wait_us;

@@ -46,6 +46,8 @@ struct census_pool {
     struct database *database; /* NULL: the console's */
     enum pool_mode mode;
     uint32_t clients[CENSUS_CLIENT_COUNT];
+    uint32_t pinned[POOL_PINS_MAX]; /* clients that keep their servers, by what for */
+    bool tracks_sessions;
     uint32_t servers[CENSUS_SERVER_COUNT];
     struct cancel_count cancels;
     uint64_t wait_us; /* of the oldest waiter */

@@ -9,6 +9,7 @@
 #include "cluster/report.h"
 #include "core/clock.h"
 #include "core/memory.h"
+#include "session/pins.h"
 
 #include <dirent.h>
 #include <stddef.h>
@@ -150,6 +151,19 @@ static void write_pool_clients(struct buf *out, const struct census *census) {
         for (size_t s = 0; s < COUNT(states); s++) {
             const struct metric_label labels[] = {POOL_LABELS(pool), {"state", states[s]}};
             metric_number(out, name, labels, COUNT(labels), pool->clients[s]);
+        }
+    }
+}
+
+static void write_pins(struct buf *out, const struct census *census) {
+    static const char name[] = "weir_pool_pinned_clients";
+    metric_head(out, name, METRIC_GAUGE, "Clients that keep their servers, by what for.");
+    for (size_t i = 0; i < census->count; i++) {
+        const struct census_pool *pool = census->pools[i];
+        for (unsigned pin = 0; pin < PIN_COUNT && pool->tracks_sessions; pin++) {
+            const struct metric_label labels[] = {POOL_LABELS(pool),
+                                                  {"reason", pin_text((enum pin)pin)}};
+            metric_number(out, name, labels, COUNT(labels), pool->pinned[pin]);
         }
     }
 }
@@ -365,6 +379,7 @@ unsigned page_metrics(struct admin *admin, const struct census *census, struct b
     write_servers(out, census);
     write_sizes(out, census);
     write_pool_clients(out, census);
+    write_pins(out, census);
     write_waits(out, census);
     write_nodes(out, admin);
     write_clients(out, census);

@@ -130,10 +130,40 @@ static void write_client_facts(const struct walk_place *place, const struct clie
     rows_number(rows, client->id);
 }
 
+/* Why it keeps its server, or NULL. */
+static const char *pin_of(const struct client *client) {
+    return client->session == NULL ? NULL : pins_text(client->session->pins);
+}
+
 static void write_client_own(const struct walk_place *place, const struct client *client) {
     rows_text(place->rows, client_node(client));
     rows_number(place->rows, place->index);
-    rows_text(place->rows, client->sticky == NULL ? "" : client->sticky->at);
+    const char *pin = pin_of(client);
+    rows_text(place->rows, client->sticky != NULL ? client->sticky->at : pin == NULL ? "" : pin);
+}
+
+void view_pin(const struct walk_place *place, const struct client *client) {
+    struct rows *rows = place->rows;
+    const struct session *session = client->session;
+    if (session == NULL || session->pinned_us == 0) return;
+    const struct server *server = client->borrower.server;
+    uint64_t now_us = loop_now_us(place->worker->loop);
+    struct buf reasons = {0};
+    for (unsigned i = 0; i < PIN_COUNT; i++) {
+        if (!(session->pins & 1u << i)) continue;
+        buf_append_format(&reasons, "%s%s", buf_length(&reasons) > 0 ? ", " : "",
+                          pin_text((enum pin)i));
+    }
+    rows_begin(rows);
+    write_client_name(place, client);
+    rows_number(rows, client->id);
+    rows_number(rows, server->id);
+    rows_text(rows, client_node(client));
+    rows_number(rows, server->backend_pid);
+    rows_text(rows, buf_text(&reasons));
+    rows_number(rows, (now_us - session->pinned_us) / US_PER_S);
+    rows_end(rows);
+    buf_release(&reasons);
 }
 
 /* A cancel request may wait for room. */

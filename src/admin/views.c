@@ -65,6 +65,12 @@ static const struct column fds_columns[] = {
     {"scram_server_key", COLUMN_BYTEA},
 };
 
+static const struct column pins_columns[] = {
+    {"user", COLUMN_TEXT},      {"database", COLUMN_TEXT}, {"client_id", COLUMN_INT4},
+    {"server_id", COLUMN_INT4}, {"node", COLUMN_TEXT},     {"backend_pid", COLUMN_INT4},
+    {"reasons", COLUMN_TEXT},   {"age", COLUMN_INT4},
+};
+
 static const struct column pools_columns[] = {
     {"database", COLUMN_TEXT},
     {"user", COLUMN_TEXT},
@@ -343,6 +349,7 @@ static const struct view views[] = {
     {"MEM", COLUMNS(mem_columns), BY_CENSUS(view_memory)},
     {"NODES", COLUMNS(nodes_columns), BY_CENSUS(view_nodes)},
     {"NODE_POOLS", COLUMNS(node_pools_columns), BY_CENSUS(view_node_pools)},
+    {"PINS", COLUMNS(pins_columns), BY_WALK(view_pin, NULL)},
     {"PEERS", COLUMNS(peers_columns), BY_WORKER_0(view_peers)},
     {"PEER_POOLS", COLUMNS(peer_pools_columns), BY_CENSUS(view_peer_pools)},
     {"POOLS", COLUMNS(pools_columns), BY_CENSUS(view_pools)},

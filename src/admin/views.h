@@ -76,7 +76,7 @@ void view_stats_averages(const struct view_context *context);
 void view_totals(const struct view_context *context);
 
 /* In view_connections.c */
-view_client_fn view_client, view_client_socket, view_client_socket_active, view_client_fd;
+view_client_fn view_client, view_client_socket, view_client_socket_active, view_client_fd, view_pin;
 view_cancel_fn view_cancel;
 view_server_fn view_server, view_server_socket, view_server_socket_active, view_server_fd;
 

@@ -12,6 +12,7 @@
 #include "client/relay.h"
 
 #include "client/parts.h"
+#include "client/remember.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -209,8 +210,24 @@ void relay_release(struct client *client) {
     }
 }
 
+/* The client keeps its server, for what its session has there. */
+static void stay(struct client *client) {
+    client->may_write = client->is_cancelled = client->is_forced_primary = false;
+    client->borrower.server->may_have_written = false;
+    client->transaction_us = client->query_us = 0;
+    client->doing = "idle";
+    end_retry(client);
+    if (buf_length(&client->kept) > 0) {
+        relay_resume_later(client);
+    } else {
+        stream_start(&client->stream);
+    }
+}
+
 void relay_end(struct client *client) {
-    if (!remember_end(client)) relay_release(client);
+    enum remember_end end = remember_end(client);
+    if (end == REMEMBER_FREE) relay_release(client);
+    if (end == REMEMBER_KEEPS && client->state != CLIENT_CLOSED) stay(client);
 }
 
 /* ---- news about the server at hand */
@@ -250,7 +267,8 @@ static void write_loss(struct client *client, const char *reason, bool is_kept, 
 
 /* Whether every reply that is owed can be an error, so that the client can go on. */
 static bool can_go_on(const struct client *client) {
-    if (client_keeps_server(client) || client->transaction != 'I') return false;
+    bool is_pinned = client->session != NULL && client->session->pins != 0;
+    if (client_keeps_server(client) || is_pinned || client->transaction != 'I') return false;
     if (pipeline_is_empty(&client->pipeline) || pipeline_lacks_sync(&client->pipeline))
         return false;
     bool is_in_message = client->is_syncing || client->reply.skip > 0 || client->request_skip > 0 ||
@@ -289,13 +307,15 @@ static unsigned count_own(struct pipeline *pipeline) {
 static void on_lost(struct borrower *borrower, enum fault_id own, const char *reason) {
     struct client *client = LIST_OWNER(borrower, struct client, borrower);
     relay_raise_floor(client);
+    bool is_again = client->retry.is_holding && !client->is_cancelled;
+    bool goes_on = is_again || can_go_on(client);
+    remember_lost(client);
     if (own != FAULT_NONE) {
         client_fail(client, own, NULL);
         return;
     }
-    bool is_again = client->retry.is_holding && !client->is_cancelled;
     if (is_again && client->is_syncing) buf_clear(&client->retry.request); /* it was not sent yet */
-    if (!is_again && !can_go_on(client)) {
+    if (!goes_on) {
         end_with_loss(client, reason);
         return;
     }
@@ -361,7 +381,7 @@ void relay_leave(struct client *client) {
         return;
     }
     relay_raise_floor(client);
-    if (client->session != NULL) session_left(client->session, server, client->id);
+    bool is_discard_wanted = remember_left(client);
     /* What the pipeline counts on has to be sent, or its answers would be awaited for ever. */
     if (client->sending != NULL) outgoing_flush(client->sending);
     client->sending = NULL;
@@ -398,6 +418,7 @@ void relay_leave(struct client *client) {
     hand_over_reading(client, server);
     if (client->effects > 0) server->is_close_needed = true; /* nobody reads how they end */
     forget_replies(client);
+    if (is_discard_wanted) server->reset_owed = RESET_ALL;
     if (server->transaction == 'I' && owed == 0 && server->cancels == 0) {
         pool_return(server);
     } else {

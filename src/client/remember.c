@@ -1,5 +1,5 @@
 /*
- * What a client's statements leave in its session, with session_state = track; see client/parts.h.
+ * What a client's statements leave in its session; see client/remember.h.
  *
  *      statement -> traits: the names that it may set    transaction ends -> question to the server
  *      answer -> the client's settings                    next server -> the gap is closed ahead
@@ -7,31 +7,92 @@
  * Only who sets something pays: a question at the end of that transaction, and later what differs
  * where the client meets a server that was set otherwise.
  */
+#include "client/remember.h"
 #include "client/parts.h"
 #include "core/log.h"
 
-#define SESSION_FLAGS                                                                              \
+#include "core/log.h"
+
+#define SETTING_FLAGS                                                                              \
     (TRAITS_SETS | TRAITS_SETS_ALIKE | TRAITS_RESETS_ALL | TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)
 
-void remember_text(struct client *client, struct bytes text) {
+/* Whether the traits say anything about the session. */
+static bool is_relevant(const struct traits *traits) {
+    return traits->flags & (SETTING_FLAGS | pins_flags);
+}
+
+/* What the statement would leave that only its server can keep: NULL, or why it is refused. */
+static const char *note_traits(struct client *client, const struct traits *traits) {
+    struct session *session = client->session;
+    const char *made = pins_text(pins_made(traits->flags) & ~session->pins);
+    enum on_state mode = client->pool->on_session_state;
+    if (made != NULL && mode == ON_STATE_REJECT) return made;
+    if (made != NULL && mode == ON_STATE_LOG)
+        client_log(client, LOG_LEVEL_WARNING,
+                   "session state that its next transaction may not find: %s", made);
+    session_note(session, traits, client->borrower.server);
+    if (mode != ON_STATE_PIN) session->seen = 0;
+    return NULL;
+}
+
+const char *remember_text(struct client *client, struct bytes text) {
     struct client_set *set = client->set;
     if (text.at == NULL || set->traits == NULL) {
         session_note_unknown(client->session);
-        return;
+        return NULL;
     }
     struct traits_context context = client_context(client);
     const struct traits *traits = traits_of(set->traits, text, &context, loop_now_us(set->loop));
-    if (traits->flags & SESSION_FLAGS)
-        session_note(client->session, traits, client->borrower.server);
+    return is_relevant(traits) ? note_traits(client, traits) : NULL;
 }
 
-void remember_statement(struct client *client, const struct statement *statement) {
+const char *remember_statement(struct client *client, const struct statement *statement) {
     struct bytes text, rest;
     if (statement == NULL || !message_text(statement->body, &text, &rest)) {
         session_note_unknown(client->session);
-    } else if (statement->traits.flags & SESSION_FLAGS) {
-        remember_text(client, text); /* the names are not kept with the statement */
+        return NULL;
     }
+    /* The names are not kept with the statement. */
+    return is_relevant(&statement->traits) ? remember_text(client, text) : NULL;
+}
+
+/* ---- on_session_state = reject */
+
+static void append_message(struct buf *out, char type, struct bytes body) {
+    buf_append_u8(out, (unsigned char)type);
+    buf_append_u32(out, (uint32_t)(4 + body.len));
+    buf_append_bytes(out, body);
+}
+
+/* A program that fails as the refused statement should, so that its transaction fails with it. */
+static void append_raise(struct buf *text, const char *what) {
+    const struct fault *fault = fault_of(FAULT_SESSION_STATE);
+    struct buf message = {0};
+    fault_append_text(&message, FAULT_SESSION_STATE, what);
+    buf_append_format(text,
+                      "DO $weir$BEGIN RAISE EXCEPTION USING ERRCODE='%s',MESSAGE='%s',HINT='%s';"
+                      "END$weir$",
+                      fault->sqlstate, buf_text(&message), fault->hint);
+    buf_append_u8(text, 0);
+    buf_release(&message);
+}
+
+void remember_refuse(struct client *client, struct outgoing *out, bool is_query, const char *what) {
+    static const char bind[8], execute[5]; /* unnamed, and without parameters or formats */
+    struct server_memory *memory = client->borrower.server->memory;
+    struct buf text = {0}, messages = {0};
+    if (!is_query) buf_append_u8(&text, 0); /* the unnamed statement */
+    append_raise(&text, what);
+    if (!is_query) buf_append_u16(&text, 0); /* no types */
+    append_message(&messages, is_query ? 'Q' : 'P', buf_content(&text));
+    if (!is_query) {
+        append_message(&messages, 'B', bytes_of(bind, sizeof bind));
+        append_message(&messages, 'E', bytes_of(execute, sizeof execute));
+        memory->unnamed_owner = 0;
+    }
+    outgoing_copy(out, buf_content(&messages).at, buf_length(&messages));
+    buf_release(&messages);
+    buf_release(&text);
 }
 
 /* Sends a Query of our own, whose answers the client does not see. */
@@ -90,23 +151,90 @@ void remember_lent(struct client *client) {
 
 /* ---- the end of a transaction */
 
-bool remember_end(struct client *client) {
+/* Counts the client among those of its pool that keep their servers; false if there are too many.
+ */
+static bool take_pin(struct client *client) {
+    const struct pool *pool = client->pool;
+    struct pool_node *node = client->borrower.server->node;
+    int size = atomic_load(&node->permit->limit);
+    int limit = pool->pin_limit > 0 ? pool->pin_limit : size > 1 ? size - 1 : size;
+    int before = atomic_fetch_add(&node->shared->pins, 1);
+    if (limit > 0 && before >= limit) {
+        (void)atomic_fetch_sub(&node->shared->pins, 1);
+        return false;
+    }
+    client->session->pinned_in = pool_shared_ref(node->shared);
+    client->session->pinned_us = loop_now_us(client->set->loop);
+    return true;
+}
+
+/* The pool counts these pins of the client, and no others. */
+static void count_pins(struct client *client, unsigned pins) {
+    struct session *session = client->session;
+    for (unsigned i = 0; i < PIN_COUNT; i++) {
+        if (session->counted & 1u << i) client->pool->pinned[i]--;
+        if (pins & 1u << i) client->pool->pinned[i]++;
+    }
+    session->counted = pins;
+}
+
+static void give_pin(struct client *client) {
+    struct session *session = client->session;
+    if (session->pinned_us == 0) return;
+    count_pins(client, 0);
+    session->pinned_us = 0;
+    (void)atomic_fetch_sub(&session->pinned_in->pins, 1);
+    permits_put(client->set->pools->permits, &session->pinned_in);
+}
+
+/* Whether the client keeps its server, or has ended since too many do. */
+static bool is_kept(struct client *client) {
+    struct session *session = client->session;
+    if (session->pins == 0) {
+        give_pin(client);
+        return false;
+    }
+    if (session->pinned_us == 0 && !take_pin(client)) {
+        client_fail(client, FAULT_PIN_LIMIT, pins_text(session->pins));
+    } else {
+        count_pins(client, session->pins);
+    }
+    return true;
+}
+
+enum remember_end remember_end(struct client *client) {
     struct session *session = client->session;
     struct server *server = client->borrower.server;
     struct buf query = {0};
-    if (session == NULL) return false;
-    if (!session_question(session, &query)) {
-        if (buf_length(&session->touched) > 0) {
-            server_close(server, "settings of the session could not be read");
-            return true;
-        }
-        if (session->is_unknown) session_learned(session, server, client->id);
-        return false;
+    if (session == NULL) return REMEMBER_FREE;
+    if (session_question(session, &query)) {
+        send_query(client, buf_content(&query), OWN_QUERY_QUESTION);
+        client->is_syncing = true;
+        buf_release(&query);
+        return REMEMBER_ASKS;
     }
-    send_query(client, buf_content(&query), OWN_QUERY_QUESTION);
-    client->is_syncing = true;
-    buf_release(&query);
-    return true;
+    if (session_has_question(session)) {
+        server_close(server, "the state of the session could not be read");
+        return REMEMBER_ASKS;
+    }
+    if (session->is_unknown || session->seen != 0) session_learned(session, server, client->id);
+    return is_kept(client) ? REMEMBER_KEEPS : REMEMBER_FREE;
+}
+
+bool remember_left(struct client *client) {
+    struct session *session = client->session;
+    if (session == NULL) return false;
+    struct server *server = client->borrower.server;
+    bool is_dirty = session->pins != 0 || pins_to_ask(session->seen, 0) != 0;
+    give_pin(client);
+    session_left(session, server, client->id);
+    return is_dirty;
+}
+
+void remember_lost(struct client *client) {
+    if (client->session == NULL) return;
+    give_pin(client);
+    session_lost(client->session);
 }
 
 void remember_row(struct client *client, struct bytes body, bool is_whole) {

@@ -9,6 +9,7 @@
  *      1 2 t T n H S N  held   ->   D d C s I E decides: released, or dropped and sent again
  */
 #include "client/parts.h"
+#include "client/remember.h"
 
 #include "core/log.h"
 #include "core/memory.h"

@@ -7,6 +7,7 @@
  * named statements, which servers know under names of the pooler's own (session/prepared.h).
  */
 #include "client/parts.h"
+#include "client/remember.h"
 
 #include "core/log.h"
 #include "core/memory.h"
@@ -79,6 +80,21 @@ static void copy_text0(const struct request *request, const char *text) {
     outgoing_copy(request->out, text, strlen(text) + 1);
 }
 
+/* The statement must not run: what fails in its place is sent. 0: the message is not whole yet. */
+static size_t refuse(const struct request *request, const char *what) {
+    if (!request->is_whole) return 0;
+    bool is_query = request->rest.at[0] == 'Q';
+    remember_refuse(request->client, request->out, is_query, what);
+    if (is_query) {
+        owe(request, REQUEST_QUERY, PIPELINE_FORWARD)->number = request->client->copies;
+    } else {
+        (void)owe(request, REQUEST_PARSE, PIPELINE_SWALLOW);
+        (void)owe(request, REQUEST_BIND, PIPELINE_SWALLOW);
+        (void)owe(request, REQUEST_EXECUTE, PIPELINE_FORWARD);
+    }
+    return request->length;
+}
+
 /* Whether named statements are the pooler's business for this client. */
 static bool is_tracking(const struct client *client) {
     return client->set->max_prepared > 0 && !client_keeps_server(client);
@@ -101,7 +117,9 @@ static struct bytes text_of(const struct request *request, struct bytes body) {
 static size_t on_query(const struct request *request) {
     struct client *client = request->client;
     if (must_judge_late(client)) judge_text(client, text_of(request, request->body));
-    if (client->session != NULL) remember_text(client, text_of(request, request->body));
+    const char *refused =
+        client->session == NULL ? NULL : remember_text(client, text_of(request, request->body));
+    if (refused != NULL) return refuse(request, refused);
     owe(request, REQUEST_QUERY, PIPELINE_FORWARD)->number = request->client->copies;
     return pass(request);
 }
@@ -447,7 +465,9 @@ static size_t on_parse(const struct request *request) {
         gone = prepared_find(&client->names, rest);
     if (gone != NULL) return parse_deallocate(request, gone);
     bool is_noted_now = name.len == 0 || !is_tracking(client);
-    if (client->session != NULL && is_noted_now) remember_text(client, text);
+    const char *refused =
+        client->session != NULL && is_noted_now ? remember_text(client, text) : NULL;
+    if (refused != NULL) return refuse(request, refused);
     if (name.len == 0) return parse_unnamed(request, body);
     if (is_tracking(client)) return parse_named(request, name, body);
     (void)owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
@@ -499,8 +519,9 @@ static size_t on_bind(const struct request *request) {
     client->unsynced++;
     if (name.len == 0 || !is_tracking(client)) {
         if (name.len == 0) ensure_unnamed(request);
-        if (client->session != NULL && name.len == 0 && !client->has_unnamed)
-            remember_statement(client, client->unnamed);
+        bool is_noted_now = client->session != NULL && name.len == 0 && !client->has_unnamed;
+        const char *refused = is_noted_now ? remember_statement(client, client->unnamed) : NULL;
+        if (refused != NULL) return refuse(request, refused);
         (void)owe(request, REQUEST_BIND, PIPELINE_FORWARD);
         return pass(request);
     }
@@ -508,7 +529,8 @@ static size_t on_bind(const struct request *request) {
     if (statement == NULL) return request->length;
     if (client->is_routed && client->group_left == 0 && statement->traits.flags & TRAITS_MAY_WRITE)
         client->may_write = true;
-    if (client->session != NULL) remember_statement(client, statement);
+    const char *refused = client->session == NULL ? NULL : remember_statement(client, statement);
+    if (refused != NULL) return refuse(request, refused);
     stats_add(&client->pool->stats.binds, 1);
     ensure(request, statement);
     size_t taken = portal.len + 1 + name.len + 1;

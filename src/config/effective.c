@@ -210,6 +210,14 @@ enum session_state config_session_state(const struct config *config,
                                                           : database->session_state;
 }
 
+enum on_state config_on_session_state(const struct config *config,
+                                      const struct config_database *database,
+                                      const struct config_user *user) {
+    if (user != NULL && user->on_session_state != ON_STATE_UNSET) return user->on_session_state;
+    return database->on_session_state == ON_STATE_UNSET ? config->on_session_state
+                                                        : database->on_session_state;
+}
+
 enum read_consistency config_read_consistency(const struct config *config,
                                               const struct config_database *database) {
     return database->read_consistency == READ_CONSISTENCY_UNSET ? config->read_consistency

@@ -119,6 +119,14 @@ static const struct setting_choice session_states[] = {
     {NULL, 0},
 };
 
+static const struct setting_choice on_session_states[] = {
+    {"pin", ON_STATE_PIN},
+    {"reject", ON_STATE_REJECT},
+    {"log", ON_STATE_LOG},
+    {"ignore", ON_STATE_IGNORE},
+    {NULL, 0},
+};
+
 static const struct setting_choice load_balances[] = {
     {"round-robin", LOAD_BALANCE_HOSTS_ROUND_ROBIN},
     {"disable", LOAD_BALANCE_HOSTS_DISABLE},
@@ -393,9 +401,19 @@ static const struct setting pooler_settings[] = {
      "cannot be read; otherwise such a line is logged and left out."},
     {"http_listen", ADDRESS, POOLER(http_listen), OWN, "", 0, 0, NULL,
      "HOST:PORT for metrics, health and the live page; empty = off."},
+    {"on_session_state", ENUM, POOLER(on_session_state), LIVE | OWN, "pin", 0, 0, on_session_states,
+     "With session_state = track: what becomes of a client whose session has what only one server "
+     "can keep, such as a temporary table or an advisory lock. It keeps that server until the "
+     "thing "
+     "is gone (pin), the statement is refused (reject), a warning is logged (log), or nothing "
+     "(ignore)."},
     {"parse_inline_tokens", INT, POOLER(parse_inline_tokens), OWN, "200", 0, 8000, NULL,
      "Statements up to so many tokens, and never more than 1000, are parsed at once, longer ones "
      "beside the work."},
+    {"pin_limit", INT, POOLER(pin_limit), LIVE | OWN, "0", 0, POOL_SIZE_MAX, NULL,
+     "How many clients of a pool may keep their servers for their sessions' sake; the connection "
+     "of "
+     "a further one ends. 0 = one less than the pool's size, and at least one."},
     {"primary_wait_timeout", TIME, POOLER(primary_wait_timeout_us), LIVE | OWN, "30", 0, TIME_MAX,
      NULL, "How long a client that needs the primary waits when there is none."},
     {"probe_fall", INT, POOLER(probe_fall), LIVE | OWN, "2", 1, 1000, NULL,
@@ -488,6 +506,8 @@ static const struct setting database_settings[] = {
      read_consistencies, "Instead of the global read_consistency."},
     {"session_state", ENUM, DATABASE(session_state), LIVE | OWN | RECONNECT, NULL, 0, 0,
      session_states, "Instead of the global session_state."},
+    {"on_session_state", ENUM, DATABASE(on_session_state), LIVE | OWN, NULL, 0, 0,
+     on_session_states, "Instead of the global on_session_state."},
     {"sslnegotiation", ENUM, DATABASE(sslnegotiation), LIVE | OWN | RECONNECT, NULL, 0, 0,
      sslnegotiations,
      "How TLS begins: after a request (postgres), or at once, which saves a round trip and which "
@@ -512,6 +532,8 @@ static const struct setting user_settings[] = {
      INT_MAX, NULL, "Before the global one; 0 or less = as global."},
     {"pool_mode", ENUM, USER(pool_mode), LIVE, NULL, 0, 0, pool_modes,
      "Before the database's and the global one."},
+    {"on_session_state", ENUM, USER(on_session_state), LIVE | OWN, NULL, 0, 0, on_session_states,
+     "Instead of that of the database and the global one."},
     {"query_wait_timeout", TIME, USER(query_wait_timeout_us), LIVE, NULL, 0, TIME_MAX, NULL,
      "Before the database's and the global one, in whole seconds."},
     {"query_timeout", TIME, USER(query_timeout_us), LIVE, NULL, 0, TIME_MAX, NULL,

@@ -59,6 +59,11 @@ struct pool_shared *permits_get(struct permits *permits, struct bytes key) {
     return shared;
 }
 
+struct pool_shared *pool_shared_ref(struct pool_shared *shared) {
+    (void)atomic_fetch_add(&shared->references, 1);
+    return shared;
+}
+
 void permits_put(struct permits *permits, struct pool_shared **shared_at) {
     struct pool_shared *shared = *shared_at;
     *shared_at = NULL;

@@ -116,6 +116,8 @@ static void take_settings(struct pool *pool) {
     pool->consistency = config_read_consistency(config, entry);
     pool->tracks_sessions = pool->mode != POOL_MODE_SESSION &&
                             config_session_state(config, entry) == SESSION_STATE_TRACK;
+    pool->on_session_state = config_on_session_state(config, entry, user);
+    pool->pin_limit = config->pin_limit;
     pool->is_balanced = config_load_balance_hosts(entry) != LOAD_BALANCE_HOSTS_DISABLE;
     pool->query_wait_us = config_query_wait_timeout_us(config, entry, user);
     pool->lifetime_us = config_server_lifetime_us(config, entry);
@@ -296,7 +298,8 @@ void pool_return(struct server *server) {
     struct pool *pool = server->pool;
     server->borrower->server = NULL;
     server->borrower = NULL;
-    bool is_reset_wanted = pool->set->always_resets || pool->mode == POOL_MODE_SESSION;
+    bool is_reset_wanted = pool->set->always_resets || pool->mode == POOL_MODE_SESSION ||
+                           server->reset_owed != RESET_NONE;
     if (server->cancels > 0 || is_reset_wanted) {
         server_clean(server, 0, false);
         return;

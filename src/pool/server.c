@@ -134,11 +134,12 @@ static void clean_on(struct server *server) {
         server->errand = ERRAND_ROLLBACK;
         server->doing = "rolling back for a client that left";
         send_query(server, "ROLLBACK");
-    } else if (server->is_reset_owed) {
-        server->is_reset_owed = false;
+    } else if (server->reset_owed != RESET_NONE) {
+        bool is_all = server->reset_owed == RESET_ALL;
+        server->reset_owed = RESET_NONE;
         server->errand = ERRAND_RESET;
         server->doing = "running the reset query";
-        send_query(server, config->server_reset_query);
+        send_query(server, is_all ? "DISCARD ALL" : config->server_reset_query);
     } else {
         raise_floor(server);
         server->may_have_written = false;
@@ -484,7 +485,8 @@ void server_clean(struct server *server, unsigned owed_ready, bool is_cancel_wan
     server->borrower = NULL;
     server->owed_ready = owed_ready;
     server->is_checked = false;
-    server->is_reset_owed = is_reset_wanted && config->server_reset_query[0] != '\0';
+    bool is_by_setting = is_reset_wanted && config->server_reset_query[0] != '\0';
+    if (is_by_setting && server->reset_owed == RESET_NONE) server->reset_owed = RESET_BY_SETTING;
     server->doing = "finishing for a client that left";
     stream_start(&server->stream);
     server_become(server, SERVER_CLEANING);

@@ -246,8 +246,10 @@ static void touch_all(struct session *session) {
 
 void session_note(struct session *session, const struct traits *traits,
                   const struct server *server) {
+    session->seen |= traits->flags & pins_flags;
     struct bytes rest = traits->names, entry;
     bool is_named = traits->names_complete;
+    if (traits->flags & TRAITS_ANYTHING) session->seen |= TRAITS_RUNS_CODE;
     if (traits->flags & TRAITS_RESETS_ALL) touch_all(session);
     if (!(traits->flags & TRAITS_SETS) && !(traits->flags & TRAITS_SETS_ALIKE)) {
         if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)) session->is_unknown = true;
@@ -266,11 +268,16 @@ void session_note(struct session *session, const struct traits *traits,
 
 void session_note_unknown(struct session *session) {
     session->is_unknown = true;
+    session->seen |= TRAITS_RUNS_CODE;
+}
+
+bool session_has_question(const struct session *session) {
+    return buf_length(&session->touched) > 0 || pins_to_ask(session->seen, session->pins) != 0;
 }
 
 /* The values at hand; of a parameter with its default, or no role, NULL. Custom parameters, with a
  * dot, are not in pg_settings, and have no default that they could get back. */
-bool session_question(struct session *session, struct buf *query) {
+static void append_settings_question(const struct session *session, struct buf *query) {
     static const char plain[] = "pg_catalog.current_setting(n, true)";
     static const char checked[] =
         "CASE WHEN pg_catalog.strpos(n, '.') OPERATOR(pg_catalog.>) 0"
@@ -279,10 +286,6 @@ bool session_question(struct session *session, struct buf *query) {
         " AND s.source OPERATOR(pg_catalog.=) 'session')"
         " THEN pg_catalog.current_setting(n, true) END";
     struct bytes rest = buf_content(&session->touched), name;
-    if (rest.len == 0 || session->tries == TRIES_MAX) return false;
-    session->tries++;
-    session->is_asking = true;
-    buf_clear(&session->learned);
     buf_append_format(query, "SELECT n, %s FROM pg_catalog.unnest(ARRAY[",
                       session->may_have_reset ? checked : plain);
     for (bool is_first = true; next_text(&rest, &name); is_first = false) {
@@ -290,6 +293,19 @@ bool session_question(struct session *session, struct buf *query) {
         parameters_append_quoted(query, name);
     }
     buf_append_text(query, "]::pg_catalog.text[]) n");
+}
+
+bool session_question(struct session *session, struct buf *query) {
+    session->asked = pins_to_ask(session->seen, session->pins);
+    if (!session_has_question(session) || session->tries == TRIES_MAX) return false;
+    session->tries++;
+    session->is_asking = true;
+    session->found = 0;
+    buf_clear(&session->learned);
+    bool has_settings = buf_length(&session->touched) > 0;
+    if (has_settings) append_settings_question(session, query);
+    if (has_settings && session->asked != 0) buf_append_text(query, " UNION ALL ");
+    if (session->asked != 0) pins_append_question(query, session->asked);
     return true;
 }
 
@@ -311,6 +327,11 @@ bool session_row(struct session *session, struct bytes body) {
     if (body.len < 2 || bytes_get_u16(body.at) != 2) return false;
     struct bytes rest = bytes_of(body.at + 2, body.len - 2);
     if (!next_column(&rest, &name) || !next_column(&rest, &value) || name.at == NULL) return false;
+    enum pin pin = pin_of_mark(name);
+    if (pin != PIN_COUNT) {
+        session->found |= 1u << pin;
+        return true;
+    }
     bool is_none =
         value.at != NULL && bytes_equal_text(name, ROLE) && bytes_equal_text(value, "none");
     if (value.at == NULL || is_none) return true; /* what is not learned, has its default */
@@ -323,6 +344,8 @@ static void forget_transaction(struct session *session) {
     buf_release(&session->learned);
     session->may_have_reset = session->is_unknown = session->is_asking = false;
     session->tries = 0;
+    session->seen = 0;
+    session->asked = session->found = 0;
 }
 
 static void note_unknown(const struct session *session, struct server_memory *memory, uint32_t id) {
@@ -349,6 +372,8 @@ void session_learned(struct session *session, struct server *server, uint32_t id
     buf_release(&there);
     buf_release(&mine);
     note_unknown(session, memory, id);
+    unsigned memories = pins_made(session->seen) & ~session->asked; /* nobody can be asked */
+    session->pins = (session->pins & ~session->asked) | session->found | memories;
     forget_transaction(session);
 }
 
@@ -359,11 +384,18 @@ void session_discarded(struct session *session, struct server *server) {
     memory->is_unknown = false;
     text_unref(texts, &session->settings);
     session->settings = text_ref(session->startup);
+    session->pins = 0;
+    forget_transaction(session);
+}
+
+void session_lost(struct session *session) {
+    session->pins = 0;
     forget_transaction(session);
 }
 
 void session_left(struct session *session, struct server *server, uint32_t id) {
     struct server_memory *memory = server->memory;
+    session->pins = 0;
     if (buf_length(&session->touched) > 0) session->is_unknown = true;
     if (memory != NULL) note_unknown(session, memory, buf_length(&session->touched) > 0 ? 0 : id);
     forget_transaction(session);

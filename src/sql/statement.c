@@ -345,6 +345,8 @@ static bool look_at_set(struct findings *findings, const struct tree_node *node)
 static bool look_at_discard(struct findings *findings, const struct tree_node *node) {
     if (strcmp(tree_choice(node, "target"), "DISCARD_ALL") == 0)
         findings_note(findings, PRIMARY | TRAITS_RESETS_ALL | TRAITS_DISCARDS_ALL, "DISCARD ALL");
+    if (strcmp(tree_choice(node, "target"), "DISCARD_TEMP") == 0)
+        findings_note(findings, PRIMARY | TRAITS_CHANGES_SCHEMA, "DISCARD TEMP");
     return false;
 }
 
@@ -375,9 +377,7 @@ static bool look_at_copy(struct findings *findings, const struct tree_node *node
     bool uses_client = !is_program && tree_text(node, "filename").len == 0;
     if (tree_number(node, "is_from") != 0) {
         findings_note(findings, WRITE | (uses_client ? TRAITS_COPIES_IN : 0), "COPY FROM");
-    } else if (uses_client) {
-        findings->flags |= TRAITS_COPIES_OUT;
-    } else {
+    } else if (!uses_client) {
         findings_note(findings, PRIMARY | (is_program ? TRAITS_MAY_WRITE : 0), "COPY TO %s",
                       is_program ? "PROGRAM" : "a file");
     }
@@ -429,7 +429,7 @@ static const struct node_rule rules[] = {
     {"AlterTableStmt", DDL, "ALTER TABLE", NULL},
     {"AlterTypeStmt", DDL, "ALTER TYPE", NULL},
     {"AlterUserMappingStmt", DDL, "ALTER USER MAPPING", NULL},
-    {"CallStmt", UNKNOWN, "CALL", NULL},
+    {"CallStmt", UNKNOWN | TRAITS_RUNS_CODE, "CALL", NULL},
     {"CheckPointStmt", PRIMARY, "CHECKPOINT", NULL},
     {"ClosePortalStmt", PRIMARY | TRAITS_USES_CURSOR, "CLOSE", NULL},
     {"ClusterStmt", WRITE, "CLUSTER", NULL},
@@ -472,7 +472,7 @@ static const struct node_rule rules[] = {
     {"DefineStmt", DDL, "CREATE", NULL},
     {"DeleteStmt", WRITE, "DELETE", NULL},
     {"DiscardStmt", PRIMARY, "DISCARD", look_at_discard},
-    {"DoStmt", UNKNOWN, "DO", NULL},
+    {"DoStmt", UNKNOWN | TRAITS_RUNS_CODE, "DO", NULL},
     {"DropOwnedStmt", DDL, "DROP OWNED", NULL},
     {"DropRoleStmt", DDL, "DROP ROLE", NULL},
     {"DropStmt", DDL, "DROP", NULL},

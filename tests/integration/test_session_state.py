@@ -2,9 +2,12 @@
 never reaches another client."""
 
 import random
+import re
+import urllib.request
 
 import pytest
 
+from pooler import WORKERS
 from routed import Watch, replay_paused, start_routed
 from wire import SYNC, Client, bind, execute, parse
 
@@ -250,6 +253,173 @@ def test_a_role_that_a_replica_does_not_have_yet(start_pooler, cluster):
             assert watch.where() == "primary"
     cluster.wait_replayed()
     cluster.primary.sql("DROP ROLE young")
+
+
+# What keeps a client on its server
+
+
+MAKES = [
+    ("a temporary object", "CREATE TEMP TABLE mine (a int)", "SELECT count(*) FROM mine",
+     "DROP TABLE mine"),
+    ("a temporary object", "SELECT 1 AS a INTO TEMP mine", "SELECT a FROM mine", "DISCARD TEMP"),
+    ("a temporary object", "DO $$ BEGIN CREATE TEMP TABLE mine (a int); END $$", "TABLE mine",
+     "DROP TABLE mine"),
+    ("an advisory lock", "SELECT pg_advisory_lock(7)",
+     "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+     "SELECT pg_advisory_unlock(7)"),
+    ("an advisory lock", "SELECT pg_try_advisory_lock_shared(7)", "SELECT 1",
+     "SELECT pg_advisory_unlock_all()"),
+    ("a cursor WITH HOLD", "DECLARE c CURSOR WITH HOLD FOR SELECT generate_series(1, 9)",
+     "FETCH c", "CLOSE c"),
+    ("LISTEN", "LISTEN news", "SELECT pg_listening_channels()", "UNLISTEN *"),
+    ("PREPARE", "PREPARE p AS SELECT 1", "EXECUTE p", "DEALLOCATE p"),
+    ("PREPARE", "PREPARE p AS SELECT 1", "EXECUTE p", "DISCARD ALL"),
+    ("memory of the session", "SELECT setseed(0.5)", "SELECT 1", "DISCARD ALL"),
+]  # fmt: skip
+
+
+def metrics(pooler):
+    with urllib.request.urlopen(f"http://{pooler.host}:{pooler.http_port}/metrics") as page:
+        return page.read().decode()
+
+
+def pins(pooler, *clients):
+    """SHOW PINS, when it is known what these clients have: their next answers come after that."""
+    for client in clients:
+        client.query("SELECT 1")
+    return pooler.admin("SHOW PINS")
+
+
+@pytest.mark.parametrize("reason,make,use,undo", MAKES)
+@pytest.mark.parametrize("is_extended", [False, True])
+def test_what_only_one_server_can_keep(start_pooler, reason, make, use, undo, is_extended):
+    """The client keeps its server until the thing is gone; others go on beside it."""
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 2})
+
+    def run(client, sql):
+        if is_extended:
+            return client.ask(parse(sql), bind(), execute(), SYNC)
+        return client.query(sql)
+
+    with pooler.client() as one, pooler.client() as other:
+        assert not run(one, make).errors
+        assert [row["reasons"] for row in pins(pooler, one)] == [reason]
+        pid = one.query("SELECT pg_backend_pid()").value
+        assert pins(pooler)[0]["backend_pid"] == int(pid)
+        for _ in range(3):
+            assert other.query("SELECT pg_backend_pid()").value != pid
+            assert not run(one, use).errors
+            assert one.query("SELECT pg_backend_pid()").value == pid
+        assert len(pins(pooler)) == 1
+        metric = re.compile(rf'weir_pool_pinned_clients{{.*reason="{reason}"}} (.)')
+        assert metric.findall(metrics(pooler)) == ["1"]
+        assert not run(one, undo).errors
+        assert pins(pooler, one) == []
+        assert metric.findall(metrics(pooler)) == ["0"]
+        other.query("BEGIN")
+        with pooler.client() as third:  # whoever has it: the server is free
+            assert third.query("BEGIN; SELECT pg_backend_pid(); COMMIT").rows
+            found = third.query("SELECT pg_backend_pid()").value
+            assert found == pid or WORKERS > 1 or other.query("SELECT pg_backend_pid()").value == pid
+        other.query("COMMIT")
+
+
+def test_what_is_undone_pins_nobody(pooler):
+    with pooler.client() as one, pooler.client() as other:
+        for sql in (
+            "CREATE TEMP TABLE a (a int) ON COMMIT DROP",
+            "SELECT pg_advisory_xact_lock(1)",
+            "DECLARE c CURSOR FOR SELECT 1",
+        ):
+            one.query("BEGIN")
+            one.query(sql)
+            assert not one.query("COMMIT").errors
+            assert other.query("SELECT 1").value == "1" and pins(pooler, one) == []
+        one.query("BEGIN; CREATE TEMP TABLE a (a int); LISTEN x; ROLLBACK")
+        assert other.query("SELECT 1").value == "1" and pins(pooler, one) == []
+
+
+def test_a_pinned_client_that_leaves(pooler, cluster):
+    """Its server is clean for the next one, and not lost."""
+    with pooler.client() as other:
+        for _ in range(2):
+            one = pooler.client()
+            one.query("SELECT pg_advisory_lock(99); CREATE TEMP TABLE t (a int); LISTEN x")
+            pid = one.query("SELECT pg_backend_pid()").value
+            one.close()
+            assert other.query("SELECT pg_backend_pid()").value == pid or WORKERS > 1
+            assert other.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").value == "0"
+            assert other.query("SELECT to_regclass('t')").value is None
+            assert other.query("SELECT count(*) FROM pg_listening_channels()").value == "0"
+
+
+def test_notifications_reach_a_pinned_client(start_pooler):
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 2})
+    with pooler.client() as one, pooler.client() as other:
+        one.query("LISTEN news")
+        other.query("NOTIFY news, 'fresh'")
+        found = one.read(5)
+        assert found.kind == "A" and b"news\0fresh\0" in found.body
+
+
+def test_pin_limit(start_pooler):
+    """One server of a pool is always left to the others."""
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 3})
+    clients = [pooler.client() for _ in range(4)]
+    for one in clients[:2]:
+        assert not one.query("SELECT pg_advisory_lock(pg_backend_pid())").errors
+    assert len(pins(pooler, *clients[:2])) == 2
+    clients[2].send(b"Q" + (4 + 28).to_bytes(4, "big") + b"SELECT pg_advisory_lock(12)\0")
+    errors = clients[2].read_to_end().errors
+    assert errors[-1]["C"] == "53300" and "pin_limit" in errors[-1]["M"], errors
+    assert clients[3].query("SELECT 1").value == "1"
+    clients[0].close()
+    assert not clients[3].query("SELECT pg_advisory_lock(13)").errors
+    for one in clients[1:]:
+        one.close()
+
+
+def test_a_pinned_server_that_is_lost_ends_its_client(pooler, cluster):
+    one = pooler.client()
+    one.query("CREATE TEMP TABLE t (a int)")
+    pid = one.query("SELECT pg_backend_pid()").value
+    cluster.primary.sql(f"SELECT pg_terminate_backend({pid})")
+    assert one.read_to_end().error["C"] == "57P01"
+    one.close()
+    with pooler.client() as other:
+        assert other.query("SELECT 1").value == "1"
+        assert not other.query("CREATE TEMP TABLE t (a int)").errors
+        assert len(pins(pooler, other)) == 1
+
+
+def test_state_that_is_refused(start_pooler):
+    settings = {"session_state": "track", "on_session_state": "reject", "default_pool_size": 1}
+    pooler = start_pooler(settings)
+    with pooler.client() as one, pooler.client() as other:
+        for sql in ("CREATE TEMP TABLE t (a int)", "LISTEN x", "SELECT pg_advisory_lock(1)"):
+            error = one.query(sql).error
+            assert error["C"] == "0A000" and "the session would have" in error["M"], error
+            answer = one.ask(parse(sql), bind(), execute(), SYNC)
+            assert answer.code == "0A000" and answer.kinds == "EZ", answer
+            answer = one.ask(parse(sql, "s"), SYNC)
+            answer = one.ask(bind((), "s"), execute(), SYNC)
+            assert answer.code == "0A000", answer
+            one.ask(b"C" + (4 + 3).to_bytes(4, "big") + b"Ss\0", SYNC)
+            one.query("BEGIN")
+            assert one.query(sql).code == "0A000" and one.query("SELECT 1").code == "25P02"
+            one.query("ROLLBACK")
+        assert not one.query("CREATE TEMP TABLE t (a int) ON COMMIT DROP").errors
+        assert other.query("SELECT 1").value == "1"
+
+
+@pytest.mark.parametrize("mode", ["log", "ignore"])
+def test_state_that_is_let_be(start_pooler, mode):
+    settings = {"session_state": "track", "default_pool_size": 1}
+    pooler = start_pooler(settings, users={"app_trust": f"on_session_state={mode}"})
+    with pooler.client() as one, pooler.client() as other:
+        one.query("LISTEN x")
+        assert other.query("SELECT 1").value == "1"
+    assert ("may not find: LISTEN" in pooler.log_text()) == (mode == "log")
 
 
 STEPS = [

@@ -65,7 +65,7 @@ static const struct {
      false},
     {0, RW, 0, -1, NULL, ROUTE_REPLICA, ROUTE_READ, true},
     {TRAITS_EMPTY, RW, 0, -1, NULL, ROUTE_REPLICA, ROUTE_READ, true},
-    {TRAITS_COPIES_OUT, RW, 0, -1, NULL, ROUTE_REPLICA, ROUTE_READ, true},
+    {TRAITS_USES_CURSOR, RW, 0, -1, NULL, ROUTE_REPLICA, ROUTE_READ, true},
 #undef RW
 };
 

@@ -287,6 +287,68 @@ static void malformed_rows(void **unused) {
     world_release(&world);
 }
 
+#define BIT(pin) (1u << (pin))
+
+static const struct pin_row {
+    uint32_t flags;
+    unsigned pinned, made, asked;
+} pin_rows[] = {
+    {0, 0, 0, 0},
+    {TRAITS_TEMPORARY, 0, BIT(PIN_TEMPORARY), BIT(PIN_TEMPORARY)},
+    {TRAITS_CHANGES_SCHEMA, 0, 0, 0},
+    {TRAITS_CHANGES_SCHEMA, BIT(PIN_TEMPORARY) | BIT(PIN_LOCK), 0, BIT(PIN_TEMPORARY)},
+    {TRAITS_SESSION_LOCK, BIT(PIN_LOCK), BIT(PIN_LOCK), BIT(PIN_LOCK)},
+    {TRAITS_USES_CURSOR, BIT(PIN_LISTEN), 0, 0},
+    {TRAITS_USES_CURSOR, BIT(PIN_CURSOR), 0, BIT(PIN_CURSOR)},
+    {TRAITS_UNLISTENS | TRAITS_DEALLOCATES, BIT(PIN_LISTEN) | BIT(PIN_PREPARED), 0,
+     BIT(PIN_LISTEN) | BIT(PIN_PREPARED)},
+    {TRAITS_RUNS_CODE, 0, 0,
+     BIT(PIN_TEMPORARY) | BIT(PIN_LOCK) | BIT(PIN_CURSOR) | BIT(PIN_LISTEN)},
+    {TRAITS_SESSION_MEMORY, 0, BIT(PIN_MEMORY), 0},
+};
+
+static void pins(void **unused) {
+    (void)unused;
+    for (size_t i = 0; i < COUNT(pin_rows); i++) {
+        const struct pin_row *row = &pin_rows[i];
+        if (pins_made(row->flags) != row->made ||
+            pins_to_ask(row->flags, row->pinned) != row->asked)
+            fail_msg("row %zu: makes %x, asks %x", i, pins_made(row->flags),
+                     pins_to_ask(row->flags, row->pinned));
+    }
+    assert_null(pins_text(0));
+    assert_string_equal(pins_text(BIT(PIN_LOCK) | BIT(PIN_MEMORY)), "an advisory lock");
+    assert_int_equal(pin_of_mark(bytes_of_text("role")), PIN_COUNT);
+}
+
+/* What the answer does not tell is gone; what nobody can be asked about stays. */
+static void pins_come_and_go(void **unused) {
+    (void)unused;
+    struct world world;
+    struct buf question = {0};
+    struct traits lock = {.flags = TRAITS_SESSION_LOCK | TRAITS_SESSION_MEMORY};
+    world_init(&world, "a=1", "a=1");
+    struct session *session = world.session;
+    session_note(session, &lock, &world.server);
+    assert_true(session_question(session, &question));
+    assert_null(strstr(buf_text(&question), "current_setting"));
+    struct buf row = {0};
+    append_row(&row, " l", "");
+    assert_true(session_row(session, buf_content(&row)));
+    session_learned(session, &world.server, ID);
+    assert_int_equal(session->pins, BIT(PIN_LOCK) | BIT(PIN_MEMORY));
+    session_note(session, &lock, &world.server);
+    assert_true(session_question(session, &question));
+    session_learned(session, &world.server, ID);
+    assert_int_equal(session->pins, BIT(PIN_MEMORY));
+    assert_settings(session->settings, "a=1");
+    session_discarded(session, &world.server);
+    assert_int_equal(session->pins, 0);
+    buf_release(&row);
+    buf_release(&question);
+    world_release(&world);
+}
+
 /* Who goes before it is known what was set leaves a server that nobody knows. */
 static void leaving(void **unused) {
     (void)unused;
@@ -305,9 +367,14 @@ static void leaving(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gaps_are_closed), cmocka_unit_test(what_was_accepted),
-        cmocka_unit_test(clients_learn),   cmocka_unit_test(questions),
-        cmocka_unit_test(malformed_rows),  cmocka_unit_test(leaving),
+        cmocka_unit_test(gaps_are_closed),
+        cmocka_unit_test(what_was_accepted),
+        cmocka_unit_test(clients_learn),
+        cmocka_unit_test(questions),
+        cmocka_unit_test(malformed_rows),
+        cmocka_unit_test(leaving),
+        cmocka_unit_test(pins),
+        cmocka_unit_test(pins_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,25 +13,24 @@
 
 /* R reads anywhere, P the primary, M may write there, W is known to, D changes the schema, U runs
  * code that is not known, A may do anything. */
-#define R       0u
-#define P       ((uint32_t)TRAITS_NEEDS_PRIMARY)
-#define M       (P | TRAITS_MAY_WRITE)
-#define W       (M | TRAITS_KNOWN_WRITE)
-#define D       (W | TRAITS_CHANGES_SCHEMA)
-#define U       (M | TRAITS_RUNS_UNKNOWN)
-#define A       (U | TRAITS_ANYTHING)
-#define SET     (P | TRAITS_SETS)
-#define ALIKE   (P | TRAITS_SETS_ALIKE)
-#define LOCAL   (P | TRAITS_SETS_LOCAL)
-#define MANY    TRAITS_MANY
-#define BEGINS  TRAITS_BEGINS
-#define ENDS    TRAITS_ENDS
-#define RONLY   TRAITS_READ_ONLY
-#define RWRITE  TRAITS_READ_WRITE
-#define SERIAL  TRAITS_SERIALIZABLE
-#define TEMP    TRAITS_TEMPORARY
-#define CURSOR  TRAITS_USES_CURSOR
-#define COPYOUT TRAITS_COPIES_OUT
+#define R      0u
+#define P      ((uint32_t)TRAITS_NEEDS_PRIMARY)
+#define M      (P | TRAITS_MAY_WRITE)
+#define W      (M | TRAITS_KNOWN_WRITE)
+#define D      (W | TRAITS_CHANGES_SCHEMA)
+#define U      (M | TRAITS_RUNS_UNKNOWN)
+#define A      (U | TRAITS_ANYTHING)
+#define SET    (P | TRAITS_SETS)
+#define ALIKE  (P | TRAITS_SETS_ALIKE)
+#define LOCAL  (P | TRAITS_SETS_LOCAL)
+#define MANY   TRAITS_MANY
+#define BEGINS TRAITS_BEGINS
+#define ENDS   TRAITS_ENDS
+#define RONLY  TRAITS_READ_ONLY
+#define RWRITE TRAITS_READ_WRITE
+#define SERIAL TRAITS_SERIALIZABLE
+#define TEMP   TRAITS_TEMPORARY
+#define CURSOR TRAITS_USES_CURSOR
 
 struct statement_row {
     const char *text;
@@ -82,8 +81,8 @@ static const struct statement_row statements[] = {
     {"TRUNCATE t", W, "TRUNCATE"},
     {"NOTIFY c, 'x'", W, "NOTIFY"},
     {"LOCK TABLE t IN ACCESS SHARE MODE", P, "LOCK TABLE"},
-    {"CALL p(1)", U, "CALL"},
-    {"DO $$ BEGIN NULL; END $$", U, "DO"},
+    {"CALL p(1)", U | TRAITS_RUNS_CODE, "CALL"},
+    {"DO $$ BEGIN NULL; END $$", U | TRAITS_RUNS_CODE, "DO"},
     /* Views and columns of one node, temporary tables */
     {"SELECT * FROM pg_stat_activity", P, "pg_stat_activity shows one node only"},
     {"SELECT * FROM pg_catalog.pg_locks", P, "pg_locks shows one node only"},
@@ -208,7 +207,7 @@ static const struct statement_row statements[] = {
     {"SHOW work_mem", P, "SHOW"},
     {"DISCARD ALL", P | TRAITS_RESETS_ALL | TRAITS_DISCARDS_ALL, NULL},
     {"DISCARD PLANS", P, "DISCARD"},
-    {"DISCARD TEMP", P, "DISCARD"},
+    {"DISCARD TEMP", P | TRAITS_CHANGES_SCHEMA, "DISCARD"},
     {"PREPARE p AS SELECT 1", P | TRAITS_PREPARES, "PREPARE"},
     {"PREPARE p (int) AS INSERT INTO t VALUES ($1)", W | TRAITS_PREPARES, "INSERT"},
     {"EXECUTE p(1)", U | TRAITS_EXECUTES, "EXECUTE"},
@@ -223,10 +222,10 @@ static const struct statement_row statements[] = {
     {"MOVE c", P | CURSOR, NULL},
     {"CLOSE ALL", P | CURSOR, "CLOSE"},
     /* COPY and EXPLAIN */
-    {"COPY t TO STDOUT", COPYOUT, ""},
-    {"COPY (SELECT 1) TO STDOUT WITH (FORMAT csv)", COPYOUT, ""},
-    {"COPY (SELECT nextval('s')) TO STDOUT", W | COPYOUT, "function nextval() writes"},
-    {"COPY (DELETE FROM t RETURNING a) TO STDOUT", W | COPYOUT, "DELETE"},
+    {"COPY t TO STDOUT", 0, ""},
+    {"COPY (SELECT 1) TO STDOUT WITH (FORMAT csv)", 0, ""},
+    {"COPY (SELECT nextval('s')) TO STDOUT", W, "function nextval() writes"},
+    {"COPY (DELETE FROM t RETURNING a) TO STDOUT", W, "DELETE"},
     {"COPY t FROM STDIN", W | TRAITS_COPIES_IN, "COPY FROM"},
     {"COPY t FROM '/x'", W, "COPY FROM"},
     {"COPY t TO '/x'", P, "COPY TO a file"},

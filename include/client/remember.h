@@ -1,0 +1,41 @@
+/*
+ * What a client's statements leave in its session, with session_state = track: noted as they go to
+ * the server, asked about when their transaction has ended, and brought to the next server. For the
+ * files of client/.
+ */
+#ifndef WEIR_CLIENT_REMEMBER_H
+#define WEIR_CLIENT_REMEMBER_H
+
+#include "client/client.h"
+
+struct outgoing;
+
+/* Queries of our own, by their numbers in the pipeline. */
+enum own_query { OWN_QUERY_GAP, OWN_QUERY_CONNECT, OWN_QUERY_QUESTION };
+
+/* A statement goes to the server: notes what it may leave in the session. `text` as in judge_text;
+ * `statement` NULL is one that nobody knows. Only with client->session. Returns what it would leave
+ * there, if that is why it has to be refused, or NULL. */
+const char *remember_text(struct client *client, struct bytes text);
+const char *remember_statement(struct client *client, const struct statement *statement);
+
+/* Sends what fails with FAULT_SESSION_STATE in place of a refused statement: a Query, or Parse,
+ * Bind and Execute. */
+void remember_refuse(struct client *client, struct outgoing *out, bool is_query, const char *what);
+
+/* A server was lent: what it has to be set to is sent, and with client->is_syncing awaited. */
+void remember_lent(struct client *client);
+
+/* The transaction has ended: the server is asked what was set, or kept for what the session has.
+ * Then each row of the answer, and its end. */
+enum remember_end { REMEMBER_FREE, REMEMBER_ASKS, REMEMBER_KEEPS };
+enum remember_end remember_end(struct client *client);
+void remember_row(struct client *client, struct bytes body, bool is_whole);
+void remember_answered(struct client *client);
+
+/* The client is leaving its server; true if something of its session is there that has to go. */
+bool remember_left(struct client *client);
+/* Its server was lost, and the session's state there. */
+void remember_lost(struct client *client);
+
+#endif
