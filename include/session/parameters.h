@@ -34,8 +34,9 @@ enum parameters_step {
     PARAMETERS_FIRST     /* `query` has to be answered before the client's request is sent */
 };
 
-/* Appends the text of the Query (without its closing NUL) that brings the server in line. A
- * parameter that the server has never reported cannot be tracked and is left out. Only settings
+/* Appends the text of the Query (without its closing NUL) that brings the server in line. Where the
+ * client has no value the server gets back what it had after its login. A parameter that the server
+ * has never reported cannot be tracked and is left out. Only settings
  * that are harmless, or that this very server accepted before, may go together with the request:
  * else a refused one would run the request under the wrong settings. */
 enum parameters_step parameters_difference(const struct parameters *parameters,

@@ -75,8 +75,16 @@ static void append_set(struct buf *query, const char *name, struct bytes value, 
     buf_append_u8(query, ';');
 }
 
-static bool differs(const struct parameters *parameters, const struct server *server, unsigned i) {
-    const struct text *mine = parameters->values[i];
+/* What the client is to have on that server: its own value, or if it has none, as after a standby's
+ * greeting, the server's own. */
+static const struct text *wanted(const struct parameters *parameters, const struct server *server,
+                                 unsigned i) {
+    const struct server_memory *memory = server->memory;
+    if (parameters->values[i] != NULL || memory == NULL) return parameters->values[i];
+    return memory->login[i];
+}
+
+static bool differs(const struct text *mine, const struct server *server, unsigned i) {
     const struct text *theirs = server->parameters[i];
     if (mine == theirs || mine == NULL || theirs == NULL) return false;
     if (special[i] & EXACT) return true; /* equal texts are one */
@@ -128,8 +136,8 @@ enum parameters_step parameters_difference(const struct parameters *parameters,
     enum parameters_step step = PARAMETERS_SAME;
     uint32_t asked = 0;
     for (unsigned i = 0; i < set->tracked_count; i++) {
-        if (!differs(parameters, server, i)) continue;
-        const struct text *value = parameters->values[i];
+        const struct text *value = wanted(parameters, server, i);
+        if (!differs(value, server, i)) continue;
         append_set(query, set->tracked[i], bytes_of(value->at, value->len), special[i] & LIST);
         asked |= UINT32_C(1) << i;
         if (step == PARAMETERS_SAME) step = PARAMETERS_TOGETHER;
@@ -146,7 +154,7 @@ void parameters_accepted(const struct parameters *parameters, const struct pool_
     struct server_memory *memory = server->memory;
     if (memory == NULL) return;
     for (unsigned i = 0; i < set->tracked_count; i++) {
-        const struct text *value = parameters->values[i];
+        const struct text *value = wanted(parameters, server, i);
         bool is_asked = memory->asked & UINT32_C(1) << i;
         if (value == NULL || !is_asked || special[i] & (HARMLESS | GRANTED)) continue;
         parameters_note_accepted(server, set->texts, bytes_of_text(set->tracked[i]),

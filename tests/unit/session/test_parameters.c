@@ -337,6 +337,30 @@ static void parse_contexts_differ(void **unused) {
     buf_release(&other);
 }
 
+/* A client that was never told a value has the server's own, whatever another one has set. */
+static void without_a_value(void **unused) {
+    (void)unused;
+    static const char *const client[PLACES] = {"UTF8"};
+    static const char *const server[PLACES] = {"UTF8", [TRACKED_DEFAULT_TRANSACTION_READ_ONLY] =
+                                                           "off"};
+    struct world world;
+    struct buf query = {0};
+    world_init(&world, client, server);
+    struct server_memory *before = world.server.memory; /* of a server without parameters */
+    world.server.memory = server_memory_new(&world.server);
+    server_memory_free(&before, &world.statements, &world.texts);
+    struct text **value = &world.server.parameters[TRACKED_DEFAULT_TRANSACTION_READ_ONLY];
+    assert_int_equal(parameters_difference(&world.client, &world.set, &world.server, &query),
+                     PARAMETERS_SAME);
+    text_unref(&world.texts, value);
+    *value = text_get(&world.texts, bytes_of_text("on"));
+    assert_int_equal(parameters_difference(&world.client, &world.set, &world.server, &query),
+                     PARAMETERS_FIRST);
+    assert_string_equal(buf_text(&query), "SET default_transaction_read_only='off';");
+    buf_release(&query);
+    world_release(&world);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(differences_are_set),
@@ -347,6 +371,7 @@ int main(void) {
         cmocka_unit_test(values_are_replaced),
         cmocka_unit_test(texts_are_read_as_the_server_will),
         cmocka_unit_test(parse_contexts_differ),
+        cmocka_unit_test(without_a_value),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
