@@ -17,6 +17,7 @@ import pytest
 import cluster as clusters
 import pooler as poolers
 from pooler import PATIENCE
+from test_signals import Manager
 
 pytestmark = pytest.mark.weir_only
 
@@ -222,6 +223,20 @@ def test_daemon(site):
     os.kill(pid, signal.SIGINT)
     wait_gone(pid)
     assert not os.path.exists(site.pidfile) and not os.path.exists(site.unix)
+
+
+def test_a_daemon_tells_the_service_manager_who_it_is(site, monkeypatch):
+    """Its main process is not the one that was started."""
+    manager = Manager(site.folder)
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.path)
+    site.write(pidfile=site.pidfile, logfile=site.logfile)
+    assert site.run("-d").returncode == 0
+    pid = site.text(site.pidfile).strip()
+    assert manager.next_but_status() == {"READY": "1", "MAINPID": pid}
+    os.kill(int(pid), signal.SIGTERM)
+    assert manager.next_but_status() == {"STOPPING": "1"}
+    wait_gone(int(pid))
+    manager.socket.close()
 
 
 def test_daemon_needs_a_pidfile_and_a_log(site):
