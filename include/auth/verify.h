@@ -44,9 +44,10 @@ struct verify_request {
     struct users *users;
     struct bytes user;
     bool is_listed; /* [users] has an entry for it: known, even if it has no secret */
-    /* For VERIFY_PEER and VERIFY_CERT: who the other side is elsewhere (empty: nobody knows), and
-     * the map that applies; without a map both names must be the same. */
-    struct bytes system_name;
+    /* For VERIFY_PEER and VERIFY_CERT: who the other side is elsewhere, names with a NUL behind
+     * each (empty: nobody knows), and the map that applies; without a map one must be the user's.
+     */
+    struct bytes system_names;
     const struct ident *ident;
     const char *map;
     const char *ldap;       /* for VERIFY_LDAP: the options; copied */

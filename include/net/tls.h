@@ -93,7 +93,8 @@ bool tls_is_verified(const struct tls *tls);
 bool tls_peer_common_name(const struct tls *tls, struct buf *text);
 bool tls_peer_subject(const struct tls *tls, struct buf *text);
 
-/* Calls `visit` with each alternative name that is a DNS name or a mail address. */
+/* Calls `visit` with the common name and with each alternative name that is a DNS name or an IP
+ * address, which is written as usual ("10.0.0.1", "fe80::1"). */
 void tls_peer_each_name(const struct tls *tls, void (*visit)(void *owner, struct bytes name),
                         void *owner);
 

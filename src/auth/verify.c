@@ -11,6 +11,7 @@
 #include "core/check.h"
 #include "core/memory.h"
 #include "proto/fault.h"
+#include "proto/message.h"
 #include "proto/startup.h"
 
 static enum verify_result fail(struct verify *verify, enum fault_id fault, const char *reason) {
@@ -52,16 +53,26 @@ static enum verify_result begin_trust(struct verify *verify, const struct verify
     return VERIFY_OK;
 }
 
+/* Whether one of the names that the other side has elsewhere may be the user. */
+static bool is_vouched_for(const struct verify_request *request) {
+    struct bytes names = request->system_names;
+    struct bytes name;
+    while (message_text(names, &name, &names)) {
+        if (ident_allows(request->ident, request->map, name, request->user)) return true;
+    }
+    return false;
+}
+
 /* Somebody else vouches for a known user. */
 static enum verify_result begin_vouched(struct verify *verify, const struct verify_request *request,
                                         struct buf *out) {
     enum fault_id fault = request->method == VERIFY_PEER ? FAULT_AUTH_PEER : FAULT_AUTH_CERT;
     (void)out;
-    if (request->system_name.len == 0)
+    if (request->system_names.len == 0)
         return fail(verify, fault, "no name of the other side is known");
     if (verify->user == NULL && !request->is_listed)
         return fail(verify, fault, VERIFY_NO_SUCH_USER);
-    if (!ident_allows(request->ident, request->map, request->system_name, request->user))
+    if (!is_vouched_for(request))
         return fail(verify, fault, "the other side's name may not be that user");
     return VERIFY_OK;
 }

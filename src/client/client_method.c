@@ -37,7 +37,7 @@ static struct bytes text_bytes(const struct text *text) {
 }
 
 /* The name of the system user at the other end of a Unix socket; nothing if there is none. */
-static void add_peer_name(const struct client *client, struct buf *name) {
+static void add_peer_name(const struct client *client, struct buf *names) {
     unsigned uid;
     int pid;
     if (!endpoint_is_unix(stream_descriptor(&client->stream), &uid, &pid)) return;
@@ -46,7 +46,7 @@ static void add_peer_name(const struct client *client, struct buf *name) {
     char *room = memory_new(PASSWD_BYTES_MAX);
     int error = getpwuid_r((uid_t)uid, &entry, room, PASSWD_BYTES_MAX, &found);
     if (found != NULL) {
-        buf_append_text(name, found->pw_name);
+        buf_append_text0(names, found->pw_name);
     } else {
         client_log(client, LOG_LEVEL_WARNING, "no system user has the id %u: %s", uid,
                    error == 0 ? "there is none" : strerror(error));
@@ -54,17 +54,22 @@ static void add_peer_name(const struct client *client, struct buf *name) {
     memory_free(room);
 }
 
-/* The common name in the client's certificate, if that was verified; otherwise why there is none.
- */
-static void add_certificate_name(const struct client *client, struct buf *name) {
+static void add_name(void *names, struct bytes name) {
+    buf_append_bytes(names, name);
+    buf_append_u8(names, 0);
+}
+
+/* The names in the client's certificate, if that was verified; otherwise why there are none. */
+static void add_certificate_names(const struct client *client, struct buf *names) {
     const struct tls *tls = stream_tls(&client->stream);
     const char *missing = NULL;
     if (tls == NULL) {
         missing = "TLS connection required for certificate authentication";
     } else if (!tls_is_verified(tls)) {
         missing = "the client gave no certificate that could be verified";
-    } else if (!tls_peer_common_name(tls, name)) {
-        missing = "the client's certificate has no common name";
+    } else {
+        tls_peer_each_name(tls, add_name, names);
+        if (buf_length(names) == 0) missing = "the client's certificate has no name";
     }
     if (missing != NULL) client_log(client, LOG_LEVEL_WARNING, "%s", missing);
 }
@@ -102,8 +107,8 @@ void client_method(struct client *client, struct verify_request *request, struct
     }
     if (request->method == VERIFY_PEER || request->method == VERIFY_CERT) {
         if (request->method == VERIFY_PEER) add_peer_name(client, room);
-        if (request->method == VERIFY_CERT) add_certificate_name(client, room);
-        request->system_name = buf_content(room);
+        if (request->method == VERIFY_CERT) add_certificate_names(client, room);
+        request->system_names = buf_content(room);
     } else if (tls != NULL && (request->method == VERIFY_SCRAM || request->method == VERIFY_MD5)) {
         char *hash = buf_room(room, TLS_END_POINT_BYTES_MAX);
         buf_grown(room, tls_server_end_point(tls, (unsigned char *)hash));

@@ -361,16 +361,31 @@ bool tls_peer_subject(const struct tls *tls, struct buf *text) {
     return is_right;
 }
 
+/* Appends an alternative name that is a DNS name or an IP address; false if it is neither. */
+static bool append_alternative(struct buf *text, const GENERAL_NAME *name) {
+    int type;
+    const ASN1_STRING *value = GENERAL_NAME_get0_value(name, &type);
+    if (type == GEN_DNS) return append_string(text, value);
+    int len = type == GEN_IPADD ? ASN1_STRING_length(value) : 0;
+    char address[INET6_ADDRSTRLEN];
+    if (len != 4 && len != 16) return false;
+    CHECK(inet_ntop(len == 4 ? AF_INET : AF_INET6, ASN1_STRING_get0_data(value), address,
+                    sizeof address) != NULL);
+    buf_append_text(text, address);
+    return true;
+}
+
 void tls_peer_each_name(const struct tls *tls, void (*visit)(void *owner, struct bytes name),
                         void *owner) {
+    struct buf common_name = {0};
     if (!tls_is_verified(tls)) return;
+    if (tls_peer_common_name(tls, &common_name)) visit(owner, buf_content(&common_name));
+    buf_release(&common_name);
     GENERAL_NAMES *names =
         X509_get_ext_d2i(SSL_get0_peer_certificate(tls->ssl), NID_subject_alt_name, NULL, NULL);
     for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
-        int type;
-        const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
         struct buf text = {0};
-        if ((type == GEN_DNS || type == GEN_EMAIL) && append_string(&text, value))
+        if (append_alternative(&text, sk_GENERAL_NAME_value(names, i)))
             visit(owner, buf_content(&text));
         buf_release(&text);
     }

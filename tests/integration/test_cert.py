@@ -25,12 +25,30 @@ ADMINS = dict([ADMIN, MONITOR])
 CERT_FAILED = "certificate authentication failed"
 
 
+# Subject, alternative names, and the users that it lets in.
+NAMES = {
+    "common": ("/CN=app", [], ["app"]),
+    "alternative": ("/CN=x", ["DNS:app"], ["app", "x"]),
+    "both": ("/CN=app", ["DNS:guest"], ["app", "guest"]),
+    "several": ("/CN=x", ["DNS:y", "DNS:guest", "DNS:app"], ["app", "guest", "x"]),
+    "without-common": ("/O=guest", ["DNS:app"], ["app"]),
+    "address": ("/CN=x", ["IP:10.1.2.3"], ["10.1.2.3", "x"]),
+    "address-6": ("/CN=x", ["IP:fe80::1"], ["fe80::1", "x"]),
+    "mail": ("/CN=x", ["email:app"], ["x"]),
+    "uri": ("/CN=x", ["URI:app"], ["x"]),
+    "first-of-two": ("/CN=app/CN=guest", [], ["app"]),
+    "wildcard": ("/CN=x", ["DNS:*.test"], ["*.test", "x"]),
+}
+
+
 @pytest.fixture(scope="module")
 def certificates(cluster):
     made = Certificates(os.path.join(cluster.folder, "tls-cert"))
     made.issue("server", names=["DNS:localhost", "IP:127.0.0.1"])
     made.issue("app")
-    made.issue("guest", names=["DNS:app"])
+    made.issue("guest", names=["email:app", "URI:app"])
+    for name, (subject, names, _) in NAMES.items():
+        made.issue(name, names=names, subject=subject)
     made.issue("nameless", subject="/O=app")
     made.issue("strange_app", subject="/CN=app", by="other_ca")
     return made
@@ -73,7 +91,7 @@ def outcome(pooler, certificates, user, certificate, database="app", secret=None
 
 
 def test_certificate(start_tls, certificates):
-    """Its common name is the user's, who is known; nothing else in it counts."""
+    """A name in it is the user's, who is known."""
     pooler = start_tls({"auth_type": "cert"})
     assert outcome(pooler, certificates, "app", "app") == "ok"
     assert outcome(pooler, certificates, "guest", "guest") == "ok"
@@ -87,6 +105,31 @@ def test_certificate(start_tls, certificates):
         pooler.client("app")
     with pytest.raises(wire.LoginFailed, match=CERT_FAILED):
         pooler.client("app", unix=True)
+
+
+def test_names_as_pgbouncer_reads_them(start_both, certificates, cluster):
+    """The common name and alternative ones. PgBouncer does not look at their case; for PostgreSQL
+    users that differ in it are different users."""
+    users = ["app", "guest", "10.1.2.3", "fe80::1", "*.test", "a.test", "x"]
+    poolers = start_both(
+        {
+            "auth_type": "cert",
+            "client_tls_sslmode": "verify-full",
+            "client_tls_cert_file": certificates.file("server.pem"),
+            "client_tls_key_file": certificates.file("server.key"),
+            "client_tls_ca_file": certificates.file("ca.pem"),
+        },
+        secrets=dict.fromkeys([*users, "APP"], ""),
+        databases={"app": entry(cluster, user="app_trust")},
+    )
+    wanted = {name: set(let_in) for name, (_, _, let_in) in NAMES.items()}
+    for pooler in poolers:
+        found = {
+            name: {user for user in users if outcome(pooler, certificates, user, name) == "ok"}
+            for name in NAMES
+        }
+        assert found == wanted, pooler.kind
+    assert outcome(poolers[0], certificates, "APP", "common") == CERT_FAILED
 
 
 def test_certificates_need_verify_full(start_tls, certificates):

@@ -93,7 +93,8 @@ static int make_certificates(void **unused) {
     struct issued ca = issue("ca", bytes_of_text("our CA"), NULL, NULL);
     struct issued server = issue("server", bytes_of_text("server"),
                                  "DNS:localhost,DNS:*.local.test,IP:127.0.0.1", &ca);
-    struct issued joe = issue("joe", bytes_of_text("joe"), "DNS:joe.test,email:joe@test", &ca);
+    struct issued joe = issue("joe", bytes_of_text("joe"),
+                              "DNS:joe.test,email:joe@test,IP:10.0.0.1,IP:fe80::1", &ca);
     struct issued nul = issue("nul", bytes_of("joe\0.evil", 9), NULL, &ca);
     struct issued stranger = issue("stranger", bytes_of_text("joe"), NULL, NULL);
     issued_release(&ca);
@@ -346,7 +347,7 @@ static void names_come_from_verified_certificates(void **unused) {
     assert_string_equal(buf_text(&text), "CN=joe,O=Weir");
     buf_clear(&text);
     tls_peer_each_name(run.accepting.tls, append_name, &text);
-    assert_string_equal(buf_text(&text), "joe.test joe@test ");
+    assert_string_equal(buf_text(&text), "joe joe.test 10.0.0.1 fe80::1 ");
     buf_clear(&text);
     assert_false(tls_peer_common_name(run.dialling.tls, &text)); /* it verified nothing */
     assert_false(tls_peer_subject(run.dialling.tls, &text));
