@@ -22,8 +22,12 @@ static int console_count(const struct process *process) {
     return (int)process->workers[0].clients.clients[CLIENT_CONSOLE].count;
 }
 
+/* Those that are on their way to their worker count. */
 bool process_has_clients(const struct process *process) {
-    return atomic_load(&process->clients_total) > console_count(process);
+    int count = 0;
+    for (unsigned i = 0; i < process->workers_count; i++)
+        count += atomic_load(&process->workers[i].load);
+    return count > console_count(process);
 }
 
 /* ---- pause */
