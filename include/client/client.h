@@ -46,6 +46,7 @@ struct client {
     struct map_node by_key; /* cancel key */
     struct client_set *set;
     struct pool *pool;
+    struct session *session; /* with session_state = track */
     const char *doing;
     enum client_state state;
     char transaction; /* as the client was told last: 'I', 'T' or 'E' */
@@ -65,9 +66,7 @@ struct client {
     bool is_wait_told;      /* a notice said that it waits */
     bool is_cancelled;      /* the query under way was cancelled: not sent again */
     uint32_t id;
-    struct endpoint_end peer; /* for the log, which names it also when it has gone */
     char key[8];              /* cancel key */
-    uint32_t cancel_id;       /* in CANCEL: the connection that carries the request; 0: none yet */
     uint32_t request_skip;    /* rest of a request that goes straight through */
     uint32_t group_left;      /* bytes of the routed group still to be sent */
     uint32_t parses;          /* counts named Parses */
@@ -85,7 +84,6 @@ struct client {
     struct reply_cursor reply;
     struct client_retry retry;
     struct parameters parameters;
-    struct session *session; /* with session_state = track */
     struct prepared_names names;
     struct statement *unnamed; /* the last unnamed statement, where it may be needed again */
     struct verify *verify;     /* during LOGIN */
@@ -109,8 +107,10 @@ struct client {
     uint64_t transaction_us;             /* when the transaction at hand began, 0 none */
     uint64_t connected_us;
     int64_t connected_wall_us;
-    uint64_t request_us; /* when its last request came */
-    void *console;       /* the console's, in CONSOLE */
+    uint64_t request_us;      /* when its last request came */
+    struct endpoint_end peer; /* for the log, which names it also when it has gone */
+    uint32_t cancel_id;       /* in CANCEL: the connection that carries the request; 0: none yet */
+    void *console;            /* the console's, in CONSOLE */
 };
 
 /* Takes over a connection, which may come with TLS and its first packet from another worker. */

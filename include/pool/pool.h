@@ -76,13 +76,13 @@ struct pool {
     unsigned host; /* counts hosts: connections made, or with load_balance_hosts=disable failed */
     bool tracks_sessions;
     enum on_state on_session_state;
-    int pin_limit;                  /* 0: none */
-    bool is_balanced;               /* over the hosts of an entry without routing */
-    bool is_told;                   /* to the process that takes over */
-    unsigned clients;               /* logged-in clients of this worker */
-    unsigned active;                /* of these, those that have a server */
-    unsigned pinned[POOL_PINS_MAX]; /* and that keep it, by what for (session/pins.h) */
+    int pin_limit;    /* 0: none */
+    bool is_balanced; /* over the hosts of an entry without routing */
+    bool is_told;     /* to the process that takes over */
+    unsigned clients; /* logged-in clients of this worker */
+    unsigned active;  /* of these, those that have a server */
     struct stats stats;
+    unsigned pinned[POOL_PINS_MAX]; /* clients that keep their servers (session/pins.h) */
 };
 
 /* The pool of a database and a user, made if need be. */

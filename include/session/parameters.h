@@ -28,6 +28,14 @@ int parameters_index(const struct pool_set *set, struct bytes name);
 void parameters_set(struct parameters *parameters, struct texts *texts, int index,
                     struct bytes value);
 
+/* Whether client and server have the very same texts, as they nearly always do. */
+static inline bool parameters_are_same(const struct parameters *parameters,
+                                       const struct pool_set *set, const struct server *server) {
+    unsigned i = 0;
+    while (i < set->tracked_count && parameters->values[i] == server->parameters[i]) i++;
+    return i == set->tracked_count;
+}
+
 enum parameters_step {
     PARAMETERS_SAME,     /* nothing to send */
     PARAMETERS_TOGETHER, /* `query` may go in one write with the client's request */

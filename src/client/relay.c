@@ -225,7 +225,7 @@ static void stay(struct client *client) {
 }
 
 void relay_end(struct client *client) {
-    enum remember_end end = remember_end(client);
+    enum remember_end end = client->session == NULL ? REMEMBER_FREE : remember_end(client);
     if (end == REMEMBER_FREE) relay_release(client);
     if (end == REMEMBER_KEEPS && client->state != CLIENT_CLOSED) stay(client);
 }

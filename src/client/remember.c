@@ -131,7 +131,12 @@ static void send_scrub(struct client *client) {
 void remember_lent(struct client *client) {
     struct server *server = client->borrower.server;
     struct settings_gap gap;
-    if (client->session != NULL || client->pool->tracks_sessions) follow_setting(client);
+    if (client->session != NULL || client->pool->tracks_sessions) {
+        follow_setting(client);
+    } else if (parameters_are_same(&client->parameters, client->set->pools, server)) {
+        client->is_syncing = false;
+        return;
+    }
     if (client->session == NULL) {
         gap = (struct settings_gap){0};
         gap.step =
@@ -206,7 +211,6 @@ enum remember_end remember_end(struct client *client) {
     struct session *session = client->session;
     struct server *server = client->borrower.server;
     struct buf query = {0};
-    if (session == NULL) return REMEMBER_FREE;
     if (session_question(session, &query)) {
         send_query(client, buf_content(&query), OWN_QUERY_QUESTION);
         client->is_syncing = true;

@@ -130,9 +130,7 @@ void parameters_note_accepted(struct server *server, struct texts *texts, struct
 enum parameters_step parameters_difference(const struct parameters *parameters,
                                            const struct pool_set *set, const struct server *server,
                                            struct buf *query) {
-    /* Texts are shared: nearly always all of them are the very same. */
-    size_t bytes = set->tracked_count * sizeof parameters->values[0];
-    if (memcmp(parameters->values, server->parameters, bytes) == 0) return PARAMETERS_SAME;
+    if (parameters_are_same(parameters, set, server)) return PARAMETERS_SAME;
     enum parameters_step step = PARAMETERS_SAME;
     uint32_t asked = 0;
     for (unsigned i = 0; i < set->tracked_count; i++) {
