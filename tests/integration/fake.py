@@ -1,4 +1,4 @@
-"""A server that does what a test tells it to: lets in, refuses, falls silent, speaks out of turn."""
+"""A server that does what a test tells it to: lets in, refuses, is silent, speaks out of turn."""
 
 import contextlib
 import socket
@@ -14,10 +14,11 @@ READY = message("Z", b"I")
 
 
 class Puppet(threading.Thread):
-    """While `mood` is "kind" it lets everybody in and answers each query with nothing, but HANG,
-    which it leaves without an answer, STALL, at which it reads no more until `gate` is set, and WORD, to which it says `word`; `welcome` comes first. With "rude" it closes each
-    connection, with "strict" it refuses the login with `refusal`, (SQLSTATE, text), once `gate` is
-    set. `attempts` counts logins, `cancels` has the keys of cancel requests."""
+    """While `mood` is "kind" it lets everybody in, behind `welcome`, and answers each query with
+    nothing, but HANG, which it leaves without an answer, STALL, at which it reads no more until
+    `gate` is set, and WORD, to which it says `word`. With "rude" it closes each connection, with
+    "strict" it refuses the login with `refusal`, (SQLSTATE, text), once `gate` is set. `attempts`
+    counts logins, `cancels` has the keys of cancel requests."""
 
     def __init__(self, mood="kind", refusal=("28P01", "not you"), word=b""):
         super().__init__(daemon=True)
@@ -83,7 +84,8 @@ class Puppet(threading.Thread):
             self.attempts += 1
             self.gate.wait()
             if self.mood == "strict":
-                one.sendall(message("E", b"SFATAL\0C%s\0M%s\0\0" % tuple(map(str.encode, self.refusal))))
+                fields = b"SFATAL\0C%s\0M%s\0\0" % tuple(map(str.encode, self.refusal))
+                one.sendall(message("E", fields))
             if self.mood != "kind":
                 return
             one.sendall(self.welcome + message("R", struct.pack("!I", 0)))

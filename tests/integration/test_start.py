@@ -431,7 +431,8 @@ def test_log_lines(start_pooler):
         r"process up: PgBouncer 1\.25\.2, libuv \S+ \(epoll\), adns: c-ares \S+, tls: OpenSSL .*weir \d",
         rf"{who} login attempt: db=app user=app_trust tls=no replication=no",
         rf"{who} closing because: client close request \(age=0s\)",
-        r"S-0x[0-9a-f]+: app/app_trust@127\.0\.0\.1:\d+ new connection to server \(from 127\.0\.0\.1:\d+\)",
+        r"S-0x[0-9a-f]+: app/app_trust@127\.0\.0\.1:\d+ new connection to server "
+        r"\(from 127\.0\.0\.1:\d+\)",
         r"got SIGQUIT, fast exit",
     ):
         assert re.search(pattern, text), pattern

@@ -1,5 +1,5 @@
-"""What the log says of connections and what clients are told, word by word. Where Debian's PgBouncer
-has the line, the same is done to both and the logs are compared."""
+"""What the log says of connections and what clients are told, word by word. Where Debian's
+PgBouncer has the line, the same is done to both and the logs are compared."""
 
 import re
 import time
@@ -10,7 +10,7 @@ import cluster as clusters
 from console import wait_until
 from fake import Puppet
 from pooler import KIND, PATIENCE, WORKERS
-from wire import SYNC, LoginFailed, cancel, cancel_request, message, query, startup, text0
+from wire import SYNC, LoginFailed, bind, cancel, cancel_request, message, query, startup, text0
 
 LINE = re.compile(r"^\S+ \S+ \S+ \[\d+\] (?P<text>.*)$")
 # What may differ: numbers of connections, ports, ages, and what PgBouncer 1.25 has added to 1.18.
@@ -123,13 +123,75 @@ def test_lines_of_a_server_that_is_terminated(start_both, cluster):
             if begin == "BEGIN":
                 error = client.read_to_end().errors[0]
                 # In the server's own words, all of them.
-                assert (error["C"], error["V"], error["R"]) == ("57P01", "FATAL", "ProcessInterrupts")
+                found = (error["C"], error["V"], error["R"])
+                assert found == ("57P01", "FATAL", "ProcessInterrupts")
             wait_until(lambda one=pooler, pid=pid: closings(one, "S", "server conn crashed?"))
     for pooler in poolers:
         wait_until(lambda one=pooler: len(lines(one)) >= 8)
     # What the server had said is behind the line of the first, in Weir.
     said = ": terminating connection due to administrator command"
     assert [line.removesuffix(said) for line in lines(poolers[0])] == lines(poolers[1])
+
+
+def kill_first(pooler, client):
+    client.query("BEGIN")
+    (row,) = [row for row in pooler.admin("SHOW CLIENTS") if row["state"] == "active"]
+    pooler.admin(f"KILL_CLIENT {row['id']}")
+
+
+def terminate(pooler, client):
+    client.query("BEGIN")
+    client.send(query("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+
+# Ways to end, and how often "pooler error" stands in the log for each.
+ENDS = {
+    "a goodbye": (lambda pooler, client: client.close(), 0),
+    "a connection that is dropped": (lambda pooler, client: client.drop(), 0),
+    "a message that is none": (lambda pooler, client: client.send(message("y")), 1),
+    "an order of the console": (kill_first, 1),
+    "a server that is terminated": (terminate, 1),
+    "a statement that is not there": (lambda pooler, client: client.send(bind(name="no")), 1),
+    "a query that takes too long": (
+        lambda pooler, client: client.send(query("SELECT pg_sleep(9)")),
+        1,
+    ),
+    "a transaction that rests": (lambda pooler, client: client.query("BEGIN"), 1),
+}
+
+
+@pytest.mark.weir_only  # some of it came after 1.18
+def test_each_connection_ends_in_one_line(start_pooler):
+    """However it ends: one closing line, and after a FATAL one more behind it."""
+    settings = {"query_timeout": 0.5, "idle_transaction_timeout": 0.5, "log_stats": 0}
+    pooler = start_pooler(settings)
+    refusal(pooler, user="stranger")
+    refusal(pooler, database="nowhere")
+    refusal(pooler, work_mem="1MB")
+    for name, (end, errors) in ENDS.items():
+        before = pooler.log_text()
+        client = pooler.client()
+        end(pooler, client)
+        if errors:
+            assert error_of(client)["S"] == "FATAL", name
+        found = [
+            line
+            for line in pooler.log_text()[len(before) :].splitlines()
+            if "app/app_trust@" in line and "pooler error" in line
+        ]
+        assert len(found) == errors, name
+    pooler.admin("PAUSE")
+    wait_until(lambda: pooler.admin("SHOW SERVERS") == [])
+    pooler.stop()
+    said = {}
+    for line in pooler.log_text().splitlines():
+        if found := re.search(r" ([CS]-0x[0-9a-f]+): \S+ (closing because|pooler error): ", line):
+            said.setdefault(found[1], []).append(found[2])
+    opened = set(re.findall(r" ([CS]-0x[0-9a-f]+): \S+ (?:new conn|login att)", pooler.log_text()))
+    assert opened <= set(said) and len(said) > len(ENDS) + 3
+    for number, words in said.items():
+        allowed = [["closing because"], ["closing because", "pooler error"]]
+        assert words in allowed[: 1 if number[0] == "S" else 2], number
 
 
 # Servers that cannot be had
@@ -480,8 +542,8 @@ def test_a_mechanism_that_was_not_offered(start_both):
 
 
 def test_lines_of_parameters(start_both, cluster):
-    """At level DEBUG what is set on a server, and the spelling that it gives to a value. A value that
-    is refused ends both."""
+    """At level DEBUG what is set on a server, and the spelling that it gives to a value. One that it
+    refuses ends both."""
     poolers = start_both({"verbose": 1, "default_pool_size": 1})
     for pooler in poolers:
         client = pooler.client(DateStyle="German")
@@ -489,8 +551,8 @@ def test_lines_of_parameters(start_both, cluster):
         pooler.wait_log(r"DEBUG S-\S+ \S+ varcache_apply: SET DateStyle='German';\n")
         if pooler.kind == "weir":
             pooler.wait_log(
-                r"DEBUG C-\S+ \S+ varcache_set_canonical: setting DateStyle to its canonical version"
-                r" German -> German, DMY\n"
+                r"DEBUG C-\S+ \S+ varcache_set_canonical: setting DateStyle to its canonical"
+                r" version German -> German, DMY\n"
             )
         client.close()
         client = pooler.client(TimeZone="nonsense")
@@ -534,8 +596,8 @@ def test_lines_of_cancel_requests(start_both):
 
 @pytest.mark.weir_only
 def test_a_late_signal_hits_nobody_else(start_pooler):
-    """The server of a client that was cancelled between two statements is not lent while the request
-    is under way."""
+    """The server of a client that was cancelled between two statements is not lent while the
+    request is under way."""
     with Puppet() as server:
         pooler = start_pooler({"default_pool_size": 1}, databases={"app": server.entry})
         client, other = pooler.client(), pooler.client()
