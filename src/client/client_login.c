@@ -74,6 +74,7 @@ static void keep_setting(struct client *client, struct bytes name, const struct 
 
 /* Drops what the client gave and its servers do not report, since it cannot follow the client,
  * unless its session is tracked; true with the name of one that nobody has allowed to be dropped.
+ * What PgBouncer has always tracked is allowed: drivers give it, and not every server reports it.
  */
 static bool drop_unreported(struct client *client, uint32_t reported, const char **name) {
     const struct pool_set *pools = client->set->pools;
@@ -86,7 +87,7 @@ static bool drop_unreported(struct client *client, uint32_t reported, const char
         if (client->session != NULL && !is_ignored)
             keep_setting(client, dropped, client->parameters.values[i]);
         text_unref(client->set->texts, &client->parameters.values[i]);
-        if (client->session == NULL && !is_ignored &&
+        if (i > TRACKED_APPLICATION_NAME && client->session == NULL && !is_ignored &&
             !setting_list_has_nocase(&pools->config->track_extra_parameters, dropped) &&
             !setting_list_has_nocase(ignored, bytes_of_text("options")))
             *name = pools->tracked[i];

@@ -26,6 +26,7 @@ class Puppet(threading.Thread):
         self.refusal = refusal
         self.word = word
         self.welcome = b""
+        self.reports = {"server_version": "15.1", "application_name": ""}
         self.gate = threading.Event()
         self.gate.set()
         self.attempts = 0
@@ -89,8 +90,8 @@ class Puppet(threading.Thread):
             if self.mood != "kind":
                 return
             one.sendall(self.welcome + message("R", struct.pack("!I", 0)))
-            one.sendall(message("S", text0("server_version") + text0("15.1")))
-            one.sendall(message("S", text0("application_name") + text0("")))
+            for name, value in self.reports.items():
+                one.sendall(message("S", text0(name) + text0(value)))
             one.sendall(message("K", struct.pack("!II", 1, 2)) + READY)
             self.connections.append(one)
             self.answer(one, stream)

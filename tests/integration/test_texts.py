@@ -562,6 +562,17 @@ def test_lines_of_parameters(start_both, cluster):
             assert closings(pooler, kind, "invalid server parameter") == 1
 
 
+def test_a_server_that_reports_little(start_both):
+    """What drivers always give is taken; what else cannot be tracked is refused."""
+    with Puppet() as server:
+        server.reports.pop("application_name")
+        for pooler in start_both(databases={"app": server.entry}):
+            with pooler.client(application_name="x", client_encoding="UTF8") as client:
+                assert client.query("ANYTHING").tags == ["DONE"]
+            error = refusal(pooler, search_path="x")
+            assert error["M"] == "unsupported startup parameter: search_path"
+
+
 # Cancel requests
 
 
