@@ -88,6 +88,12 @@ void session_note(struct session *session, const struct traits *traits,
 /* A statement ran whose effect on the session is not known. */
 void session_note_unknown(struct session *session);
 
+/* Whether nothing has to be done when the transaction ends. */
+static inline bool session_is_untouched(const struct session *session) {
+    return session->seen == 0 && session->pins == 0 && session->pinned_us == 0 &&
+           !session->is_unknown && buf_length(&session->touched) == 0;
+}
+
 /* Appends the question about all that was touched and may pin; false if there is none, or it has
  * failed too often. */
 bool session_question(struct session *session, struct buf *query);

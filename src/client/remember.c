@@ -211,6 +211,7 @@ enum remember_end remember_end(struct client *client) {
     struct session *session = client->session;
     struct server *server = client->borrower.server;
     struct buf query = {0};
+    if (session_is_untouched(session)) return REMEMBER_FREE;
     if (session_question(session, &query)) {
         send_query(client, buf_content(&query), OWN_QUERY_QUESTION);
         client->is_syncing = true;

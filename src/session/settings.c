@@ -161,8 +161,10 @@ void settings_find_gap(struct settings_gap *gap, const struct parameters *parame
     *gap = (struct settings_gap){.step = PARAMETERS_SAME};
     struct text *settings = session->settings;
     bool is_stranger = memory->is_unknown && memory->unknown_by != id;
+    bool is_set_alike = settings == memory->settings && !is_stranger;
+    if (is_set_alike && parameters_are_same(parameters, set, server)) return;
     bool has_other_rights = differs_in_authorization(parameters, server);
-    if (settings == memory->settings && !is_stranger && !has_other_rights) {
+    if (is_set_alike && !has_other_rights) {
         gap->step = parameters_difference(parameters, set, server, &gap->query);
         return;
     }
