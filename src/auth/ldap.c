@@ -16,6 +16,7 @@
 #include <ldap.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/time.h>
 
@@ -239,10 +240,21 @@ static bool run(struct check *check, struct buf *name) {
     return bind_as(check, "LDAP login failed", buf_text(name), check->job->password);
 }
 
+/* The first use of libldap, and the first of its TLS, are not made for several threads at once.
+ * What fails here does so again, with its reason, where it is needed. */
+static void begin_library(void) {
+    int version = 0;
+    const int of_a_server = 0;
+    (void)ldap_get_option(NULL, LDAP_OPT_PROTOCOL_VERSION, &version);
+    (void)ldap_set_option(NULL, LDAP_OPT_X_TLS_NEWCTX, &of_a_server);
+}
+
 bool ldap_check(const struct blocking_job *job, char reason[BLOCKING_REASON_BYTES]) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct check check = {.job = job, .reason = reason};
     struct buf why = {0};
     struct buf name = {0};
+    CHECK(pthread_once(&once, begin_library) == 0);
     /* An empty password binds as nobody, which every directory grants. */
     bool is_good =
         job->password[0] != '\0' && ldap_options_parse(&check.options, job->options, &why);
