@@ -164,6 +164,19 @@ def test_two_servers_and_tls(start_pooler, direct, certificates, driver):
 
 @pytest.mark.weir_only
 @pytest.mark.parametrize("driver", DRIVERS)
+def test_tracked(start_pooler, direct, driver):
+    """Sessions that are tracked are as good as a driver's own."""
+    settings = {
+        "auth_type": "scram-sha-256",
+        "default_pool_size": 2,
+        "session_state": "track",
+        "ignore_startup_parameters": None,
+    }
+    assert transcript(driver, start_pooler(settings)) == direct(driver)
+
+
+@pytest.mark.weir_only
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_routed(start_pooler, cluster, direct, driver):
     routed = start_routed(start_pooler, cluster, {"auth_type": "scram-sha-256"})
     watch = Watch(routed)
