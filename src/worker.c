@@ -32,6 +32,11 @@ static void server_forget_statements(void *owner, struct server *server) {
     if (memory != NULL) server_memory_clear(memory, &worker->clients.statements);
 }
 
+static bool server_scrub(void *owner, struct server *server) {
+    (void)owner;
+    return settings_scrub(server);
+}
+
 struct wake_mail {
     struct loop_mail mail;
     size_t len;
@@ -202,6 +207,7 @@ void worker_init(struct worker *worker, struct process *process, unsigned index,
                                       .transport = transport_ref(process->transport),
                                       .ops = {.server_forget = server_forget,
                                               .server_forget_statements = server_forget_statements,
+                                              .server_scrub = server_scrub,
                                               .wake = wake_other,
                                               .cancel_news = cancel_news,
                                               .cancel_ended = cancel_ended,

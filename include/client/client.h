@@ -108,6 +108,7 @@ struct client {
     uint64_t connected_us;
     int64_t connected_wall_us;
     uint64_t request_us;      /* when its last request came */
+    uint32_t reported;        /* tracked parameters that its servers report, a bit for each */
     struct endpoint_end peer; /* for the log, which names it also when it has gone */
     uint32_t cancel_id;       /* in CANCEL: the connection that carries the request; 0: none yet */
     void *console;            /* the console's, in CONSOLE */

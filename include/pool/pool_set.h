@@ -37,6 +37,9 @@ struct pool_ops {
     /* Free server->memory, or what it says of prepared statements. */
     void (*server_forget)(void *owner, struct server *server);
     void (*server_forget_statements)(void *owner, struct server *server);
+    /* Whether clients have, or may have, set anything there that is tracked: the caller resets it.
+     */
+    bool (*server_scrub)(void *owner, struct server *server);
     /* Has another worker call pool_set_wake with that key; it may begin with NUL. */
     void (*wake)(void *owner, unsigned worker, struct bytes key);
     /* What becomes of a cancel request: for whose client it is, "" for a peer's; the number of the

@@ -69,6 +69,9 @@ struct settings_gap {
 void settings_find_gap(struct settings_gap *gap, const struct parameters *parameters,
                        const struct session *session, uint32_t id, struct server *server);
 
+/* Takes all that clients have set on the server for undone; false if there is nothing. */
+bool settings_scrub(struct server *server);
+
 /* The server has accepted everything in that gap. */
 void settings_accepted(const struct parameters *parameters, const struct session *session,
                        struct server *server);

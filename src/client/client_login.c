@@ -35,11 +35,10 @@ static void write_and_release(struct client *client, struct buf *out) {
 /* ---- welcome */
 
 /* Adds the greeting, with the client's own values where it gave some, and gives it the others. What
- * a replication client gave went to its server, so that the greeting has it already. Returns a bit
- * for each tracked parameter that is in it. */
-static uint32_t add_greeting(struct client *client, struct bytes greeting, struct buf *out) {
+ * a replication client gave went to its server, so that the greeting has it already. */
+static void add_greeting(struct client *client, struct bytes greeting, struct buf *out) {
     struct client_set *set = client->set;
-    uint32_t reported = 0;
+    client->reported = 0;
     bool is_own = client->replication != STARTUP_REPLICATION_NONE;
     struct text **is_read_only = &client->parameters.values[TRACKED_DEFAULT_TRANSACTION_READ_ONLY];
     bool is_given = *is_read_only != NULL, is_standby = false;
@@ -56,7 +55,7 @@ static uint32_t add_greeting(struct client *client, struct bytes greeting, struc
         if (index < 0 && bytes_equal_text(name, "in_hot_standby"))
             is_standby = bytes_equal_text(value, "on");
         if (index >= 0) {
-            reported |= UINT32_C(1) << index;
+            client->reported |= UINT32_C(1) << index;
             const struct text *mine = client->parameters.values[index];
             value = bytes_of(mine->at, mine->len);
         }
@@ -65,7 +64,6 @@ static uint32_t add_greeting(struct client *client, struct bytes greeting, struc
     }
     /* What is the default on a standby alone must not follow the client to the primary. */
     if (is_standby && !is_given) text_unref(set->texts, is_read_only);
-    return reported;
 }
 
 static void keep_setting(struct client *client, struct bytes name, const struct text *value) {
@@ -76,12 +74,12 @@ static void keep_setting(struct client *client, struct bytes name, const struct 
  * unless its session is tracked; true with the name of one that nobody has allowed to be dropped.
  * What PgBouncer has always tracked is allowed: drivers give it, and not every server reports it.
  */
-static bool drop_unreported(struct client *client, uint32_t reported, const char **name) {
+static bool drop_unreported(struct client *client, const char **name) {
     const struct pool_set *pools = client->set->pools;
     const struct setting_list *ignored = &pools->config->ignore_startup_parameters;
     *name = NULL;
     for (unsigned i = 0; i < pools->tracked_count; i++) {
-        if (client->parameters.values[i] == NULL || reported & UINT32_C(1) << i) continue;
+        if (client->parameters.values[i] == NULL || client->reported & UINT32_C(1) << i) continue;
         struct bytes dropped = bytes_of_text(pools->tracked[i]);
         bool is_ignored = setting_list_has_nocase(ignored, dropped);
         if (client->session != NULL && !is_ignored)
@@ -99,9 +97,9 @@ static void welcome(struct client *client, struct bytes greeting) {
     struct buf out = {0};
     const char *name;
     message_write_authentication_ok(&out);
-    uint32_t reported = add_greeting(client, greeting, &out);
+    add_greeting(client, greeting, &out);
     bool is_own = client->replication != STARTUP_REPLICATION_NONE;
-    if (!is_own && drop_unreported(client, reported, &name)) {
+    if (!is_own && drop_unreported(client, &name)) {
         buf_release(&out);
         client_fail(client, FAULT_PARAMETER_UNSUPPORTED, name);
         return;

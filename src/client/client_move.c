@@ -48,10 +48,11 @@ static bool is_small(const struct client *client) {
     return client->names.bytes + unnamed + buf_length(&client->kept) <= MOVED_BYTES_MAX;
 }
 
-/* With its server it goes only where the statements of a transaction are not routed. */
+/* With its server it goes only where the statements of a transaction are neither routed nor
+ * remembered. */
 static bool can_go_with_server(const struct client *client) {
     const struct server *server = client->borrower.server;
-    return !judge_is_on(client) && stream_tls(&server->stream) == NULL;
+    return !judge_is_on(client) && client->session == NULL && stream_tls(&server->stream) == NULL;
 }
 
 static bool can_go(const struct client *client) {
@@ -218,7 +219,9 @@ static void unpack_parameters(struct client *client, struct unpack *in) {
         int index = parameters_index(set->pools, unpack_text(in));
         bool is_known = unpack_u8(in) != 0;
         struct bytes value = unpack_text(in);
-        if (is_known && index >= 0) parameters_set(&client->parameters, set->texts, index, value);
+        if (!is_known || index < 0) continue;
+        parameters_set(&client->parameters, set->texts, index, value);
+        client->reported |= UINT32_C(1) << index;
     }
 }
 

@@ -86,7 +86,7 @@ static void note_session(struct client *client, const struct traits *traits) {
         struct bytes name = bytes_of_text(traits->parameter);
         int index = name.len > 0 ? parameters_index(client->set->pools, name) : -1;
         /* What servers do not report cannot follow the client, whatever the settings say. */
-        bool is_replayed = index >= 0 && client->parameters.values[index] != NULL;
+        bool is_replayed = index >= 0 && client->reported & UINT32_C(1) << index;
         if (!is_replayed) set_sticky(client, name.len > 0 ? traits->parameter : traits->why);
     }
     for (size_t i = 0; i < COUNT(session_state); i++) {

@@ -222,16 +222,27 @@ static bool is_another_user(const struct server *server) {
     return user != NULL && strcmp(user->at, server->pool->user) != 0;
 }
 
+/* What clients have set must have no part in it. */
+static void write_resets(struct buf *out, struct server *server) {
+    const struct pool_ops *ops = &server->pool->set->ops;
+    if (ops->server_scrub(ops->owner, server)) {
+        write_statement(out, "RESET ROLE", NULL);
+        write_statement(out, "RESET SESSION AUTHORIZATION", NULL);
+        write_statement(out, "RESET ALL", NULL);
+    } else if (is_another_user(server)) {
+        write_statement(out, "RESET SESSION AUTHORIZATION", NULL);
+    }
+}
+
 static void ask(struct errand *errand, struct server *server) {
+    struct buf out = {0};
     stream_start(&server->stream);
     server->doing = errand->doing;
-    if (is_another_user(server)) {
-        struct buf out = {0};
-        write_statement(&out, "RESET SESSION AUTHORIZATION", NULL);
-        stream_write_bytes(&server->stream, buf_content(&out));
-        buf_release(&out);
-    }
-    stream_write_bytes(&server->stream, buf_content(&errand->question));
+    write_resets(&out, server);
+    buf_append_bytes(&out, buf_content(&errand->question));
+    stream_write_bytes(&server->stream, buf_content(&out));
+    memory_wipe(out.memory, out.size);
+    buf_release(&out);
 }
 
 static void on_lent(struct borrower *borrower, struct server *server) {

@@ -154,6 +154,13 @@ static void note_scrubbed(struct server *server) {
     }
 }
 
+bool settings_scrub(struct server *server) {
+    const struct server_memory *memory = server->memory;
+    if (memory == NULL || (memory->settings == NULL && !memory->is_unknown)) return false;
+    note_scrubbed(server);
+    return true;
+}
+
 void settings_find_gap(struct settings_gap *gap, const struct parameters *parameters,
                        const struct session *session, uint32_t id, struct server *server) {
     const struct pool_set *set = server->pool->set;

@@ -412,6 +412,25 @@ def test_it_is_asked_with_the_auth_users_own_rights(asking, mode):
         assert client.query("SELECT pg_backend_pid()").value == pid or WORKERS > 1
 
 
+@pytest.mark.weir_only
+def test_what_clients_have_set_has_no_part_in_it(asking):
+    """Where sessions are tracked it is undone first, and the client has it again after that."""
+    query = (
+        "SELECT $1::text, 'secret of app' WHERE current_setting('search_path') !~ 'evil'"
+        " AND coalesce(current_setting('app.x', true), '') = '' AND current_user = 'postgres'"
+    )
+    settings = {"session_state": "track", "default_pool_size": 1, "pool_mode": "transaction"}
+    pooler = asking({**settings, "auth_query": query}, secrets={"postgres": "x"})
+    with pooler.client("postgres", "x") as client:
+        known = "SET search_path = evil, pg_catalog; SET app.x = '1'; SET ROLE app_trust"
+        for sql in (known, "DO $$ BEGIN SET search_path = evil; SET ROLE app; END $$"):
+            assert not client.query(sql).errors
+            assert whoami(pooler, "app", SECRET) == "app"
+            seen = client.query("SELECT current_user, current_setting('search_path')").rows
+            assert seen == [("app_trust", "evil, pg_catalog")]
+            assert client.query("SELECT current_setting('app.x')").value == "1"
+
+
 def test_nothing_of_the_client_reaches_the_auth_users_server(cluster, asking):
     """Parameters of a client that has not logged in yet are not set on that connection."""
     query = (

@@ -228,7 +228,8 @@ def test_server_lifetime(start_pooler):
 
 
 def test_server_login_retry(start_pooler, cluster):
-    """Many clients, one attempt at a time, and none before server_login_retry has passed."""
+    """Many clients, one attempt at a time, and none before server_login_retry has passed. Each worker
+    learns of the failure by an attempt of its own."""
     cluster.primary.sql("CREATE ROLE late LOGIN PASSWORD 'early'")
     refused = 'FATAL:  password authentication failed for user "late"'
     try:
@@ -238,7 +239,7 @@ def test_server_login_retry(start_pooler, cluster):
         while time.monotonic() - began < 1:
             with pytest.raises(LoginFailed):
                 pooler.client("late")
-        assert cluster.primary.log_text().count(refused) - before <= 2
+        assert cluster.primary.log_text().count(refused) - before <= 1 + WORKERS
         cluster.primary.sql("ALTER ROLE late PASSWORD 'in time'")
         deadline = time.monotonic() + 5 * PATIENCE
         while True:

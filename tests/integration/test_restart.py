@@ -163,6 +163,32 @@ def test_a_running_query_is_answered(start_pooler, restarts):
     assert busy.query("SELECT 3").value == "3"
 
 
+def test_tracked_sessions_go_on(start_pooler, restarts):
+    """With what they have set; who has something on a server stays with it until that is gone."""
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 3})
+    restart = restarts(pooler)
+    idle, busy, pinned = pooler.client(), pooler.client(options="-c work_mem=3MB"), pooler.client()
+    idle.query("SET work_mem = '1MB'")
+    busy.query("BEGIN; SET app.v = 'mine'")
+    pinned.query("SELECT pg_advisory_lock(5)")
+    (pid,) = pinned.query("SELECT pg_backend_pid()").rows[0]
+    old = restart(ends=False)
+    assert idle.query("SHOW work_mem").value == "1MB"
+    assert idle.query("RESET work_mem; SHOW work_mem").rows[-1] == ("4MB",)
+    assert not busy.query("COMMIT").errors
+    for _ in range(2):
+        assert busy.query("SELECT current_setting('app.v'), current_setting('work_mem')").rows == [
+            ("mine", "3MB")
+        ]
+    assert not busy.query("RESET work_mem").errors
+    assert busy.query("SHOW work_mem").value == "3MB"
+    assert old.poll() is None
+    assert pinned.query("SELECT pg_backend_pid()").value == pid
+    assert pinned.query("SELECT pg_advisory_unlock(5)").value == "t"
+    assert old.wait(10 * PATIENCE) == 0
+    assert pinned.query("SELECT 4").value == "4"
+
+
 def test_requests_sent_meanwhile_are_served(start_pooler, restarts):
     """One that waits in line, and half a message."""
     pooler = start_pooler({"default_pool_size": 1})

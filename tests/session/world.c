@@ -327,6 +327,11 @@ static void server_forget_statements(void *owner, struct server *server) {
     if (memory != NULL) server_memory_clear(memory, &world->clients.statements);
 }
 
+static bool server_scrub(void *owner, struct server *server) {
+    (void)owner;
+    return settings_scrub(server);
+}
+
 /* There is no other worker. */
 static void wake(void *owner, unsigned worker, struct bytes key) {
     (void)owner;
@@ -379,6 +384,7 @@ static void make_weir(struct world *world) {
                                      .transport = transport_ref(shared.transport),
                                      .ops = {.server_forget = server_forget,
                                              .server_forget_statements = server_forget_statements,
+                                             .server_scrub = server_scrub,
                                              .wake = wake,
                                              .owner = world}};
     pool_set_init(&world->pools, config_ref(shared.config), users_retain(shared.users));

@@ -178,6 +178,7 @@ static struct world *world_new(void) {
     world->client.state = CLIENT_IDLE;
     world->client.route_request.need.stick_node = -1;
     /* Servers report it; DateStyle, here, they do not. */
+    world->client.reported = UINT32_C(1) << TRACKED_TIMEZONE;
     parameters_set(&world->client.parameters, &world->texts, TRACKED_TIMEZONE,
                    bytes_of_text("GMT"));
     struct prepared_names *names = &world->client.names;
