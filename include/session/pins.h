@@ -42,6 +42,6 @@ enum pin pin_of_mark(struct bytes mark);
 const char *pin_text(enum pin pin);
 
 /* The first of a set in words; NULL if it is empty. */
-const char *pins_text(unsigned pins);
+const char *pins_text(unsigned set);
 
 #endif

@@ -8,9 +8,8 @@
  * where the client meets a server that was set otherwise.
  */
 #include "client/remember.h"
-#include "client/parts.h"
-#include "core/log.h"
 
+#include "client/parts.h"
 #include "core/log.h"
 
 #define SETTING_FLAGS                                                                              \
