@@ -40,8 +40,8 @@ enum server_state {
     SERVER_STATE_COUNT
 };
 
-/* Queries that a server runs for nobody's sake but its own. */
 enum server_reset { RESET_NONE, RESET_BY_SETTING, RESET_ALL };
+/* Queries that a server runs for nobody's sake but its own. */
 enum server_errand { ERRAND_NONE, ERRAND_ROLLBACK, ERRAND_RESET, ERRAND_CHECK };
 
 #define SERVER_PARAMETERS_MAX 20

@@ -237,6 +237,26 @@ def test_state_goes_to_replicas(start_pooler, cluster):
         assert watch.why(one) == ""
 
 
+def test_what_pinned_a_client_once_does_not_keep_it_from_replicas(start_pooler, cluster):
+    watch = Watch(start_tracked(start_pooler, cluster))
+    watch.settle()
+    with watch.pooler.client() as one:
+        for make, undo in (
+            ("CREATE TEMP TABLE mine (a int)", "DROP TABLE mine"),
+            ("SELECT pg_advisory_lock(3)", "SELECT pg_advisory_unlock(3)"),
+            ("LISTEN news", "UNLISTEN *"),
+        ):
+            assert not one.query(make).errors
+            watch.queries()
+            one.query("SELECT 1")
+            assert watch.where() == "primary" and len(pins(watch.pooler)) == 1
+            assert not one.query(undo).errors
+            one.query("SELECT 1")
+            watch.settle()
+            one.query("SELECT 1")
+            assert watch.where() == "replica" and watch.why(one) == "", make
+
+
 def test_a_role_that_a_replica_does_not_have_yet(start_pooler, cluster):
     """The statement runs on the primary, once, and the client notices nothing."""
     watch = Watch(start_tracked(start_pooler, cluster, read_consistency="eventual"))
