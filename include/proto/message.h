@@ -85,4 +85,8 @@ static inline bool message_is_status(char status) {
 /* The first NUL-terminated text in `body`; false if no NUL is there. `rest` is what follows. */
 bool message_text(struct bytes body, struct bytes *text, struct bytes *rest);
 
+/* Takes the next column out of a DataRow, what is left behind its count of them: `value`, whose
+ * `at` is NULL for a null. False if it is not there whole. */
+bool message_column(struct bytes *rest, struct bytes *value);
+
 #endif

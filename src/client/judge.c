@@ -89,7 +89,8 @@ static void note_session(struct client *client, const struct traits *traits) {
         bool is_replayed = index >= 0 && client->reported & UINT32_C(1) << index;
         if (!is_replayed) set_sticky(client, name.len > 0 ? traits->parameter : traits->why);
     }
-    /* Who keeps a server for such a thing gets no other one anyway, and reads where it likes later. */
+    /* Who keeps a server for such a thing gets no other one anyway, and reads where it likes later.
+     */
     if (client->pool->tracks_sessions && client->pool->on_session_state == ON_STATE_PIN) return;
     for (size_t i = 0; i < COUNT(session_state); i++) {
         const char *what = session_state[i].what;

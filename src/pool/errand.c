@@ -99,14 +99,9 @@ static bool read_row(struct bytes body, struct bytes values[ERRAND_COLUMNS_MAX],
     *count = bytes_get_u16(body.at);
     body = bytes_of(body.at + 2, body.len - 2);
     for (unsigned i = 0; i < *count; i++) {
-        if (body.len < 4) return false;
-        uint32_t length = bytes_get_u32(body.at);
-        body = bytes_of(body.at + 4, body.len - 4);
-        bool is_null = length == UINT32_MAX;
-        if (!is_null && length > body.len) return false;
-        struct bytes value = is_null ? bytes_of(NULL, 0) : bytes_of(body.at, length);
+        struct bytes value;
+        if (!message_column(&body, &value)) return false;
         if (i < ERRAND_COLUMNS_MAX) values[i] = value;
-        body = bytes_of(body.at + value.len, body.len - value.len);
     }
     return true;
 }

@@ -57,3 +57,15 @@ bool message_text(struct bytes body, struct bytes *text, struct bytes *rest) {
     *rest = bytes_of(end + 1, body.len - len - 1);
     return true;
 }
+
+bool message_column(struct bytes *rest, struct bytes *value) {
+    if (rest->len < 4) return false;
+    uint32_t len = bytes_get_u32(rest->at);
+    *rest = bytes_of(rest->at + 4, rest->len - 4);
+    *value = bytes_of(NULL, 0);
+    if (len == UINT32_MAX) return true;
+    if (len > rest->len) return false;
+    *value = bytes_of(rest->at, len);
+    *rest = bytes_of(rest->at + len, rest->len - len);
+    return true;
+}

@@ -14,6 +14,7 @@
 
 #include "core/check.h"
 #include "core/memory.h"
+#include "proto/message.h"
 
 #define ROLE          "role"
 #define AUTHORIZATION "session_authorization"
@@ -38,17 +39,8 @@ void session_free(struct session **session_at, struct texts *texts) {
 
 /* ---- settings as a text */
 
-/* Takes a text that ends in a NUL out of `rest`. */
-static bool next_text(struct bytes *rest, struct bytes *text) {
-    const char *end = rest->len == 0 ? NULL : memchr(rest->at, '\0', rest->len);
-    if (end == NULL) return false;
-    *text = bytes_of(rest->at, (size_t)(end - rest->at));
-    *rest = bytes_of(end + 1, rest->len - text->len - 1);
-    return true;
-}
-
 bool settings_next(struct bytes *rest, struct bytes *name, struct bytes *value) {
-    return next_text(rest, name) && next_text(rest, value);
+    return message_text(*rest, name, rest) && message_text(*rest, value, rest);
 }
 
 /* Below, at or above 0, as strcmp. */
@@ -234,7 +226,7 @@ void session_parse_context(const struct session *session, struct buf *context) {
 
 static void touch(struct session *session, struct bytes name) {
     struct bytes rest = buf_content(&session->touched), other;
-    while (next_text(&rest, &other)) {
+    while (message_text(rest, &other, &rest)) {
         if (bytes_equal(other, name)) return;
     }
     buf_append_bytes(&session->touched, name);
@@ -266,7 +258,7 @@ void session_note(struct session *session, const struct traits *traits,
     }
     if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING) || !is_named)
         session->is_unknown = true;
-    while (next_text(&rest, &entry)) {
+    while (message_text(rest, &entry, &rest)) {
         if (entry.len == 0 || (entry.at[0] != 's' && entry.at[0] != 'd')) continue;
         struct bytes name = bytes_of(entry.at + 1, entry.len - 1);
         if (entry.at[0] == 'd') session->may_have_reset = true;
@@ -297,7 +289,7 @@ static void append_settings_question(const struct session *session, struct buf *
     struct bytes rest = buf_content(&session->touched), name;
     buf_append_format(query, "SELECT n, %s FROM pg_catalog.unnest(ARRAY[",
                       session->may_have_reset ? checked : plain);
-    for (bool is_first = true; next_text(&rest, &name); is_first = false) {
+    for (bool is_first = true; message_text(rest, &name, &rest); is_first = false) {
         if (!is_first) buf_append_u8(query, ',');
         parameters_append_quoted(query, name);
     }
@@ -318,24 +310,14 @@ bool session_question(struct session *session, struct buf *query) {
     return true;
 }
 
-/* Takes a column out of a DataRow; at is NULL for a null. */
-static bool next_column(struct bytes *rest, struct bytes *value) {
-    if (rest->len < 4) return false;
-    uint32_t len = bytes_get_u32(rest->at);
-    *rest = bytes_of(rest->at + 4, rest->len - 4);
-    *value = bytes_of(NULL, 0);
-    if (len == UINT32_MAX) return true;
-    if (len > rest->len || memchr(rest->at, '\0', len) != NULL) return false;
-    *value = bytes_of(rest->at, len);
-    *rest = bytes_of(rest->at + len, rest->len - len);
-    return true;
-}
-
 bool session_row(struct session *session, struct bytes body) {
     struct bytes name, value;
     if (body.len < 2 || bytes_get_u16(body.at) != 2) return false;
     struct bytes rest = bytes_of(body.at + 2, body.len - 2);
-    if (!next_column(&rest, &name) || !next_column(&rest, &value) || name.at == NULL) return false;
+    if (!message_column(&rest, &name) || !message_column(&rest, &value)) return false;
+    bool is_bad = name.at == NULL || memchr(name.at, '\0', name.len) != NULL ||
+                  (value.at != NULL && memchr(value.at, '\0', value.len) != NULL);
+    if (is_bad) return false; /* no text of PostgreSQL has a NUL */
     enum pin pin = pin_of_mark(name);
     if (pin != PIN_COUNT) {
         session->found |= 1u << pin;
@@ -370,7 +352,7 @@ void session_learned(struct session *session, struct server *server, uint32_t id
     struct buf there = {0}, mine = {0};
     buf_append_bytes(&there, content(session->settings));
     buf_append_bytes(&mine, content(session->settings));
-    while (next_text(&touched, &name)) {
+    while (message_text(touched, &name, &touched)) {
         struct bytes value = find(buf_content(&session->learned), name);
         settings_put(&there, name, value);
         if (value.at == NULL) value = find(content(session->startup), name);
