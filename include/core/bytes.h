@@ -33,6 +33,11 @@ static inline bool bytes_equal_text(struct bytes a, const char *text) {
     return bytes_equal(a, bytes_of_text(text));
 }
 
+/* The small letter of an ASCII capital; any other byte as it is. */
+static inline char char_lower(char c) {
+    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
 /* As bytes_equal_text, but ASCII letters match in any case. */
 bool bytes_equal_nocase(struct bytes a, const char *text);
 

@@ -23,14 +23,10 @@ uint64_t bytes_hash(struct bytes b) {
     return XXH3_64bits_withSeed(b.at, b.len, seed_of_process());
 }
 
-static unsigned lower(char c) {
-    return c >= 'A' && c <= 'Z' ? (unsigned)(c - 'A' + 'a') : (unsigned char)c;
-}
-
 bool bytes_equal_nocase(struct bytes a, const char *text) {
     if (a.len != strlen(text)) return false;
     for (size_t i = 0; i < a.len; i++) {
-        if (lower(a.at[i]) != lower(text[i])) return false;
+        if (char_lower(a.at[i]) != char_lower(text[i])) return false;
     }
     return true;
 }

@@ -195,10 +195,8 @@ void session_start_with(struct session *session, struct texts *texts, struct byt
                         struct bytes value) {
     struct buf settings = {0}, lower = {0};
     buf_append_bytes(&settings, content(session->startup));
-    for (size_t i = 0; i < name.len; i++) {
-        char c = name.at[i];
-        buf_append_u8(&lower, (unsigned char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c));
-    }
+    for (size_t i = 0; i < name.len; i++)
+        buf_append_u8(&lower, (unsigned char)char_lower(name.at[i]));
     settings_put(&settings, buf_content(&lower), value);
     keep(&session->startup, buf_content(&settings), texts);
     buf_release(&settings);

@@ -61,10 +61,6 @@ void findings_add_name(struct findings *findings, char kind, const struct bytes 
     end_name(findings, before);
 }
 
-static char lower_of(char c) {
-    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
-}
-
 /* What looks like a parameter of the session and is none: it cannot be set again elsewhere. */
 static bool is_of_moment(struct bytes name) {
     static const char *const names[] = {"transaction_isolation", "transaction_read_only",
@@ -81,14 +77,14 @@ static void add_setting(struct findings *findings, char kind, struct bytes name)
     size_t before = buf_length(findings->names);
     buf_append(findings->names, &kind, 1);
     for (size_t i = 0; i < name.len; i++)
-        buf_append_u8(findings->names, (unsigned char)lower_of(name.at[i]));
+        buf_append_u8(findings->names, (unsigned char)char_lower(name.at[i]));
     end_name(findings, before);
 }
 
 static void add_parameter(struct findings *findings, struct bytes name) {
     char lower[TRAITS_WHY_SIZE] = "";
     if (name.len >= sizeof lower) name.len = 0;
-    for (size_t i = 0; i < name.len; i++) lower[i] = lower_of(name.at[i]);
+    for (size_t i = 0; i < name.len; i++) lower[i] = char_lower(name.at[i]);
     if (findings->parameters > 0 && strcmp(lower, findings->parameter) == 0) return;
     if (findings->parameters++ > 0) lower[0] = '\0';
     memcpy(findings->parameter, lower, sizeof lower);

@@ -85,10 +85,6 @@ static inline bool is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
-static inline char lower(char c) {
-    return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
-}
-
 static void refuse(struct lexer *lexer, const char *why) {
     if (lexer->result->refused == NULL) lexer->result->refused = why;
     lexer->at = lexer->end;
@@ -280,7 +276,7 @@ static void take_number(struct lexer *lexer) {
         is_integer = false;
         p = skip_digits(lexer, p + 1);
     }
-    if (lower(byte_at(lexer, p)) == 'e') {
+    if (char_lower(byte_at(lexer, p)) == 'e') {
         const char *exponent = p + 1;
         if (byte_at(lexer, exponent) == '+' || byte_at(lexer, exponent) == '-') exponent++;
         if (is_digit(byte_at(lexer, exponent))) {
@@ -324,7 +320,7 @@ static void take_quoted_name(struct lexer *lexer) {
 static bool take_prefixed(struct lexer *lexer) {
     char next = byte_at(lexer, lexer->at + 1);
     if (next != '\'' && next != '&') return false;
-    char letter = lower(*lexer->at);
+    char letter = char_lower(*lexer->at);
     if (next == '&') {
         char quote = byte_at(lexer, lexer->at + 2);
         if (letter != 'u' || (quote != '\'' && quote != '"')) return false;
@@ -375,7 +371,7 @@ static void take_word(struct lexer *lexer) {
     for (; p < end; p++) {
         unsigned char class = classes[(unsigned char)*p];
         if (class != CLASS_WORD && class != CLASS_DIGIT && class != CLASS_DOLLAR) break;
-        *out++ = lower(*p);
+        *out++ = char_lower(*p);
     }
     size_t len = (size_t)(out - shape->out);
     shape->out = out;

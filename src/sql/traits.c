@@ -176,7 +176,7 @@ static bool encoding_is_safe(const char *encoding) {
     char plain[16];
     size_t len = 0;
     for (const char *p = encoding; *p != '\0'; p++) {
-        char c = *p >= 'A' && *p <= 'Z' ? (char)(*p | 0x20) : *p;
+        char c = char_lower(*p);
         if ((c < 'a' || c > 'z') && (c < '0' || c > '9')) continue;
         if (len == sizeof plain - 1) return false;
         plain[len++] = c;
