@@ -5,7 +5,8 @@
  *      client_tls.c    TLS ahead of that         client_method.c how it has to log in
  *      relay.c         lending and its end       request.c       what the client sends
  *      judge.c         where a group may run     reply.c         what the server answers
- *      remember.c      what it leaves behind     request_cancel.c  cancel requests
+ *      remember.c      what it leaves behind     prepare.c       its prepared statements
+ *      request_cancel.c  cancel requests
  */
 #ifndef WEIR_CLIENT_PARTS_H
 #define WEIR_CLIENT_PARTS_H
