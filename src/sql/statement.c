@@ -71,10 +71,27 @@ static struct bytes small_number(uint64_t number) {
     return number < 10 ? bytes_of(digits + number, 1) : bytes_of_text("another number");
 }
 
+/* Whether a cast leaves a constant as it is written: one to varchar(3) or to name would cut it. */
+static bool is_plain_cast(const struct tree_node *node) {
+    struct tree_node type, rest;
+    struct tree_field field;
+    struct bytes parts[NAME_PARTS_MAX];
+    if (!tree_child(node, "type_name", &type)) return false;
+    rest = type;
+    if (tree_next_named(&rest, "typmods", &field)) return false;
+    rest = type;
+    if (tree_next_named(&rest, "array_bounds", &field)) return false;
+    size_t count = read_texts(&type, "names", parts, NAME_PARTS_MAX);
+    bool is_builtin = count == 1 || (count == 2 && bytes_equal_text(parts[0], "pg_catalog"));
+    if (!is_builtin) return false;
+    return bytes_equal_text(parts[count - 1], "text") || bytes_equal_text(parts[count - 1], "bool");
+}
+
 /* The text of a constant, also behind casts; at is NULL where it is none or NULL itself. */
 static struct bytes constant_text(struct tree_node node) {
     struct tree_node value;
-    while (strcmp(tree_type_name(&node), "TypeCast") == 0 && tree_child(&node, "arg", &value)) {
+    while (strcmp(tree_type_name(&node), "TypeCast") == 0 && is_plain_cast(&node) &&
+           tree_child(&node, "arg", &value)) {
         node = value;
     }
     if (strcmp(tree_type_name(&node), "AConst") != 0) return bytes_of(NULL, 0);
@@ -126,7 +143,9 @@ static void look_at_set_config(struct findings *findings, const struct tree_node
     bool is_known_local = is_local.at != NULL && bytes_equal_text(is_local, "on");
     uint32_t flag = is_known_local ? TRAITS_SETS_LOCAL : TRAITS_SETS;
     if (name.at == NULL) {
-        findings_note(findings, PRIMARY | flag | TRAITS_RUNS_UNKNOWN, "sets some parameter");
+        /* What is undone at the end of its transaction is nobody's concern. */
+        uint32_t unknown = is_known_local ? 0 : TRAITS_RUNS_UNKNOWN;
+        findings_note(findings, PRIMARY | flag | unknown, "sets some parameter");
         findings->parameters++;
         findings->parameter[0] = '\0';
         return;
@@ -147,6 +166,15 @@ static bool look_at_function(struct findings *findings, const struct tree_node *
     if (function_rules[kind].flags != 0)
         findings_note(findings, function_rules[kind].flags, "function %.*s() %s", shown(name),
                       name.at, function_rules[kind].why);
+    return true;
+}
+
+/* Rules of the view pg_settings make a set_config of each row that is updated. */
+static bool look_at_update(struct findings *findings, const struct tree_node *node) {
+    struct tree_node relation;
+    if (tree_child(node, "relation", &relation) &&
+        bytes_equal_text(tree_text(&relation, "relname"), "pg_settings"))
+        findings_note(findings, UNKNOWN, "UPDATE of pg_settings");
     return true;
 }
 
@@ -513,7 +541,7 @@ static const struct node_rule rules[] = {
     {"TransactionStmt", 0, "", look_at_transaction},
     {"TruncateStmt", WRITE, "TRUNCATE", NULL},
     {"UnlistenStmt", PRIMARY | TRAITS_UNLISTENS, "UNLISTEN", NULL},
-    {"UpdateStmt", WRITE, "UPDATE", NULL},
+    {"UpdateStmt", WRITE, "UPDATE", look_at_update},
     {"VacuumStmt", WRITE, "VACUUM or ANALYZE", NULL},
     {"VariableSetStmt", 0, "", look_at_set},
     {"VariableShowStmt", PRIMARY, "SHOW", NULL},
