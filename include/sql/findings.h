@@ -31,6 +31,9 @@ void findings_note(struct findings *findings, uint32_t flags, const char *format
 void findings_add_name(struct findings *findings, char kind, const struct bytes *parts,
                        size_t parts_count);
 
+/* Adds the name of a prepared statement ('p'). */
+void findings_add_prepared(struct findings *findings, struct bytes name);
+
 /* Notes that a parameter is set: to `value`, or to something that the text does not say where
  * value.at is NULL. `flag` is TRAITS_SETS or TRAITS_SETS_LOCAL; of it follows TRAITS_READ_ONLY,
  * TRAITS_READ_WRITE or TRAITS_SERIALIZABLE where the parameter is one of the transaction's, and

@@ -66,10 +66,11 @@ struct traits {
     /* The lower-case name of the one parameter that it sets or resets ("timezone", "role",
      * "session_authorization"); empty with several or none. NUL-terminated. */
     char parameter[TRAITS_WHY_SIZE];
-    /* The names of all functions ('f') and relations ('r') that it uses, for catalog facts, and of
-     * the parameters that it sets beyond the transaction ('s'; to their defaults: also 'd'). Each
-     * is a kind byte, the name as written after folding ("public.t"; of a parameter in lower
-     * case), and a NUL. Owned by the cache entry; may be cut, then names_complete is false. */
+    /* The names of all functions ('f') and relations ('r') that it uses, for catalog facts, of the
+     * parameters that it sets beyond the transaction ('s'; to their defaults: also 'd') or up to
+     * its end ('l'), and of the prepared statements that PREPARE, EXECUTE and DEALLOCATE speak of
+     * ('p'). Each is a kind byte, the name as written after folding ("public.t"; of a parameter in
+     * lower case), and a NUL. Owned by the cache entry; may be cut, then names_complete is false. */
     struct bytes names;
     bool names_complete;
 };

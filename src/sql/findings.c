@@ -61,6 +61,13 @@ void findings_add_name(struct findings *findings, char kind, const struct bytes 
     end_name(findings, before);
 }
 
+void findings_add_prepared(struct findings *findings, struct bytes name) {
+    size_t before = buf_length(findings->names);
+    buf_append_u8(findings->names, 'p');
+    buf_append_bytes(findings->names, name);
+    end_name(findings, before);
+}
+
 /* What looks like a parameter of the session and is none: it cannot be set again elsewhere. */
 static bool is_of_moment(struct bytes name) {
     static const char *const names[] = {"transaction_isolation", "transaction_read_only",
@@ -120,7 +127,7 @@ static bool makes_no_difference(struct bytes name, struct bytes value) {
 void findings_set_parameter(struct findings *findings, struct bytes name, struct bytes value,
                             uint32_t flag) {
     int shown = name.len > 40 ? 40 : (int)name.len;
-    if (flag == TRAITS_SETS) add_setting(findings, 's', name);
+    add_setting(findings, flag == TRAITS_SETS ? 's' : 'l', name);
     if (makes_no_difference(name, value)) {
         uint32_t alike = flag == TRAITS_SETS ? TRAITS_SETS_ALIKE : 0;
         findings_note(findings, TRAITS_NEEDS_PRIMARY | alike, "sets %.*s", shown, name.at);

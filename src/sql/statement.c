@@ -284,6 +284,13 @@ static bool look_at_into(struct findings *findings, const struct tree_node *node
     return true;
 }
 
+/* PREPARE, EXECUTE, DEALLOCATE; the name of DEALLOCATE ALL is empty. */
+static bool look_at_prepared(struct findings *findings, const struct tree_node *node) {
+    struct bytes name = tree_text(node, "name");
+    if (name.len > 0) findings_add_prepared(findings, name);
+    return true;
+}
+
 /* Transaction modes, in a field that repeats. `flag` 0 is for BEGIN, which sets no parameter. */
 static void note_modes(struct findings *findings, const struct tree_node *node, const char *list,
                        uint32_t flag) {
@@ -495,7 +502,7 @@ static const struct node_rule rules[] = {
     {"CreateTrigStmt", DDL, "CREATE TRIGGER", NULL},
     {"CreateUserMappingStmt", DDL, "CREATE USER MAPPING", NULL},
     {"CreatedbStmt", DDL, "CREATE DATABASE", NULL},
-    {"DeallocateStmt", PRIMARY | TRAITS_DEALLOCATES, "DEALLOCATE", NULL},
+    {"DeallocateStmt", PRIMARY | TRAITS_DEALLOCATES, "DEALLOCATE", look_at_prepared},
     {"DeclareCursorStmt", 0, "", look_at_cursor},
     {"DefineStmt", DDL, "CREATE", NULL},
     {"DeleteStmt", WRITE, "DELETE", NULL},
@@ -508,7 +515,7 @@ static const struct node_rule rules[] = {
     {"DropTableSpaceStmt", DDL, "DROP TABLESPACE", NULL},
     {"DropUserMappingStmt", DDL, "DROP USER MAPPING", NULL},
     {"DropdbStmt", DDL, "DROP DATABASE", NULL},
-    {"ExecuteStmt", UNKNOWN | TRAITS_EXECUTES, "EXECUTE", NULL},
+    {"ExecuteStmt", UNKNOWN | TRAITS_EXECUTES, "EXECUTE", look_at_prepared},
     {"ExplainStmt", 0, "", look_at_explain},
     {"FetchStmt", PRIMARY | TRAITS_USES_CURSOR, "FETCH", NULL},
     {"FuncCall", 0, "", look_at_function},
@@ -524,7 +531,7 @@ static const struct node_rule rules[] = {
     {"LockingClause", 0, "", look_at_locking},
     {"MergeStmt", WRITE, "MERGE", NULL},
     {"NotifyStmt", WRITE, "NOTIFY", NULL},
-    {"PrepareStmt", PRIMARY | TRAITS_PREPARES, "PREPARE", NULL},
+    {"PrepareStmt", PRIMARY | TRAITS_PREPARES, "PREPARE", look_at_prepared},
     {"RangeTableSample", 0, "", look_at_sample},
     {"RangeVar", 0, "", look_at_relation},
     {"RawStmt", 0, "", NULL},
