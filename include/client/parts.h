@@ -6,7 +6,7 @@
  *      relay.c         lending and its end       request.c       what the client sends
  *      judge.c         where a group may run     reply.c         what the server answers
  *      remember.c      what it leaves behind     prepare.c       its prepared statements
- *      request_cancel.c  cancel requests
+ *      effects.c       what stands of these      request_cancel.c  cancel requests
  */
 #ifndef WEIR_CLIENT_PARTS_H
 #define WEIR_CLIENT_PARTS_H
@@ -56,12 +56,6 @@ size_t request_process(struct client *client, struct bytes bytes);
 
 /* Closes a client that sent a simple Query in spite of disable_pqexec. */
 void request_refuse_simple(struct client *client);
-
-/* A reply has come: what its request had noted stands. */
-void request_settle(struct client *client, const struct pipeline_entry *entry);
-
-/* A reply that will not come: what its request had noted is taken back. */
-void request_undo(struct client *client, const struct pipeline_entry *entry);
 
 /* Borrows a server for the judged group. False if the client has to wait, for a server or for its
  * parameters. */

@@ -21,6 +21,7 @@ enum pipeline_action { PIPELINE_FORWARD, PIPELINE_SWALLOW, PIPELINE_MAKE_UP };
 struct pipeline_entry {
     uint8_t request; /* enum message_request */
     uint8_t action;  /* enum pipeline_action */
+    uint8_t kind;    /* the caller's: of `effect`, 0 at first */
     uint32_t number; /* the caller's, 0 at first */
     void *effect;    /* the caller's: what a Parse or Close made, or NULL */
 };

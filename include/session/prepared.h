@@ -15,6 +15,7 @@
 #include "core/map.h"
 #include "core/text.h"
 #include "pool/server.h"
+#include "session/named.h"
 #include "sql/traits.h"
 
 struct statement {
@@ -40,6 +41,11 @@ void statements_release(struct statements *statements);
 uint32_t statements_last_number(void);
 void statements_number_from(uint32_t number);
 
+/* A number that changes when a database's schema has changed through this process, which is part
+ * of the parse context: no statement is shared across a change. `hash` names the database. */
+uint32_t statements_schema(uint64_t hash);
+void statements_schema_changed(uint64_t hash);
+
 /* The statement of a Parse body in a parse context, with a reference; *is_new tells whether its
  * traits are still to be filled in. */
 struct statement *statement_get(struct statements *statements, struct bytes context,
@@ -51,18 +57,26 @@ struct prepared_name {
     struct map_node node;
     struct statement *statement;
     uint32_t sequence; /* which Parse of the client made it */
+    uint8_t uses;      /* since a Parse that the pooler answered: 0, 1, PREPARED_PROVEN */
     char name[];
 };
+#define PREPARED_PROVEN 2u
 
 /* The names of one client; zeroed memory is empty. */
 struct prepared_names {
     struct map map;
-    size_t bytes; /* of the names and of their statements */
+    size_t bytes;      /* of the names and of their statements */
+    unsigned unproven; /* names of which no use is known: their Parse was answered by the pooler */
 };
 struct prepared_name *prepared_find(const struct prepared_names *names, struct bytes name);
 /* Adds a name, taking over the reference to the statement. The name must be new. */
 struct prepared_name *prepared_add(struct prepared_names *names, struct bytes name,
                                    struct statement *statement);
+/* Gives a name another statement, whose reference is taken over. */
+void prepared_replace(struct prepared_names *names, struct statements *statements,
+                      struct prepared_name *name, struct statement *statement);
+/* How often it was used (at most PREPARED_PROVEN) since its Parse was answered by the pooler. */
+void prepared_note_uses(struct prepared_names *names, struct prepared_name *name, unsigned uses);
 void prepared_remove(struct prepared_names *names, struct statements *statements,
                      struct prepared_name *name);
 /* Takes a name out for as long as its Close is under way; then it is dropped, or put back if the
@@ -86,6 +100,7 @@ struct prepared_on_server {
 struct server_memory {
     struct map statements;
     struct list lru;
+    struct named named;
     uint64_t unnamed_owner; /* number of the Parse that its unnamed statement is from; 0: unknown */
     /* Settings that it has accepted: "name=value", in a ring. */
     struct text *accepted[MEMORY_ACCEPTED_MAX];

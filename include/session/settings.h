@@ -35,6 +35,7 @@ struct session {
     bool is_asking;                /* the question is under way */
     bool has_failed;               /* it was not answered */
     unsigned tries;                /* how often it has been asked */
+    bool has_failed_name;          /* a statement could not be prepared under the client's name */
 };
 
 struct session *session_new(void);

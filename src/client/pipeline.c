@@ -61,6 +61,7 @@ struct pipeline_entry *pipeline_push(struct pipeline *pipeline, enum message_req
     struct pipeline_entry *entry = pipeline_at(pipeline, pipeline->count++);
     entry->request = (uint8_t)request;
     entry->action = (uint8_t)action;
+    entry->kind = 0;
     entry->number = 0;
     entry->effect = effect;
     if (pipeline_ends_in_ready(request)) pipeline->owed_ready++;

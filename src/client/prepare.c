@@ -7,6 +7,7 @@
  */
 #include "client/request.h"
 
+#include "client/effects.h"
 #include "client/remember.h"
 #include "core/log.h"
 
@@ -14,13 +15,6 @@
 
 /* A longer unnamed Parse streams; nobody can prepare it again on another server. */
 #define PARSE_WHOLE_MAX (64u << 10)
-
-/* The number of a Close in the pipeline whose effect is a client's name (struct prepared_name), not
- * a statement of the server (struct prepared_on_server). */
-#define CLOSES_NAME 1u
-
-/* Of a Parse: it is the unnamed statement's. */
-#define PARSES_UNNAMED 2u
 
 /* Passes on what follows the first `taken` bytes of the body, behind a rewritten front. */
 static size_t pass_rest(const struct request *request, size_t taken) {
@@ -37,36 +31,24 @@ static struct server_memory *memory_of(const struct request *request) {
     return request->server->memory;
 }
 
-/* A reply that says whether `effect` stands. */
-static struct pipeline_entry *owe_effect(const struct request *request, enum message_request kind,
-                                         enum pipeline_action action, void *effect) {
-    struct pipeline_entry *entry = request_owe(request, kind, action);
-    entry->effect = effect;
-    request->client->effects++;
+/* A reply that says whether an effect stands. */
+static struct pipeline_entry *owe_effect(const struct request *request, enum pipeline_action action,
+                                         enum effect kind, void *effect) {
+    bool is_parse = kind == EFFECT_UNNAMED || kind == EFFECT_PREPARED || kind == EFFECT_NAMED;
+    struct pipeline_entry *entry =
+        request_owe(request, is_parse ? REQUEST_PARSE : REQUEST_CLOSE, action);
+    effects_note(request->client, entry, kind, effect);
     return entry;
 }
 
 /* A Parse of the unnamed statement, the client's own or one that repeats it on this server. */
 static void owe_unnamed(const struct request *request, enum pipeline_action action) {
     struct client *client = request->client;
-    request_owe(request, REQUEST_PARSE, action)->number = PARSES_UNNAMED;
+    (void)owe_effect(request, action, EFFECT_UNNAMED, NULL);
     client->unnamed_owed++;
     client->has_unnamed = true;
     if (action == PIPELINE_FORWARD) client->unnamed_number = ++client->set->unnamed_last;
     memory_of(request)->unnamed_owner = client->unnamed_number;
-}
-
-static void end_unnamed(struct client *client, const struct pipeline_entry *entry) {
-    if (entry->request != REQUEST_PARSE || entry->number != PARSES_UNNAMED) return;
-    CHECK(client->unnamed_owed > 0);
-    client->unnamed_owed--;
-}
-
-/* Replies come in order, so that those of earlier groups are the first to end. */
-static void end_effect(struct client *client) {
-    CHECK(client->effects > 0);
-    client->effects--;
-    if (client->effects_synced > 0) client->effects_synced--;
 }
 
 /* Whether nobody knows yet which statements there are: had an earlier group failed, the server
@@ -95,7 +77,7 @@ static void evict(const struct request *request) {
     outgoing_copy(request->out, "S", 1);
     request_copy_text0(request, name);
     server_memory_detach(memory, surplus);
-    (void)owe_effect(request, REQUEST_CLOSE, PIPELINE_SWALLOW, surplus);
+    (void)owe_effect(request, PIPELINE_SWALLOW, EFFECT_CLOSED, surplus);
 }
 
 /* Sends a Parse of the statement under the server's name for it. */
@@ -114,76 +96,7 @@ static void ensure(const struct request *request, struct statement *statement) {
     send_parse(request, statement->name, statement);
     (void)server_memory_add(memory_of(request), statement);
     statement->references++;
-    (void)owe_effect(request, REQUEST_PARSE, PIPELINE_SWALLOW, statement);
-}
-
-void request_settle(struct client *client, const struct pipeline_entry *entry) {
-    struct statements *statements = &client->set->statements;
-    if (entry->effect == NULL) {
-        end_unnamed(client, entry);
-        return;
-    }
-    end_effect(client);
-    if (entry->request == REQUEST_PARSE) {
-        struct statement *statement = entry->effect;
-        statement_unref(statements, &statement);
-    } else if (entry->number == CLOSES_NAME) {
-        prepared_drop(statements, entry->effect);
-    } else {
-        server_memory_drop(statements, entry->effect);
-    }
-}
-
-static void undo_name(struct client *client, uint32_t sequence) {
-    struct map_node *node = map_next(&client->names.map, NULL);
-    for (; node != NULL; node = map_next(&client->names.map, node)) {
-        struct prepared_name *name = MAP_OWNER(node, struct prepared_name, node);
-        if (name->sequence != sequence) continue;
-        prepared_remove(&client->names, &client->set->statements, name);
-        return;
-    }
-}
-
-/* Whose unnamed statement the server has now, nobody knows: it may be a stranger's. If another
- * Parse of it is under way, that one decides. */
-static void undo_unnamed(struct client *client, struct server_memory *memory,
-                         const struct pipeline_entry *entry) {
-    bool is_parse = entry->request == REQUEST_PARSE && entry->number == PARSES_UNNAMED;
-    bool is_own_close = entry->request == REQUEST_CLOSE && entry->action == PIPELINE_SWALLOW;
-    if (client->unnamed_owed > 0) return;
-    if (memory != NULL && (is_parse || is_own_close)) memory->unnamed_owner = 0;
-    if (!is_parse || entry->action != PIPELINE_FORWARD) return;
-    statement_unref(&client->set->statements, &client->unnamed);
-    client->unnamed_number = 0;
-}
-
-void request_undo(struct client *client, const struct pipeline_entry *entry) {
-    struct statements *statements = &client->set->statements;
-    struct server *server = client->borrower.server;
-    struct server_memory *memory = server == NULL ? NULL : server->memory;
-    if (entry->effect == NULL) {
-        end_unnamed(client, entry);
-        undo_unnamed(client, memory, entry);
-        return;
-    }
-    end_effect(client);
-    if (entry->request == REQUEST_CLOSE) {
-        if (entry->number == CLOSES_NAME) {
-            prepared_attach(&client->names, statements, entry->effect);
-        } else if (memory == NULL) {
-            server_memory_drop(statements, entry->effect);
-        } else if (!server_memory_attach(memory, statements, entry->effect)) {
-            server->is_close_needed = true; /* which one the server has now, nobody knows */
-        }
-        return;
-    }
-    struct statement *statement = entry->effect;
-    if (entry->action != PIPELINE_MAKE_UP && memory != NULL) {
-        struct prepared_on_server *there = server_memory_use(memory, statement);
-        if (there != NULL) server_memory_remove(memory, statements, there);
-    }
-    if (entry->action != PIPELINE_SWALLOW) undo_name(client, entry->number);
-    statement_unref(statements, &statement);
+    (void)owe_effect(request, PIPELINE_SWALLOW, EFFECT_PREPARED, statement);
 }
 
 /* Takes a name of the client away, until the server turns out to have skipped the request. */
@@ -194,7 +107,7 @@ static void close_name(const struct request *request, struct prepared_name *entr
         return;
     }
     prepared_detach(&request->client->names, entry);
-    owe_effect(request, REQUEST_CLOSE, action, entry)->number = CLOSES_NAME;
+    (void)owe_effect(request, action, EFFECT_NAME_CLOSED, entry);
 }
 
 /* ---- Parse */
@@ -306,7 +219,7 @@ static size_t parse_named(const struct request *request, struct bytes name, stru
         (void)server_memory_add(memory_of(request), statement);
     }
     statement->references++;
-    owe_effect(request, REQUEST_PARSE, is_known ? PIPELINE_MAKE_UP : PIPELINE_FORWARD, statement)
+    owe_effect(request, is_known ? PIPELINE_MAKE_UP : PIPELINE_FORWARD, EFFECT_PREPARED, statement)
         ->number = entry->sequence;
     return request->length;
 }
@@ -363,7 +276,7 @@ static void ensure_unnamed(const struct request *request) {
     memory->unnamed_owner = client->unnamed_number;
     request_copy_head(request, 'C', 2);
     outgoing_copy(request->out, "S", 2);
-    (void)request_owe(request, REQUEST_CLOSE, PIPELINE_SWALLOW);
+    (void)owe_effect(request, PIPELINE_SWALLOW, EFFECT_UNNAMED_CLOSED, NULL);
 }
 
 static struct statement *find_statement(const struct request *request, struct bytes name) {

@@ -11,6 +11,7 @@
  */
 #include "client/relay.h"
 
+#include "client/effects.h"
 #include "client/parts.h"
 #include "client/remember.h"
 #include "core/clock.h"
@@ -279,7 +280,7 @@ static bool can_go_on(const struct client *client) {
 static void forget_replies(struct client *client) {
     while (!pipeline_is_empty(&client->pipeline)) {
         struct pipeline_entry entry = pipeline_pop(&client->pipeline);
-        request_undo(client, &entry);
+        effects_undo(client, &entry);
     }
     client->is_syncing = client->is_failed = false;
     client->reply.skip = 0;

@@ -8,6 +8,7 @@
  *
  *      1 2 t T n H S N  held   ->   D d C s I E decides: released, or dropped and sent again
  */
+#include "client/effects.h"
 #include "client/parts.h"
 #include "client/remember.h"
 
@@ -70,7 +71,7 @@ void reply_make_up(struct client *client, struct outgoing *out) {
     while (is_made_up_next(head = pipeline_head(&client->pipeline))) {
         char message[MESSAGE_HEAD_BYTES] = {head->request == REQUEST_PARSE ? '1' : '3', 0, 0, 0, 4};
         struct pipeline_entry entry = pipeline_pop(&client->pipeline);
-        request_settle(client, &entry);
+        effects_settle(client, &entry);
         if (client->retry.is_discarding) continue;
         if (client->retry.is_holding) {
             buf_append(&client->retry.held, message, sizeof message);
@@ -90,7 +91,7 @@ static void make_up_next(struct client *client, struct outgoing *out) {
 static void skip_group(struct client *client) {
     while (pipeline_skips(&client->pipeline)) {
         struct pipeline_entry entry = pipeline_pop(&client->pipeline);
-        request_undo(client, &entry);
+        effects_undo(client, &entry);
     }
 }
 
@@ -368,7 +369,7 @@ static void on_message(const struct reply *reply) {
         plain(reply, &match);
         break;
     }
-    if (match.is_popped) request_settle(client, &match.entry);
+    if (match.is_popped) effects_settle(client, &match.entry);
     make_up_next(client, reply->out);
 }
 
@@ -437,7 +438,7 @@ static size_t take_run(struct reply *reply, const char *at, size_t len) {
         pos += length;
         if (turn == TURN_STAYS) continue;
         struct pipeline_entry ended = pipeline_pop(&client->pipeline);
-        request_settle(client, &ended);
+        effects_settle(client, &ended);
         head = pipeline_head(&client->pipeline);
     }
     outgoing_add(reply->out, at, pos);

@@ -22,6 +22,18 @@ void statements_number_from(uint32_t number) {
     atomic_store(&last_number, number);
 }
 
+/* Two databases that share a place only share less. */
+#define SCHEMAS_COUNT 256u
+static _Atomic uint32_t schemas[SCHEMAS_COUNT];
+
+uint32_t statements_schema(uint64_t hash) {
+    return atomic_load(&schemas[hash % SCHEMAS_COUNT]);
+}
+
+void statements_schema_changed(uint64_t hash) {
+    (void)atomic_fetch_add(&schemas[hash % SCHEMAS_COUNT], 1);
+}
+
 void statements_release(struct statements *statements) {
     CHECK(statements->map.count == 0);
     map_release(&statements->map);
@@ -81,6 +93,7 @@ struct prepared_name *prepared_add(struct prepared_names *names, struct bytes na
     struct prepared_name *entry = memory_new(sizeof *entry + name.len + 1);
     memcpy(entry->name, name.at, name.len);
     entry->statement = statement;
+    entry->uses = PREPARED_PROVEN;
     map_add(&names->map, &entry->node, bytes_of(entry->name, name.len));
     names->bytes += bytes_of_name(entry);
     return entry;
@@ -89,6 +102,21 @@ struct prepared_name *prepared_add(struct prepared_names *names, struct bytes na
 void prepared_detach(struct prepared_names *names, struct prepared_name *name) {
     map_remove(&names->map, &name->node);
     names->bytes -= bytes_of_name(name);
+    if (name->uses == 0) names->unproven--;
+}
+
+void prepared_note_uses(struct prepared_names *names, struct prepared_name *name, unsigned uses) {
+    if (name->uses == 0) names->unproven--;
+    if (uses == 0) names->unproven++;
+    name->uses = (uint8_t)uses;
+}
+
+void prepared_replace(struct prepared_names *names, struct statements *statements,
+                      struct prepared_name *name, struct statement *statement) {
+    names->bytes -= bytes_of_name(name);
+    statement_unref(statements, &name->statement);
+    name->statement = statement;
+    names->bytes += bytes_of_name(name);
 }
 
 void prepared_drop(struct statements *statements, struct prepared_name *name) {
@@ -102,6 +130,7 @@ void prepared_attach(struct prepared_names *names, struct statements *statements
     if (newer != NULL) prepared_remove(names, statements, newer);
     map_add(&names->map, &name->node, name->node.key);
     names->bytes += bytes_of_name(name);
+    if (name->uses == 0) names->unproven++;
 }
 
 void prepared_remove(struct prepared_names *names, struct statements *statements,
@@ -125,6 +154,7 @@ void prepared_clear(struct prepared_names *names, struct statements *statements)
 struct server_memory *server_memory_new(const struct server *server) {
     struct server_memory *memory = memory_new(sizeof *memory);
     list_init(&memory->lru);
+    list_init(&memory->named.lru);
     for (unsigned i = 0; i < SERVER_PARAMETERS_MAX; i++)
         memory->login[i] = text_ref(server->parameters[i]);
     return memory;
@@ -205,5 +235,6 @@ void server_memory_clear(struct server_memory *memory, struct statements *statem
         server_memory_remove(memory, statements, LIST_OWNER(l, struct prepared_on_server, lru));
     }
     map_release(&memory->statements);
+    named_clear(&memory->named, statements);
     memory->unnamed_owner = 0;
 }
