@@ -70,7 +70,8 @@ struct traits {
      * parameters that it sets beyond the transaction ('s'; to their defaults: also 'd') or up to
      * its end ('l'), and of the prepared statements that PREPARE, EXECUTE and DEALLOCATE speak of
      * ('p'). Each is a kind byte, the name as written after folding ("public.t"; of a parameter in
-     * lower case), and a NUL. Owned by the cache entry; may be cut, then names_complete is false. */
+     * lower case), and a NUL. Owned by the cache entry; may be cut, then names_complete is false.
+     */
     struct bytes names;
     bool names_complete;
 };
