@@ -6,13 +6,22 @@
 
 #include "cluster/route.h"
 #include "core/list.h"
+#include "core/text.h"
 #include "pool/permit.h"
 #include "proto/fault.h"
+#include "proto/startup.h"
 
 struct borrower;
 struct pool;
 struct server;
-struct server_own;
+
+/* What a server that is made for one borrower alone is asked for at its start, besides what all
+ * servers of the pool are: a replication connection. */
+struct server_own {
+    enum startup_replication replication;
+    struct bytes options;           /* as the client gave them; empty: none */
+    struct text *const *parameters; /* in the order of pool_set->tracked; NULL: not given */
+};
 
 /* What a borrower is told. All but `made`, `bytes` and `drained` come at the end of a turn. */
 struct borrower_ops {

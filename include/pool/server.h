@@ -7,9 +7,8 @@
  *                          `-- check ---^
  *      any state -> CLOSED, freed at the end of the turn
  *
- * A server belongs to one worker. While it is lent, its bytes go to the borrower; in CONNECTING
- * and LOGIN to server_login.c, in IDLE and CLEANING to server.c. Its permit is freed when its
- * socket is closed.
+ * A server belongs to one worker. While it is lent, its bytes go to the borrower; while it logs in
+ * to server_login.c, else to server.c. Its permit is freed when its socket is closed.
  */
 #ifndef WEIR_POOL_SERVER_H
 #define WEIR_POOL_SERVER_H
@@ -40,20 +39,13 @@ enum server_state {
     SERVER_STATE_COUNT
 };
 
-enum server_reset { RESET_NONE, RESET_BY_SETTING, RESET_ALL };
+enum server_reset { RESET_BY_SETTING = 1, RESET_STATEMENTS = 2, RESET_ALL = 4 };
+enum server_copy { COPY_NONE, COPY_SIMPLE, COPY_EXTENDED }; /* the protocol that asked for it */
 /* Queries that a server runs for nobody's sake but its own. */
 enum server_errand { ERRAND_NONE, ERRAND_ROLLBACK, ERRAND_RESET, ERRAND_CHECK };
 
 #define SERVER_PARAMETERS_MAX 20
 #define SERVER_REASON_BYTES   512
-
-/* What a server that is made for one borrower alone is asked for at its start, besides what all
- * servers of the pool are: a replication connection. */
-struct server_own {
-    enum startup_replication replication; /* not NONE */
-    struct bytes options;                 /* as the client gave them; empty: none */
-    struct text *const *parameters;       /* in the order of pool_set->tracked; NULL: not given */
-};
 
 struct server {
     struct stream stream;
@@ -70,11 +62,12 @@ struct server {
     struct server_login *login; /* in LOGIN */
     const char *doing;          /* for log lines */
     enum server_state state;
-    unsigned host;                /* index of its node in the cluster */
-    char transaction;             /* 'I', 'T' or 'E': the last ReadyForQuery */
-    enum server_errand errand;    /* while CLEANING: what of its own it is running */
-    enum server_reset reset_owed; /* what is to be run before it is lent again */
-    bool is_checked;              /* while CLEANING: the check query was sent */
+    unsigned host;             /* index of its node in the cluster */
+    char transaction;          /* 'I', 'T' or 'E': the last ReadyForQuery */
+    enum server_errand errand; /* while CLEANING: what of its own it is running */
+    unsigned reset_owed;       /* a set of enum server_reset, to be run before it is lent again */
+    enum server_copy copy;     /* while CLEANING: the COPY that the last request may begin */
+    bool is_checked;           /* while CLEANING: the check query was sent */
     bool is_close_needed;
     bool may_have_written;   /* since the last floor was raised */
     uint32_t id;             /* as in SHOW SERVERS */
@@ -89,15 +82,14 @@ struct server {
     uint64_t state_us; /* since when in this state */
     int64_t connected_wall_us;
     uint64_t request_us; /* when it was lent last */
-    /* The tracked parameters as the server reported them, in the pool set's order; NULL: never. */
+    /* The tracked parameters as it reported them, in the pool set's order; NULL: never. */
     struct text *parameters[SERVER_PARAMETERS_MAX];
     /* Messages that have to be read whole while nobody has borrowed it. */
     struct buf gather;
     uint32_t skip; /* rest of a message that is passed over */
     char close_reason[SERVER_REASON_BYTES];
     enum fault_id close_fault; /* for which the pooler itself closed it; FAULT_NONE: another */
-    /* What the session layer remembers of this connection; freed through the pool set's ops. */
-    void *memory;
+    void *memory;              /* the session layer's; freed through the pool set's ops */
 };
 
 /* Starts a connection for a node; the caller has taken the permit. */
@@ -118,15 +110,16 @@ void server_close_for(struct server *server, enum fault_id fault);
 /* From LENT, without its borrower: what is owed is awaited, an open transaction rolled back, the
  * reset query run where the pool mode wants it, then the server is idle. `owed_ready` counts the
  * ReadyForQuery that will still come; of a message under way the borrower has put the state into
- * `skip` and `gather`. With `is_cancel_wanted` the running query is cancelled. */
+ * `skip` and `gather`. With `is_cancel_wanted` the running query is cancelled. A COPY IN that the
+ * last request begins (`copy`) is failed; server_end_copy fails one that is under way. */
 void server_clean(struct server *server, unsigned owed_ready, bool is_cancel_wanted);
+void server_end_copy(struct server *server, enum server_copy copy);
 
 void server_check(struct server *server); /* from USED: runs server_check_query, then it is idle */
 void server_cancel_ended(struct server *server); /* a request for it; see pool/cancel.h */
 
-/* Notes a ParameterStatus; the index of the tracked parameter, or -1. */
+/* Notes a ParameterStatus; the index of the tracked parameter, or -1. The state as SHOW has it. */
 int server_note_parameter(struct server *server, struct bytes name, struct bytes value);
-/* "active", "idle", "used", "tested", "new", "active_cancel", "being_canceled". */
 const char *server_state_text(const struct server *server);
 /* A line about a server in the log: "S-0x7: db/user@host:port text". */
 void server_log(const struct server *server, int level, const char *format, ...)

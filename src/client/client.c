@@ -331,7 +331,7 @@ static void make_key(struct client *client) {
     /* As in request_cancel.c; what is random is so because whoever knows a key may cancel. */
     do {
         take_random(set, client->key, sizeof client->key);
-        client->key[0] = (char)((client->key[0] & 3) | (int)(set->pools->worker << 2));
+        client->key[0] = (char)((client->key[0] & 3) | 1 | (int)(set->pools->worker << 2));
         client->key[1] = (char)(set->pools->config->peer_id & 0xFF);
         client->key[2] = (char)(set->pools->config->peer_id >> 8);
         client->key[7] = (char)(client->key[7] | 3);

@@ -19,6 +19,9 @@
 #include "core/memory.h"
 #include "proto/startup.h"
 
+/* COPY data that was cut, of which more than this is missing, costs the server. */
+#define COPY_REST_MAX (64u << 10)
+
 /* ---- floors */
 
 void relay_raise_floor(struct client *client) {
@@ -373,6 +376,43 @@ const struct borrower_ops relay_borrower_ops = {
 
 /* ---- the client's own end */
 
+/* What is owed behind the head, and is no Sync. */
+static enum server_copy last_owed(struct pipeline *pipeline) {
+    if (pipeline_is_empty(pipeline)) return COPY_NONE;
+    const struct pipeline_entry *last = pipeline_at(pipeline, pipeline->count - 1);
+    return last->request == REQUEST_QUERY ? COPY_SIMPLE : COPY_EXTENDED;
+}
+
+/* Fails a COPY IN that is the last thing the client has asked for, so that the server can be kept;
+ * of COPY data that was cut in the middle the rest is made up, since nothing of it will stay. False
+ * if there is none. `owed` counts the ReadyForQuery that will come. */
+static bool end_copy(struct client *client, unsigned *owed) {
+    struct stream *stream = &client->borrower.server->stream;
+    bool is_alone = client->is_copying && client->pipeline.count == 1;
+    if (!is_alone || client->request_skip > COPY_REST_MAX) return false;
+    if (client->request_skip > 0) {
+        struct buf rest = {0};
+        for (uint32_t left = client->request_skip; left > 0; left--) buf_append_u8(&rest, 'x');
+        stream_write_bytes(stream, buf_content(&rest));
+        buf_release(&rest);
+        client->request_skip = 0;
+    }
+    server_end_copy(client->borrower.server, last_owed(&client->pipeline));
+    *owed = 1;
+    return true;
+}
+
+/* Nobody reads how what is owed ends: which statements and settings the server then has is not
+ * known. */
+static void note_unread(struct client *client, struct server *server) {
+    struct server_memory *memory = server->memory;
+    if (client->effects > 0) server->reset_owed |= RESET_STATEMENTS;
+    server->copy = last_owed(&client->pipeline);
+    if (client->session == NULL || count_own(&client->pipeline) == 0) return;
+    memory->is_unknown = true;
+    memory->unknown_by = 0;
+}
+
 void relay_leave(struct client *client) {
     pool_leave(&client->borrower);
     if (link_is_listed(&client->resume)) list_remove(&client->set->released, &client->resume);
@@ -401,8 +441,9 @@ void relay_leave(struct client *client) {
         return;
     }
     unsigned owed = client->pipeline.owed_ready;
+    bool is_copy_ended = end_copy(client, &owed);
     bool is_within = client->request_skip > 0 || client->is_copying;
-    if (is_within || stream_queued(&server->stream) > 0) {
+    if (!is_copy_ended && (is_within || stream_queued(&server->stream) > 0)) {
         forget_replies(client);
         server->borrower = NULL;
         client->borrower.server = NULL;
@@ -411,13 +452,14 @@ void relay_leave(struct client *client) {
                                  : "client disconnect before everything was sent to the server");
         return;
     }
-    if (pipeline_lacks_sync(&client->pipeline) || client->unsynced > 0) {
+    bool lacks_sync = pipeline_lacks_sync(&client->pipeline) || client->unsynced > 0;
+    if (lacks_sync && !is_copy_ended) {
         static const char sync[] = {'S', 0, 0, 0, 4};
         stream_write_bytes(&server->stream, bytes_of(sync, sizeof sync));
         owed++;
     }
     hand_over_reading(client, server);
-    if (client->effects > 0) server->is_close_needed = true; /* nobody reads how they end */
+    note_unread(client, server);
     forget_replies(client);
     if (is_discard_wanted) server->reset_owed = RESET_ALL;
     if (server->transaction == 'I' && owed == 0 && server->cancels == 0) {

@@ -6,7 +6,9 @@
  *      outcome -> the requester's connection ends, with the reason in the log; it is told nothing
  *
  * A key is 8 bytes: the worker in the upper six bits of byte 1; the peer's id in bytes 2 and 3, low
- * byte first; the hops that are left in the low two bits of byte 8; all else is random.
+ * byte first; the hops that are left in the low two bits of byte 8; all else is random, but that
+ * byte 1 is never 0: what a client takes for its process id is above all that Linux has, so that
+ * pg_cancel_backend and pg_terminate_backend of it hit nobody.
  */
 #include "client/request_cancel.h"
 

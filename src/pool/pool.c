@@ -298,8 +298,8 @@ void pool_return(struct server *server) {
     struct pool *pool = server->pool;
     server->borrower->server = NULL;
     server->borrower = NULL;
-    bool is_reset_wanted = pool->set->always_resets || pool->mode == POOL_MODE_SESSION ||
-                           server->reset_owed != RESET_NONE;
+    bool is_reset_wanted =
+        pool->set->always_resets || pool->mode == POOL_MODE_SESSION || server->reset_owed != 0;
     if (server->cancels > 0 || is_reset_wanted) {
         server_clean(server, 0, false);
         return;

@@ -9,7 +9,7 @@
  *
  * or, where it has rested for server_check_delay, the answer to the check query.
  *
- * A COPY that the departed client had begun cannot be ended safely; such a server is closed.
+ * A COPY IN that the departed client had begun is failed, where it is the last thing owed.
  */
 #include "pool/server.h"
 
@@ -121,6 +121,16 @@ static void raise_floor(struct server *server) {
     (void)freshness_raise(server->pool->database->hash);
 }
 
+/* Takes the next reset out of those that are owed. */
+static const char *next_reset(struct server *server) {
+    unsigned owed = server->reset_owed;
+    server->reset_owed = owed & RESET_ALL ? 0 : owed & RESET_BY_SETTING;
+    if (owed & RESET_ALL) return "DISCARD ALL";
+    if (owed & RESET_STATEMENTS) return "DEALLOCATE ALL";
+    server->reset_owed = 0;
+    return server->pool->set->config->server_reset_query;
+}
+
 /* The next step of cleaning, once nothing is owed. */
 static void clean_on(struct server *server) {
     if (server->owed_ready > 0) return;
@@ -128,18 +138,15 @@ static void clean_on(struct server *server) {
         cancel_query_ended(server); /* the last one to end comes back here */
         return;
     }
-    const struct config *config = server->pool->set->config;
     server->errand = ERRAND_NONE;
     if (server->transaction != 'I') {
         server->errand = ERRAND_ROLLBACK;
         server->doing = "rolling back for a client that left";
         send_query(server, "ROLLBACK");
-    } else if (server->reset_owed != RESET_NONE) {
-        bool is_all = server->reset_owed == RESET_ALL;
-        server->reset_owed = RESET_NONE;
+    } else if (server->reset_owed != 0) {
         server->errand = ERRAND_RESET;
         server->doing = "running the reset query";
-        send_query(server, is_all ? "DISCARD ALL" : config->server_reset_query);
+        send_query(server, next_reset(server));
     } else {
         raise_floor(server);
         server->may_have_written = false;
@@ -194,6 +201,17 @@ static void on_own_complete(struct server *server, struct bytes tag) {
     if (bytes_equal_text(tag, "DEALLOCATE ALL")) ops->server_forget_statements(ops->owner, server);
 }
 
+/* PostgreSQL passes over a Sync within a COPY, so that one asked for in the extended protocol needs
+ * another behind its failure. */
+void server_end_copy(struct server *server, enum server_copy copy) {
+    static const char fail[] = "f\0\0\0\20client left";
+    static const char sync[] = {'S', 0, 0, 0, 4};
+    CHECK(copy != COPY_NONE);
+    server->copy = COPY_NONE;
+    stream_write_bytes(&server->stream, bytes_of(fail, sizeof fail));
+    if (copy == COPY_EXTENDED) stream_write_bytes(&server->stream, bytes_of(sync, sizeof sync));
+}
+
 /* A message of which the head, and as far as the row wants it the body, is there. */
 static void on_own_message(struct server *server, char type, struct bytes body) {
     struct bytes name, value, rest;
@@ -220,6 +238,12 @@ static void on_own_message(struct server *server, char type, struct bytes body) 
     case REPLY_NOTIFICATION:
         return;
     case REPLY_COPY_IN:
+        if (server->owed_ready == 1 && server->copy != COPY_NONE) {
+            server_end_copy(server, server->copy);
+            return;
+        }
+        server_close(server, "client disconnect while server was not ready");
+        return;
     case REPLY_COPY_BOTH:
         server_close(server, "client disconnect while server was not ready");
         return;
@@ -486,7 +510,7 @@ void server_clean(struct server *server, unsigned owed_ready, bool is_cancel_wan
     server->owed_ready = owed_ready;
     server->is_checked = false;
     bool is_by_setting = is_reset_wanted && config->server_reset_query[0] != '\0';
-    if (is_by_setting && server->reset_owed == RESET_NONE) server->reset_owed = RESET_BY_SETTING;
+    if (is_by_setting && !(server->reset_owed & RESET_ALL)) server->reset_owed |= RESET_BY_SETTING;
     server->doing = "finishing for a client that left";
     stream_start(&server->stream);
     server_become(server, SERVER_CLEANING);
