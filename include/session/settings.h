@@ -23,8 +23,9 @@ struct session {
     struct text *startup;  /* what it asked for at login, and gets back by RESET */
     struct buf touched;    /* names that the transaction may have set, each with its NUL */
     struct buf learned;    /* what the question has told so far: settings of the server */
-    bool may_have_reset;   /* some of them may have their defaults again */
+    struct buf reset;      /* those that may have their defaults again, written likewise */
     bool is_unknown;       /* the transaction may have set what nobody knows */
+    uint32_t unknown_on;   /* the server that has it, while the client uses no other; 0: none */
     uint32_t seen;         /* traits of the transaction's statements that have to do with pins */
     unsigned pins;         /* what its server alone can keep: a set of enum pin */
     unsigned counted;      /* those of them that its pool counts */
@@ -91,6 +92,10 @@ void session_note(struct session *session, const struct traits *traits,
 
 /* A statement ran whose effect on the session is not known. */
 void session_note_unknown(struct session *session);
+
+/* Something was rolled back: it may have been a RESET, after which the client would have what it
+ * had after its login. What it then has is what the server has. */
+void session_undone(struct session *session);
 
 /* Whether nothing has to be done when the transaction ends. */
 static inline bool session_is_untouched(const struct session *session) {

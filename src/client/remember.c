@@ -142,6 +142,7 @@ void remember_lent(struct client *client) {
             parameters_difference(&client->parameters, client->set->pools, server, &gap.query);
     } else {
         settings_find_gap(&gap, &client->parameters, client->session, client->id, server);
+        if (client->session->unknown_on != server->id) client->session->unknown_on = 0;
     }
     if (gap.is_scrubbed) send_scrub(client);
     if (buf_length(&gap.query) > 0) {

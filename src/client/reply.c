@@ -149,6 +149,7 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
         on_own_error(reply, &fields, match->entry.number);
         return;
     }
+    if (client->session != NULL) session_undone(client->session);
     bool is_whole = reply->len == reply->length; /* one that is not passes as it comes */
     bool ends_all =
         bytes_equal_text(fields.severity, "FATAL") || bytes_equal_text(fields.severity, "PANIC");
@@ -195,6 +196,8 @@ static void on_complete(const struct reply *reply, const struct pipeline_match *
     struct bytes tag = body_of(reply);
     if (tag.len > 0) tag.len--;
     if (is_end_of_transaction(tag)) client->has_ended = true;
+    if (client->session != NULL && bytes_equal_text(tag, "ROLLBACK"))
+        session_undone(client->session);
     if (!is_hidden(client)) relay_raise_floor(client);
     if (match->verdict != PIPELINE_PASS || tag.len < 11 || tag.at[0] != 'D') return;
     if (!bytes_equal_text(tag, "DEALLOCATE ALL") && !bytes_equal_text(tag, "DISCARD ALL")) return;

@@ -33,6 +33,7 @@ void session_free(struct session **session_at, struct texts *texts) {
     text_unref(texts, &session->settings);
     text_unref(texts, &session->startup);
     buf_release(&session->touched);
+    buf_release(&session->reset);
     buf_release(&session->learned);
     memory_free(session);
 }
@@ -112,9 +113,24 @@ static bool differs_in_authorization(const struct parameters *parameters,
     return mine != NULL && mine != server->parameters[TRACKED_SESSION_AUTHORIZATION];
 }
 
+/* A value is kept as encode(..., 'escape') writes it: what is not ASCII, in the server's encoding,
+ * is a backslash and three digits. So it is the same text for clients of any encoding, and is not
+ * sent back in one that may not have it. */
+static void append_config(struct buf *query, struct bytes name, struct bytes value) {
+    if (memchr(value.at, '\\', value.len) == NULL) {
+        parameters_append_config(query, name, value);
+        return;
+    }
+    buf_append_text(query, "SELECT pg_catalog.set_config(");
+    parameters_append_quoted(query, name);
+    buf_append_text(query, ",pg_catalog.convert_from(pg_catalog.decode(");
+    parameters_append_quoted(query, value);
+    buf_append_text(query, ",'escape'),pg_catalog.getdatabaseencoding()),false) IS NULL;");
+}
+
 static void append_value(struct settings_gap *gap, const struct server *server, struct bytes name,
                          struct bytes value) {
-    parameters_append_config(&gap->query, name, value);
+    append_config(&gap->query, name, value);
     if (gap->step == PARAMETERS_SAME) gap->step = PARAMETERS_TOGETHER;
     /* A role that was accepted once may have been dropped since. */
     bool may_fail = bytes_equal_text(name, ROLE) || !parameters_was_accepted(server, name, value);
@@ -159,7 +175,8 @@ void settings_find_gap(struct settings_gap *gap, const struct parameters *parame
     struct server_memory *memory = server->memory;
     *gap = (struct settings_gap){.step = PARAMETERS_SAME};
     struct text *settings = session->settings;
-    bool is_stranger = memory->is_unknown && memory->unknown_by != id;
+    bool is_own = memory->unknown_by == id && session->unknown_on == server->id;
+    bool is_stranger = memory->is_unknown && !is_own;
     bool is_set_alike = settings == memory->settings && !is_stranger;
     if (is_set_alike && parameters_are_same(parameters, set, server)) return;
     bool has_other_rights = differs_in_authorization(parameters, server);
@@ -191,16 +208,33 @@ void settings_accepted(const struct parameters *parameters, const struct session
     }
 }
 
+/* As encode(..., 'escape') does, and a NUL. At login a server takes bytes as they are, too. */
+static void append_escaped(struct buf *out, struct bytes value) {
+    for (size_t i = 0; i < value.len; i++) {
+        unsigned c = (unsigned char)value.at[i];
+        if (c >= 0x80) {
+            buf_append_format(out, "\\%03o", c);
+        } else {
+            if (c == '\\') buf_append_u8(out, (unsigned char)c);
+            buf_append_u8(out, (unsigned char)c);
+        }
+    }
+    buf_append_u8(out, 0);
+}
+
 void session_start_with(struct session *session, struct texts *texts, struct bytes name,
                         struct bytes value) {
-    struct buf settings = {0}, lower = {0};
+    struct buf settings = {0}, lower = {0}, escaped = {0};
     buf_append_bytes(&settings, content(session->startup));
     for (size_t i = 0; i < name.len; i++)
         buf_append_u8(&lower, (unsigned char)char_lower(name.at[i]));
-    settings_put(&settings, buf_content(&lower), value);
+    append_escaped(&escaped, value);
+    struct bytes kept = bytes_of(buf_content(&escaped).at, buf_length(&escaped) - 1);
+    settings_put(&settings, buf_content(&lower), kept);
     keep(&session->startup, buf_content(&settings), texts);
     buf_release(&settings);
     buf_release(&lower);
+    buf_release(&escaped);
 }
 
 void session_begin(struct session *session) {
@@ -222,13 +256,18 @@ void session_parse_context(const struct session *session, struct buf *context) {
 
 /* ---- what a transaction has set */
 
-static void touch(struct session *session, struct bytes name) {
-    struct bytes rest = buf_content(&session->touched), other;
+static bool has_name(const struct buf *names, struct bytes name) {
+    struct bytes rest = buf_content(names), other;
     while (message_text(rest, &other, &rest)) {
-        if (bytes_equal(other, name)) return;
+        if (bytes_equal(other, name)) return true;
     }
-    buf_append_bytes(&session->touched, name);
-    buf_append_u8(&session->touched, 0);
+    return false;
+}
+
+static void add_name(struct buf *names, struct bytes name) {
+    if (has_name(names, name)) return;
+    buf_append_bytes(names, name);
+    buf_append_u8(names, 0);
 }
 
 /* Whether the server tells its value unasked. */
@@ -237,10 +276,26 @@ static bool is_reported(const struct server *server, struct bytes name) {
     return index >= 0 && server->parameters[index] != NULL;
 }
 
-static void touch_all(struct session *session) {
+/* All that the client has set may be otherwise now, perhaps as after its login; RESET ALL leaves a
+ * role alone. */
+static void touch_all(struct session *session, bool is_reset) {
     struct bytes rest = content(session->settings), name, value;
-    while (settings_next(&rest, &name, &value)) touch(session, name);
-    session->may_have_reset = true;
+    while (settings_next(&rest, &name, &value)) {
+        add_name(&session->touched, name);
+        if (is_reset && !bytes_equal_text(name, ROLE)) add_name(&session->reset, name);
+    }
+}
+
+/* A name that is not ASCII is another one where another encoding is in use. */
+static bool is_ascii(struct bytes name) {
+    size_t i = 0;
+    while (i < name.len && (unsigned char)name.at[i] < 0x80) i++;
+    return i == name.len;
+}
+
+static void note_unknown(struct session *session) {
+    session->is_unknown = true;
+    touch_all(session, false);
 }
 
 void session_note(struct session *session, const struct traits *traits,
@@ -249,24 +304,31 @@ void session_note(struct session *session, const struct traits *traits,
     struct bytes rest = traits->names, entry;
     bool is_named = traits->names_complete;
     if (traits->flags & TRAITS_ANYTHING) session->seen |= TRAITS_RUNS_CODE;
-    if (traits->flags & TRAITS_RESETS_ALL) touch_all(session);
-    if (!(traits->flags & TRAITS_SETS) && !(traits->flags & TRAITS_SETS_ALIKE)) {
-        if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)) session->is_unknown = true;
-        return;
-    }
-    if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING) || !is_named)
-        session->is_unknown = true;
+    if (traits->flags & TRAITS_RESETS_ALL) touch_all(session, true);
+    if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)) note_unknown(session);
+    if (!(traits->flags & TRAITS_SETS) && !(traits->flags & TRAITS_SETS_ALIKE)) return;
+    if (!is_named) note_unknown(session);
     while (message_text(rest, &entry, &rest)) {
         if (entry.len == 0 || (entry.at[0] != 's' && entry.at[0] != 'd')) continue;
         struct bytes name = bytes_of(entry.at + 1, entry.len - 1);
-        if (entry.at[0] == 'd') session->may_have_reset = true;
-        if (bytes_equal_text(name, AUTHORIZATION)) touch(session, bytes_of_text(ROLE));
-        if (entry.at[0] == 's' && !is_reported(server, name)) touch(session, name);
+        if (!is_ascii(name)) {
+            note_unknown(session);
+            continue;
+        }
+        bool is_with_role = bytes_equal_text(name, AUTHORIZATION);
+        if (is_with_role) add_name(&session->touched, bytes_of_text(ROLE));
+        if (entry.at[0] == 'd')
+            add_name(&session->reset, is_with_role ? bytes_of_text(ROLE) : name);
+        if (entry.at[0] == 's' && !is_reported(server, name)) add_name(&session->touched, name);
     }
 }
 
+void session_undone(struct session *session) {
+    buf_clear(&session->reset);
+}
+
 void session_note_unknown(struct session *session) {
-    session->is_unknown = true;
+    note_unknown(session);
     session->seen |= TRAITS_RUNS_CODE;
 }
 
@@ -274,19 +336,23 @@ bool session_has_question(const struct session *session) {
     return buf_length(&session->touched) > 0 || pins_to_ask(session->seen, session->pins) != 0;
 }
 
+#define ESCAPED(value)                                                                             \
+    "pg_catalog.encode(pg_catalog.convert_to(" value ",pg_catalog.getdatabaseencoding()),'escape'" \
+    ")"
+
 /* The values at hand; of a parameter with its default, or no role, NULL. Custom parameters, with a
  * dot, are not in pg_settings, and have no default that they could get back. */
 static void append_settings_question(const struct session *session, struct buf *query) {
-    static const char plain[] = "pg_catalog.current_setting(n, true)";
+    static const char plain[] = ESCAPED("pg_catalog.current_setting(n, true)");
     static const char checked[] =
         "CASE WHEN pg_catalog.strpos(n, '.') OPERATOR(pg_catalog.>) 0"
         " OR n OPERATOR(pg_catalog.=) 'role' OR EXISTS (SELECT 1 FROM pg_catalog.pg_settings s"
         " WHERE s.name OPERATOR(pg_catalog.=) n"
         " AND s.source OPERATOR(pg_catalog.=) 'session')"
-        " THEN pg_catalog.current_setting(n, true) END";
+        " THEN " ESCAPED("pg_catalog.current_setting(n, true)") " END";
     struct bytes rest = buf_content(&session->touched), name;
     buf_append_format(query, "SELECT n, %s FROM pg_catalog.unnest(ARRAY[",
-                      session->may_have_reset ? checked : plain);
+                      buf_length(&session->reset) > 0 ? checked : plain);
     for (bool is_first = true; message_text(rest, &name, &rest); is_first = false) {
         if (!is_first) buf_append_u8(query, ',');
         parameters_append_quoted(query, name);
@@ -330,17 +396,32 @@ bool session_row(struct session *session, struct bytes body) {
 
 static void forget_transaction(struct session *session) {
     buf_release(&session->touched);
+    buf_release(&session->reset);
     buf_release(&session->learned);
-    session->may_have_reset = session->is_unknown = session->is_asking = false;
+    session->is_unknown = session->is_asking = false;
     session->tries = 0;
     session->seen = 0;
     session->asked = session->found = 0;
 }
 
-static void note_unknown(const struct session *session, struct server_memory *memory, uint32_t id) {
-    if (!session->is_unknown) return;
+/* Passes what is not known on to the server, by the client of that id, 0: by nobody any more. */
+static void mark_unknown(struct session *session, struct server *server, uint32_t id) {
+    struct server_memory *memory = server->memory;
+    if (!session->is_unknown || memory == NULL) return;
     memory->is_unknown = true;
     memory->unknown_by = id;
+    session->unknown_on = server->id;
+}
+
+/* What the client has of a setting with this value on the server. One that was reset is as after
+ * its login; a custom one has no default that the server could tell, and is empty there. */
+static struct bytes own_value(const struct session *session, struct bytes name,
+                              struct bytes value) {
+    bool is_custom = memchr(name.at, '.', name.len) != NULL;
+    bool has_default = value.at == NULL || (is_custom && value.len == 0);
+    if (!has_default || !has_name(&session->reset, name)) return value;
+    struct bytes startup = find(content(session->startup), name);
+    return startup.at != NULL ? startup : value;
 }
 
 void session_learned(struct session *session, struct server *server, uint32_t id) {
@@ -353,14 +434,13 @@ void session_learned(struct session *session, struct server *server, uint32_t id
     while (message_text(touched, &name, &touched)) {
         struct bytes value = find(buf_content(&session->learned), name);
         settings_put(&there, name, value);
-        if (value.at == NULL) value = find(content(session->startup), name);
-        settings_put(&mine, name, value);
+        settings_put(&mine, name, own_value(session, name, value));
     }
     keep(&memory->settings, buf_content(&there), texts);
     keep(&session->settings, buf_content(&mine), texts);
     buf_release(&there);
     buf_release(&mine);
-    note_unknown(session, memory, id);
+    mark_unknown(session, server, id);
     unsigned memories = pins_made(session->seen) & ~session->asked; /* nobody can be asked */
     session->pins = (session->pins & ~session->asked) | session->found | memories;
     forget_transaction(session);
@@ -383,9 +463,8 @@ void session_lost(struct session *session) {
 }
 
 void session_left(struct session *session, struct server *server, uint32_t id) {
-    struct server_memory *memory = server->memory;
     session->pins = 0;
     if (buf_length(&session->touched) > 0) session->is_unknown = true;
-    if (memory != NULL) note_unknown(session, memory, buf_length(&session->touched) > 0 ? 0 : id);
+    mark_unknown(session, server, buf_length(&session->touched) > 0 ? 0 : id);
     forget_transaction(session);
 }

@@ -56,14 +56,14 @@ $$ BEGIN EXECUTE format('SET ROLE %I', firm); END $$;
 CREATE PROCEDURE enter_by_call(firm text) LANGUAGE plpgsql AS
 $$ BEGIN PERFORM set_config('app.tenant', firm, false); COMMIT; END $$;
 CREATE FUNCTION enter_within(firm text) RETURNS void LANGUAGE plpgsql SET work_mem = '2MB' AS
-$$ BEGIN PERFORM set_config('search_path', firm || ', public', false); END $$;
+$$ BEGIN PERFORM set_config('search_path', 'at_' || firm || ', public', false); END $$;
 GRANT ALL ON by_claim, by_role, place, writes TO PUBLIC;
 """
 MAKE_FIRM = """
 CREATE ROLE {firm}; GRANT {firm} TO app_trust;
-CREATE SCHEMA {firm}; GRANT USAGE ON SCHEMA {firm} TO PUBLIC;
-CREATE TABLE {firm}.place (word text); GRANT ALL ON {firm}.place TO PUBLIC;
-INSERT INTO {firm}.place VALUES ('{firm}');
+CREATE SCHEMA at_{firm}; GRANT USAGE ON SCHEMA at_{firm} TO PUBLIC;
+CREATE TABLE at_{firm}.place (word text); GRANT ALL ON at_{firm}.place TO PUBLIC;
+INSERT INTO at_{firm}.place VALUES ('{firm}');
 INSERT INTO by_claim VALUES ('{firm}', '{firm}');
 INSERT INTO by_role VALUES ('{firm}', '{firm}');
 """
@@ -72,7 +72,7 @@ DROP TABLE by_claim, by_role, place, writes;
 DROP FUNCTION enter; DROP FUNCTION enter_role; DROP PROCEDURE enter_by_call;
 DROP FUNCTION enter_within;
 """
-UNMAKE_FIRM = "DROP SCHEMA {firm} CASCADE; DROP OWNED BY {firm}; DROP ROLE {firm};"
+UNMAKE_FIRM = "DROP SCHEMA at_{firm} CASCADE; DROP OWNED BY {firm}; DROP ROLE {firm};"
 
 LOOK = (
     "SELECT 'claim ' || word FROM public.by_claim UNION ALL SELECT 'role ' || word FROM public.by_role"
@@ -128,13 +128,13 @@ KNOWN = {
     "role": ["SET ROLE {f}"],
     "role as a parameter": ["SET role = '{f}'"],
     "SET SESSION ROLE": ["SET SESSION ROLE {f}"],
-    "place": ["SET search_path = {f}, public"],
-    "SET SCHEMA": ["SET SCHEMA '{f}'"],
+    "place": ["SET search_path = at_{f}, public"],
+    "SET SCHEMA": ["SET SCHEMA 'at_{f}'"],
     "set_config": ["SELECT set_config('app.tenant', '{f}', false)"],
     "with a cast": ["SELECT set_config('app.tenant'::text, '{f}'::text, 'f'::bool)"],
     "by name": ["SELECT set_config(is_local => false, setting_name => 'app.tenant', new_value => '{f}')"],
     "of the role": ["SELECT set_config('role', '{f}', false)"],
-    "of the place": ["SELECT pg_catalog.set_config('search_path', '{f}, public', false)"],
+    "of the place": ["SELECT pg_catalog.set_config('search_path', 'at_{f}, public', false)"],
     "NULL is not local": ["SELECT set_config('app.tenant', '{f}', 1 = 0)"],
     "in CTE": ["WITH s AS (SELECT set_config('app.tenant', '{f}', false)) SELECT * FROM s"],
     "in CTE of a write": [
@@ -214,14 +214,14 @@ KNOWN = {
     "refused authorization": ["SET SESSION AUTHORIZATION {f}"],
     "temporary": [
         "CREATE TEMP TABLE place AS SELECT '{f}'::text AS word", "DROP TABLE pg_temp.place",
-        "SET search_path = {f}, public",
+        "SET search_path = at_{f}, public",
     ],
 }  # fmt: skip
 
 UNKNOWN = {
     "a name that a cast cuts": ["SELECT set_config('app.tenantry'::varchar(10), '{f}', false)"],
     "view of settings": [
-        "UPDATE pg_settings SET setting = '{f}, public' WHERE name = 'search_path'"
+        "UPDATE pg_settings SET setting = 'at_{f}, public' WHERE name = 'search_path'"
     ],
     "EXECUTE in EXPLAIN": [
         "PREPARE p (text) AS SELECT set_config('app.tenant', $1, false)",
@@ -232,23 +232,23 @@ UNKNOWN = {
         "DEALLOCATE p",
     ],
     "Bind of all": [ext("SELECT set_config($1, $2, $3)", "app.tenant", "{f}", "f")],
-    "function": ["SELECT enter('{f}')"],
-    "function of the role": ["SELECT enter_role('{f}')"],
-    "function in a block": ["BEGIN", "SELECT enter('{f}')", "COMMIT"],
-    "function in many": ["SELECT 1; SELECT enter('{f}'); SELECT 2"],
-    "function extended": [ext("SELECT enter($1)", "{f}")],
+    "function": ["SELECT public.enter('{f}')"],
+    "function of the role": ["SELECT public.enter_role('{f}')"],
+    "function in a block": ["BEGIN", "SELECT public.enter('{f}')", "COMMIT"],
+    "function in many": ["SELECT 1; SELECT public.enter('{f}'); SELECT 2"],
+    "function extended": [ext("SELECT public.enter($1)", "{f}")],
     "function named": [
-        parse("SELECT enter($1)", "{n}") + SYNC, bind(("{f}",), "{n}") + execute() + SYNC
+        parse("SELECT public.enter($1)", "{n}") + SYNC, bind(("{f}",), "{n}") + execute() + SYNC
     ],
-    "function prepared": ["PREPARE p AS SELECT enter($1)", "EXECUTE p('{f}')", "DEALLOCATE p"],
+    "function prepared": ["PREPARE p AS SELECT public.enter($1)", "EXECUTE p('{f}')", "DEALLOCATE p"],
     "function held": [
-        "DECLARE c CURSOR WITH HOLD FOR SELECT enter('{f}')", "CLOSE c"
+        "DECLARE c CURSOR WITH HOLD FOR SELECT public.enter('{f}')", "CLOSE c"
     ],
     "function flushed": [
-        parse("SELECT enter($1)") + bind(("{f}",)) + execute() + FLUSH + SYNC
+        parse("SELECT public.enter($1)") + bind(("{f}",)) + execute() + FLUSH + SYNC
     ],
-    "function with SET": ["SELECT enter_within('{f}')"],
-    "CALL": ["CALL enter_by_call('{f}')"],
+    "function with SET": ["SELECT public.enter_within('{f}')"],
+    "CALL": ["CALL public.enter_by_call('{f}')"],
     "DO": ["DO $$ BEGIN PERFORM set_config('app.tenant', '{f}', false); END $$"],
     "DO of a role": ["DO $$ BEGIN EXECUTE 'SET ROLE {f}'; END $$"],
     "DO after SET": ["SET app.other = '1'; DO $$ BEGIN SET app.tenant = '{f}'; END $$"],
@@ -262,7 +262,7 @@ UNKNOWN = {
         "SELECT * FROM ts_stat('SELECT to_tsvector(set_config(''app.tenant'', ''{f}'', false))')"
     ],
     "FunctionCall": [call_set_config("app.tenant", "{f}")],
-    "function that fails": ["BEGIN", "SELECT enter('{f}')", "SELECT 1/0", "ROLLBACK"],
+    "function that fails": ["BEGIN", "SELECT public.enter('{f}')", "SELECT 1/0", "ROLLBACK"],
 }  # fmt: skip
 
 
@@ -297,6 +297,8 @@ class Pair:
         self.client = pooler.client(**parameters)
         self.twin = direct_connection(cluster, **parameters)
         self.is_clouded = False
+        self.status = "I"
+        self.has_arrived_with = parameters
 
     def run(self, steps, firm):
         """Sends the steps of a way; both must be told the same."""
@@ -304,8 +306,12 @@ class Pair:
         for part in steps:
             sent = filled(part, firm, number)
             answer, expected = self.client.ask(sent), self.twin.ask(sent)
-            told = [(one.code, one.status, one.tags) for one in (answer, expected)]
+            told = [(one.code, one.messages[-1].body if one.kinds[-1:] == 'Z' else one, one.tags) for one in (answer, expected)]
+
             assert told[0] == told[1], (steps, firm, answer, expected)
+            self.status = expected.status
+            if expected.code and isinstance(part, bytes):
+                break  # what was not prepared cannot be executed
 
     def check(self, about):
         """The client sees what its twin sees; after what Weir cannot know, nothing more."""
@@ -328,7 +334,7 @@ def test_ways(start_pooler, cluster, kind, is_left_behind):
     one server each transaction meets what the one before has left."""
     pooler = start_one(start_pooler)
     nobody, other = Pair(pooler, cluster), Pair(pooler, cluster)
-    other.run(["SET app.tenant = '{f}'", "SET ROLE {f}", "SET search_path = {f}, public"], "firm_b")
+    other.run(["SET app.tenant = '{f}'", "SET ROLE {f}", "SET search_path = at_{f}, public"], "firm_b")
     attacker = Pair(pooler, cluster)
     wrong = []
     for name, steps in (KNOWN if kind == "known" else UNKNOWN).items():
@@ -349,3 +355,183 @@ def test_ways(start_pooler, cluster, kind, is_left_behind):
     for one in (nobody, other, attacker):
         one.close()
     assert not wrong, "\n".join(dict.fromkeys(wrong))
+
+
+# A walk: many clients on few servers, each step a dice
+
+
+LEAVES = [
+    "RESET ALL", "RESET ROLE", "SET ROLE NONE", "DISCARD ALL", "RESET app.tenant", "SET app.tenant = ''",
+    "RESET ALL; RESET ROLE", "RESET search_path", "SET search_path TO DEFAULT",
+    "SET SESSION AUTHORIZATION DEFAULT", "SELECT set_config('app.tenant', NULL, false)",
+    "SELECT set_config('role', 'none', false)",
+]  # fmt: skip
+BLOCKS = ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT s", "ROLLBACK TO s", "RELEASE s", "SELECT 1/0"]
+ARRIVALS = [
+    {}, {}, {}, {"options": "-c app.tenant=firm_a"}, {"search_path": "at_firm_b, public"},
+    {"options": "-c role=firm_c --app.tenant=firm_c"},
+]  # fmt: skip
+
+
+def is_pinning(steps):
+    return any(word in step for step in steps if isinstance(step, str)
+               for word in ("PREPARE", "HOLD", "TEMP"))  # fmt: skip
+
+
+class Walk:
+    """Some pairs, of which at most one has an open transaction: there are two servers."""
+
+    def __init__(self, pooler, cluster, seed):
+        self.pooler, self.cluster, self.seed = pooler, cluster, seed
+        self.dice = random.Random(seed)
+        self.pairs = [self.arrive() for _ in range(5)]
+        self.open = None
+        self.story = []
+        self.judge = direct_connection(cluster, "postgres")
+
+    def arrive(self):
+        return Pair(self.pooler, self.cluster, **self.dice.choice(ARRIVALS))
+
+    def note(self, pair, what):
+        self.story.append((self.pairs.index(pair), what))
+
+    def tell(self):
+        steps = [f"{number} {what}" for number, what in self.story[-60:]]
+        return f"seed {self.seed} after {len(self.story)} steps:\n" + "\n".join(steps)
+
+    def run(self, pair, steps, firm, about):
+        self.note(pair, (about, firm))
+        pair.run(steps, firm)
+        self.open = pair if pair.status != "I" else None if self.open is pair else self.open
+
+    def enter(self, pair):
+        """Some way into some tenant."""
+        is_unknown = self.dice.random() < 0.4
+        name = self.dice.choice(list(UNKNOWN if is_unknown else KNOWN))
+        steps = ALL[name]
+        if is_pinning(steps) and pair.status != "I":
+            return
+        if "BEGIN" in steps and self.open not in (None, pair):
+            return  # two servers, and one is taken
+        pair.is_clouded |= is_unknown
+        self.run(pair, steps, self.dice.choice(FIRMS), name)
+
+    def leave(self, pair):
+        sql = self.dice.choice(LEAVES)
+        is_clear = pair.status == "I" and sql in ("DISCARD ALL", "RESET ALL; RESET ROLE")
+        self.run(pair, [sql], "", sql)
+        if is_clear:
+            pair.is_clouded = False
+        if pair.has_arrived_with and (pair.status != "I" or "NULL" in sql):
+            # Within the transaction it has the server's defaults; by NULL a custom one is empty.
+            pair.is_clouded = True
+
+    def block(self, pair):
+        sql = self.dice.choice(BLOCKS)
+        if sql == "BEGIN" and self.open not in (None, pair):
+            return
+        self.run(pair, [sql], "", sql)
+
+    def vanish(self, pair):
+        """The client ends amid a way: at any byte, or with a cancel request on its heels, or its
+        server is ended under it."""
+        name = self.dice.choice(list(ALL))
+        firm, way = self.dice.choice(FIRMS), self.dice.choice(["cut", "cancel", "terminate", "bye"])
+        sent = b"".join(filled(step, firm, next(NUMBERS)) for step in ALL[name])
+        if self.open is None:
+            sent = self.dice.choice([b"", query("BEGIN")]) + sent
+        self.note(pair, (way, name, firm))
+        if way == "terminate" and (self.open in (None, pair)) and pair.status != "E":
+            pid = pair.client.query("BEGIN; SELECT pg_backend_pid()").value
+            self.judge.query(f"SELECT pg_terminate_backend({pid})")
+        try:
+            cut = self.dice.randrange(len(sent)) if way == "cut" else len(sent)
+            pair.client.send(sent[:cut], TERMINATE if way == "bye" else b"")
+        except Closed:
+            pass
+        if way == "cancel":
+            cancel(self.pooler.address, pair.client.key)
+        self.dice.choice([pair.client.drop, pair.client.reset])()
+        pair.twin.close()
+        if self.open is pair:
+            self.open = None
+        self.pairs[self.pairs.index(pair)] = self.arrive()
+
+    def step(self):
+        pair = self.open if self.open and self.dice.random() < 0.4 else self.dice.choice(self.pairs)
+        act = self.dice.choices([self.enter, self.leave, self.block, self.vanish], [6, 2, 3, 1])[0]
+        try:
+            act(pair)
+        except Exception as error:
+            raise AssertionError(self.tell()) from error
+        for seen in {self.dice.choice(self.pairs), self.dice.choice(self.pairs)}:
+            if seen.status != "E":
+                wrong = seen.check(self.pairs.index(seen))
+                assert not wrong, f"{wrong}, {self.tell()}"
+
+    def end(self):
+        for pair in self.pairs:
+            pair.close()
+        self.judge.close()
+
+
+@pytest.mark.timeout(60 + SEEDS * STEPS // 8)
+@pytest.mark.parametrize("is_routed", [False, True])
+def test_walks(start_pooler, cluster, is_routed):
+    settings = {"session_state": "track", "default_pool_size": 2, "server_round_robin": 1}
+    if is_routed:
+        pooler = start_routed(start_pooler, cluster, settings)
+        Watch(pooler).settle()
+    else:
+        pooler = start_pooler(settings)
+    for seed in range(SEEDS):
+        walk = Walk(pooler, cluster, seed)
+        try:
+            for _ in range(STEPS):
+                walk.step()
+        finally:
+            walk.end()
+
+
+# Cases with a name
+
+
+def test_what_nobody_can_see_is_cleaned_where_that_is_asked_for(start_pooler, cluster):
+    """A trigger's doing stands in no statement: the way out that the README tells."""
+    cluster.primary.sql(
+        "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM set_config('app.tenant', NEW.tenant, false); RETURN NEW; END $$;"
+        "CREATE TRIGGER spoils BEFORE INSERT ON writes FOR EACH ROW EXECUTE FUNCTION spoil()"
+    )
+    always = {"server_reset_query": "DISCARD ALL", "server_reset_query_always": "1"}
+    pooler = start_one(start_pooler, **always)
+    with pooler.client() as one, pooler.client() as other, pooler.client() as third:
+        third.query("SET app.tenant = 'firm_b'")
+        for _ in range(3):
+            assert not one.query("INSERT INTO writes VALUES ('firm_a')").errors
+            assert look(other) == set()
+            assert look(third) == {"claim firm_b"}
+            assert not one.query("SET ROLE firm_a").errors
+            assert look(other) == set()
+    cluster.primary.sql("DROP TRIGGER spoils ON writes; DROP FUNCTION spoil")
+
+
+def test_a_claim_in_another_encoding(start_pooler, cluster):
+    """The same byte is another letter for each of them."""
+    cluster.primary.sql("INSERT INTO by_claim VALUES ('й', 'cyrillic'), ('é', 'latin')")
+    pooler = start_one(start_pooler)
+    with pooler.client() as plain:
+        claim = query("SET app.tenant = '_'").replace(b"_", b"\xe9")
+        with pooler.client(client_encoding="WIN1251") as one:
+            with pooler.client(client_encoding="LATIN1") as other:
+                for _ in range(3):
+                    for client in (one, other):
+                        assert not client.ask(claim).errors
+                        assert look(plain) == set()
+                    assert look(one) == {"claim cyrillic"}
+                    assert look(other) == {"claim latin"}
+                    assert not one.query("SET client_encoding = UTF8").errors
+                    assert look(other) == {"claim latin"}
+                    assert look(one) == {"claim cyrillic"}
+                    assert not one.query("SET client_encoding = WIN1251").errors
+    cluster.primary.sql("DELETE FROM by_claim WHERE tenant NOT LIKE 'firm%'")

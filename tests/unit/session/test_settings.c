@@ -9,7 +9,8 @@
 #include "core/memory.h"
 #include "session/settings.h"
 
-#define ID 7u
+#define ID     7u
+#define SERVER 9u
 
 struct world {
     struct texts texts;
@@ -115,8 +116,10 @@ static const struct gap_row {
      CONFIG("a", "1") "SET session_authorization='other';"},
     /* Quoting */
     {"a=it's", "", NULL, NULL, false, false, PARAMETERS_FIRST, CONFIG("a", "it''s")},
-    {"a=b\\c", "", NULL, NULL, false, false, PARAMETERS_FIRST,
-     "SELECT pg_catalog.set_config('a',E'b\\\\c',false);"},
+    {"a=\\351", "", NULL, NULL, false, false, PARAMETERS_FIRST,
+     "SELECT "
+     "pg_catalog.set_config('a',pg_catalog.convert_from(pg_catalog.decode(E'\\\\351','escape'),"
+     "pg_catalog.getdatabaseencoding()),false) IS NULL;"},
 };
 
 static void set_parameter(struct world *world, enum pool_tracked index, const char *value) {
@@ -153,19 +156,39 @@ static void what_was_accepted(void **unused) {
     (void)unused;
     struct world world;
     struct settings_gap gap;
-    struct server_memory *memory;
     for (unsigned is_role = 0; is_role < 2; is_role++) {
         world_init(&world, is_role ? "a=1 role=r" : "a=1", "");
-        memory = world.server.memory;
         settings_accepted(&world.parameters, world.session, &world.server);
         settings_find_gap(&gap, &world.parameters, world.session, ID, &world.server);
         assert_int_equal(gap.step, is_role ? PARAMETERS_FIRST : PARAMETERS_TOGETHER);
         buf_release(&gap.query);
-        memory->is_unknown = true;
-        memory->unknown_by = ID; /* its own doing is as it was left */
+        buf_release(&gap.query);
+        world_release(&world);
+    }
+}
+
+/* What a client did itself is as it was left, while it has used no other server and nobody else has
+ * this one. */
+static void its_own_doing(void **unused) {
+    (void)unused;
+    static const struct {
+        uint32_t by, on;
+        bool is_scrubbed;
+    } rows[] = {{ID, SERVER, false}, {ID, 0, true}, {ID, SERVER + 1, true}, {ID + 1, SERVER, true}};
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct world world;
+        struct settings_gap gap;
+        world_init(&world, "", "");
+        struct server_memory *memory = world.server.memory;
+        world.server.id = SERVER;
+        world.session->is_unknown = true;
+        session_learned(world.session, &world.server, ID);
+        assert_true(memory->is_unknown);
+        assert_int_equal(world.session->unknown_on, SERVER);
+        memory->unknown_by = rows[i].by;
+        world.session->unknown_on = rows[i].on;
         settings_find_gap(&gap, &world.parameters, world.session, ID, &world.server);
-        assert_int_equal(gap.step, PARAMETERS_SAME);
-        assert_false(gap.is_scrubbed);
+        assert_int_equal(gap.is_scrubbed, rows[i].is_scrubbed);
         buf_release(&gap.query);
         world_release(&world);
     }
@@ -193,6 +216,19 @@ static const struct learn_row {
     {"a=1 c=3", "c=9", "", TRAITS_RESETS_ALL, "a=- c=-", "c=9", ""},
     {"role=r", "", "drole srole ", TRAITS_SETS, "role=none", "", ""},
     {"role=r", "", "ssession_authorization ", TRAITS_SETS, "role=none", "", ""},
+    /* A custom one that was reset is empty there, and its client's of after the login. */
+    {"a.b=1", "a.b=0", "da.b sa.b ", TRAITS_SETS, "a.b=", "a.b=0", "a.b="},
+    {"a.b=1", "a.b=0", "sa.b ", TRAITS_SETS, "a.b=", "a.b=", "a.b="},
+    {"a.b=1", "a.b=0", "", TRAITS_RESETS_ALL, "a.b=", "a.b=0", "a.b="},
+    /* NONE is not what RESET gives to who logged in with a role; RESET ALL does nothing to it. */
+    {"role=r", "role=q", "srole ", TRAITS_SETS, "role=none", "", ""},
+    {"role=r", "role=q", "drole srole ", TRAITS_SETS, "role=none", "role=q", ""},
+    {"role=r", "role=q", "dsession_authorization ", TRAITS_SETS, "role=none", "role=q", ""},
+    {"role=r", "role=q", "", TRAITS_RESETS_ALL, "role=r", "role=r", "role=r"},
+    /* Something may have set what the client has. */
+    {"a=1", "", "", TRAITS_RUNS_UNKNOWN, "a=2", "a=2", "a=2"},
+    {"a=1", "", "sb ", TRAITS_SETS | TRAITS_RUNS_UNKNOWN, "a=2 b=3", "a=2 b=3", "a=2 b=3"},
+    {"", "", "", TRAITS_RUNS_UNKNOWN, "", "", NULL},
     /* Reported parameters tell themselves; functions and relations are no settings. */
     {"a=1", "", "stimezone ff rt ", TRAITS_SETS, "", "a=1", NULL},
     {"a=1", "", "ff ", 0, "", "a=1", NULL},
@@ -251,6 +287,34 @@ static void clients_learn(void **unused) {
     }
 }
 
+/* What logs in with bytes has them written as the server writes them. */
+static void start_up(void **unused) {
+    (void)unused;
+    struct world world;
+    world_init(&world, "", "");
+    session_start_with(world.session, &world.texts, bytes_of_text("App.A"), bytes_of("\xe9\\", 2));
+    session_start_with(world.session, &world.texts, bytes_of_text("b"), bytes_of_text(""));
+    assert_settings(world.session->startup, "app.a=\\351\\\\ b=");
+    session_begin(world.session);
+    assert_settings(world.session->settings, "app.a=\\351\\\\ b=");
+    world_release(&world);
+}
+
+/* The name is another one in another encoding; an undone RESET is none. */
+static void special_notes(void **unused) {
+    (void)unused;
+    struct world world;
+    world_init(&world, "", "");
+    struct learn_row row = {.names = "sa.\xe9 da.b sa.b ", .flags = TRAITS_SETS};
+    note(&world, &row);
+    assert_true(world.session->is_unknown);
+    assert_int_equal(buf_length(&world.session->touched), 4);
+    assert_int_equal(buf_length(&world.session->reset), 4);
+    session_undone(world.session);
+    assert_int_equal(buf_length(&world.session->reset), 0);
+    world_release(&world);
+}
+
 static void questions(void **unused) {
     (void)unused;
     struct world world;
@@ -261,7 +325,9 @@ static void questions(void **unused) {
     note(&world, &row); /* each name once */
     assert_true(session_question(world.session, &question));
     assert_string_equal(buf_text(&question),
-                        "SELECT n, pg_catalog.current_setting(n, true) FROM"
+                        "SELECT n, pg_catalog.encode(pg_catalog.convert_to("
+                        "pg_catalog.current_setting(n, true),"
+                        "pg_catalog.getdatabaseencoding()),'escape') FROM"
                         " pg_catalog.unnest(ARRAY['a','b.c']::pg_catalog.text[]) n");
     for (unsigned tries = 1; tries < 5; tries++)
         assert_true(session_question(world.session, &question));
@@ -367,13 +433,11 @@ static void leaving(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gaps_are_closed),
-        cmocka_unit_test(what_was_accepted),
-        cmocka_unit_test(clients_learn),
-        cmocka_unit_test(questions),
-        cmocka_unit_test(malformed_rows),
-        cmocka_unit_test(leaving),
-        cmocka_unit_test(pins),
+        cmocka_unit_test(gaps_are_closed),  cmocka_unit_test(what_was_accepted),
+        cmocka_unit_test(its_own_doing),    cmocka_unit_test(clients_learn),
+        cmocka_unit_test(questions),        cmocka_unit_test(start_up),
+        cmocka_unit_test(special_notes),    cmocka_unit_test(malformed_rows),
+        cmocka_unit_test(leaving),          cmocka_unit_test(pins),
         cmocka_unit_test(pins_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
