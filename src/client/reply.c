@@ -9,10 +9,8 @@
  *      1 2 t T n H S N  held   ->   D d C s I E decides: released, or dropped and sent again
  */
 #include "client/effects.h"
-#include "client/names.h"
 #include "client/parts.h"
 #include "client/remember.h"
-#include "client/repair.h"
 
 #include "core/log.h"
 #include "core/memory.h"
@@ -100,8 +98,8 @@ static void skip_group(struct client *client) {
 /* A replica's refusal of a group that may be sent again. */
 static bool is_to_be_sent_again(const struct reply *reply, const struct fault_fields *fields) {
     struct client *client = reply->client;
-    bool is_kept = client->retry.is_holding && !client->retry.is_repair;
-    if (!is_kept || client->is_cancelled || client->transaction != 'I') return false;
+    if (!client->retry.is_holding || client->is_cancelled || client->transaction != 'I')
+        return false;
     enum fault_refusal refusal = fault_refusal_of(fields);
     if (refusal == FAULT_REFUSAL_NOT) return false;
     if (refusal == FAULT_REFUSAL_PRIMARY)
@@ -133,8 +131,7 @@ static void on_own_error(const struct reply *reply, const struct fault_fields *f
     struct client *client = reply->client;
     if (kind == OWN_QUERY_QUESTION) {
         client->session->has_failed = true;
-    } else if (kind == OWN_QUERY_GAP && client->is_syncing && client->retry.is_holding &&
-               !client->retry.is_repair) {
+    } else if (kind == OWN_QUERY_GAP && client->is_syncing && client->retry.is_holding) {
         server_close(reply->server, "invalid server parameter"); /* the primary may take it */
     } else if (kind == OWN_QUERY_GAP) {
         on_refused_parameters(reply, fields);
@@ -162,8 +159,7 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
         buf_append_bytes(&client->last_words, body);
         return;
     }
-    bool is_stale = repair_is_due(client, &match->entry, &fields);
-    if (is_to_be_sent_again(reply, &fields) || is_stale) {
+    if (is_to_be_sent_again(reply, &fields)) {
         client->retry.is_holding = false;
         client->retry.is_discarding = true;
         buf_clear(&client->retry.held);
@@ -252,13 +248,10 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
     client->has_ended = false;
     reply->server->transaction = status;
     client->is_copying = false;
-    bool is_own = match->verdict == PIPELINE_DROP;
-    if (is_own && match->entry.request == REQUEST_SYNC) is_own = !names_have_failed(client);
-    if (is_own) {
+    if (match->verdict == PIPELINE_DROP) {
         on_own_ready(reply, match->entry.number);
         return;
     }
-    if (status == 'I' && client->session != NULL) remember_schema(client);
     client->transaction = status;
     count_query(reply, status);
     bool ends_blocks = client->pool->mode == POOL_MODE_STATEMENT && !client_keeps_server(client);

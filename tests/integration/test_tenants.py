@@ -37,7 +37,7 @@ from wire import (
 pytestmark = pytest.mark.weir_only
 
 FIRMS = ("firm_a", "firm_b", "firm_c")
-SEEDS = int(os.environ.get("TENANT_SEEDS", "3"))
+SEEDS = int(os.environ.get("TENANT_SEEDS", "2"))
 STEPS = int(os.environ.get("TENANT_STEPS", "200" if SANITIZED else "500"))
 
 MAKE = """
@@ -478,7 +478,7 @@ class Walk:
 @pytest.mark.timeout(60 + SEEDS * STEPS // 8)
 @pytest.mark.parametrize("is_routed", [False, True])
 def test_walks(start_pooler, cluster, is_routed):
-    settings = {"session_state": "track", "default_pool_size": 2, "server_round_robin": 1}
+    settings = {"session_state": "track", "default_pool_size": 2, "server_round_robin": 1, "pin_limit": 9}
     if is_routed:
         pooler = start_routed(start_pooler, cluster, settings)
         Watch(pooler).settle()

@@ -312,6 +312,12 @@ static void special_notes(void **unused) {
     assert_int_equal(buf_length(&world.session->reset), 4);
     session_undone(world.session);
     assert_int_equal(buf_length(&world.session->reset), 0);
+    row.names = "da.b sa.b da.c sa.c ";
+    note(&world, &row);
+    assert_int_equal(buf_length(&world.session->reset), 8);
+    row.names = "sa.b "; /* what is set after it was reset */
+    note(&world, &row);
+    assert_int_equal(buf_length(&world.session->reset), 4);
     world_release(&world);
 }
 
@@ -367,8 +373,7 @@ static const struct pin_row {
     {TRAITS_USES_CURSOR, BIT(PIN_LISTEN), 0, 0},
     {TRAITS_USES_CURSOR, BIT(PIN_CURSOR), 0, BIT(PIN_CURSOR)},
     {TRAITS_UNLISTENS | TRAITS_DEALLOCATES, BIT(PIN_LISTEN) | BIT(PIN_PREPARED), 0,
-     BIT(PIN_LISTEN)},
-    {TRAITS_PREPARES, 0, 0, 0},
+     BIT(PIN_LISTEN) | BIT(PIN_PREPARED)},
     {TRAITS_RUNS_CODE, 0, 0,
      BIT(PIN_TEMPORARY) | BIT(PIN_LOCK) | BIT(PIN_CURSOR) | BIT(PIN_LISTEN)},
     {TRAITS_SESSION_MEMORY, 0, BIT(PIN_MEMORY), 0},
