@@ -9,6 +9,7 @@
 
 #include "auth/access.h"
 #include "auth/blocking.h"
+#include "client/request_cancel.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -226,9 +227,9 @@ bool process_parse_later(struct process *process, struct worker *worker, struct 
 }
 
 void process_cancel(struct process *process, const char *key, struct cancel_ticket ticket) {
-    unsigned worker = (unsigned char)key[0] >> 2;
     /* A key of a worker that is not there is nobody's: any worker says so. */
-    worker_cancel(&process->workers[worker < process->workers_count ? worker : 0], key, ticket);
+    unsigned worker = client_key_worker(key, process->workers_count);
+    worker_cancel(&process->workers[worker], key, ticket);
 }
 
 struct unknown_mail {

@@ -33,6 +33,7 @@ struct client_retry {
     struct buf request; /* the whole group; empty: nothing may be sent again */
     struct buf held;    /* its first answers, not passed on yet */
     bool is_holding;
+    bool is_repair;     /* only a stale statement is a reason to send it again (client/repair.h) */
     bool is_discarding; /* the answer was a refusal: what follows is dropped up to the end */
     bool is_second;     /* the group is being sent again: not a third time */
 };

@@ -50,6 +50,9 @@ void client_login_welcome(struct client *client);
 void client_login_own(struct client *client, struct bytes greeting);
 /* A client in STARTUP that has no cancel key yet. */
 struct client *client_new(struct client_set *set, int fd);
+/* Has the client's key name a server's process, if that is a number which no key of ours has. */
+#define CLIENT_PID_END (1u << 24)
+void client_take_pid(struct client *client, uint32_t pid);
 
 /* Handles `bytes` from the client as far as it can; returns how much was taken. */
 size_t request_process(struct client *client, struct bytes bytes);

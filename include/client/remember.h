@@ -11,7 +11,7 @@
 struct outgoing;
 
 /* Queries of our own, by their numbers in the pipeline. */
-enum own_query { OWN_QUERY_GAP, OWN_QUERY_CONNECT, OWN_QUERY_QUESTION };
+enum own_query { OWN_QUERY_GAP, OWN_QUERY_CONNECT, OWN_QUERY_QUESTION, OWN_QUERY_NAMES };
 
 /* A statement goes to the server: notes what it may leave in the session. `text` as in judge_text;
  * `statement` NULL is one that nobody knows. Only with client->session. Returns what it would leave
@@ -32,6 +32,9 @@ enum remember_end { REMEMBER_FREE, REMEMBER_ASKS, REMEMBER_KEEPS };
 enum remember_end remember_end(struct client *client); /* only with client->session */
 void remember_row(struct client *client, struct bytes body, bool is_whole);
 void remember_answered(struct client *client);
+
+/* The transaction has ended, or its server has gone: whether its DDL stands, or may. */
+void remember_schema(struct client *client);
 
 /* The client is leaving its server; true if something of its session is there that has to go. */
 bool remember_left(struct client *client);

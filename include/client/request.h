@@ -50,6 +50,19 @@ size_t prepare_bind(const struct request *request);
 size_t prepare_describe(const struct request *request);
 size_t prepare_close(const struct request *request);
 
+/* The statement of a Parse body in a parse context, or the client's present one if that is empty;
+ * or one that no other client shares. With a reference. */
+struct statement *prepare_intern(struct client *client, struct bytes body, struct bytes context);
+struct statement *prepare_intern_own(struct client *client, struct bytes body);
+
+/* A simple Query takes the unnamed statement away. */
+void prepare_forget_unnamed(const struct request *request);
+
+/* The statement of the pooler's that the server has under this very name, or NULL; and closes it.
+ */
+struct prepared_on_server *prepare_find_own(const struct request *request, struct bytes name);
+void prepare_close_own(const struct request *request, struct prepared_on_server *entry);
+
 /* Answers a simple `DEALLOCATE name` without a server, where the state of the transaction is known
  * and no answer is owed. Returns how much was taken, or 0. */
 size_t prepare_deallocate_here(struct client *client, struct bytes rest);

@@ -17,6 +17,9 @@ void client_cancel(struct client_set *set, const char *key, struct cancel_ticket
 /* Whether the key is one of this worker's clients'. */
 bool client_has_key(const struct client_set *set, const char *key);
 
+/* The worker, of `count`, whose client may have that key. */
+unsigned client_key_worker(const char *key, unsigned count);
+
 /* On the requester's worker: what became of its request so far (see pool_ops.cancel_news), and that
  * it is over, for a `reason` that goes into the log. */
 void client_cancel_news(struct client_set *set, uint32_t asked_by, const char *database,

@@ -117,6 +117,7 @@ struct config {
     /* Weir's own */
     int alert_active_servers;
     uint64_t alert_for_us;
+    enum backend_pid backend_pid;
     bool console_old_columns;
     int gather_bytes;
     bool hba_strict;
@@ -138,8 +139,7 @@ struct config {
     enum session_state session_state;
     int shapes_max;
     int workers;
-    /* The other sections; [0] is not used */
-    struct config_entries entries[SETTING_SCOPE_COUNT];
+    struct config_entries entries[SETTING_SCOPE_COUNT]; /* other sections; [0] is not used */
 };
 
 /* One more holder of a snapshot, which is returned; one less: the last one frees it and wipes its

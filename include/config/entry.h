@@ -35,6 +35,7 @@ enum sslmode {
 enum sslnegotiation { SSLNEGOTIATION_UNSET, SSLNEGOTIATION_POSTGRES, SSLNEGOTIATION_DIRECT };
 enum routing { ROUTING_UNSET, ROUTING_OFF, ROUTING_READ_WRITE, ROUTING_PRIMARY, ROUTING_REPLICA };
 enum session_state { SESSION_STATE_UNSET, SESSION_STATE_OFF, SESSION_STATE_TRACK };
+enum backend_pid { BACKEND_PID_UNSET, BACKEND_PID_WEIR, BACKEND_PID_SERVER };
 enum on_state { ON_STATE_UNSET, ON_STATE_PIN, ON_STATE_REJECT, ON_STATE_LOG, ON_STATE_IGNORE };
 enum read_consistency {
     READ_CONSISTENCY_UNSET,
@@ -104,6 +105,7 @@ struct config_database {
     enum routing routing;
     enum read_consistency read_consistency;
     enum session_state session_state;
+    enum backend_pid backend_pid;
     enum on_state on_session_state;
     enum sslnegotiation sslnegotiation;
     int alert_active_servers;

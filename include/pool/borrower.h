@@ -15,18 +15,21 @@ struct borrower;
 struct pool;
 struct server;
 
-/* What a server that is made for one borrower alone is asked for at its start, besides what all
- * servers of the pool are: a replication connection. */
+/* What a borrower's server is asked for at its start, besides what all servers of the pool are. One
+ * for replication is made for it alone; one with a session's start-up settings also serves those
+ * who ask for the very same later. */
 struct server_own {
-    enum startup_replication replication;
-    struct bytes options;           /* as the client gave them; empty: none */
-    struct text *const *parameters; /* in the order of pool_set->tracked; NULL: not given */
+    enum startup_replication replication; /* NONE: a session's */
+    struct text *start;                   /* name NUL value NUL ...; NULL: nothing is asked for */
+    struct bytes options;                 /* as the client gave them; empty: none */
+    struct text *const *parameters;       /* in the order of pool_set->tracked; NULL: not given */
 };
 
 /* What a borrower is told. All but `made`, `bytes` and `drained` come at the end of a turn. */
 struct borrower_ops {
     void (*lent)(struct borrower *borrower, struct server *server);
-    /* The server made for this borrower alone is lent, with its ParameterStatus messages. */
+    /* A server that was asked for what this borrower wants is lent, with the ParameterStatus
+     * messages of its login. */
     void (*made)(struct borrower *borrower, struct server *server, struct bytes greeting);
     void (*bytes)(struct borrower *borrower, const char *at, size_t len);
     void (*drained)(struct borrower *borrower); /* the server takes bytes again */
@@ -48,8 +51,8 @@ struct borrower {
     struct server *server; /* while it has borrowed */
     struct link waiting;
     enum pool_line line;
-    const struct server_own *own; /* it needs a server made for it alone; NULL: any will do */
-    struct server *making;        /* that server, until it is lent */
+    const struct server_own *own; /* it needs a server that was asked for this; NULL: any will do */
+    struct server *making;        /* one that is made for it, until it is lent */
     bool wants_greeting_only;     /* a login that waits for the pool's first server */
     bool is_late;                 /* it came when there was neither a server nor hope for one */
     uint64_t since_us;            /* when it came into the line */

@@ -20,6 +20,11 @@ uint64_t line_oldest_us(const struct pool_node *node);
 /* A permit of the node was freed: wakes the worker whose waiter is first. */
 void line_permit_freed(struct pool *pool, const struct pool_node *node);
 
+/* The nodes on which a waiter's server may be made, as a set of bits; how many servers one of them
+ * may have for its sake, 0: any number. The reserve opens when it has waited long enough. */
+uint64_t line_nodes(const struct pool *pool, const struct borrower *borrower);
+int line_size(const struct pool_node *node, const struct borrower *borrower);
+
 /* Starts a connection on each node that has fewer servers than min_pool_size. */
 void line_fill(struct pool *pool);
 

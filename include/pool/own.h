@@ -1,7 +1,8 @@
 /*
- * Servers of one borrower's own: a replication connection has start parameters that no other
- * client shares, so its server is made for it, lent at once, and closed when it is given back. It
- * counts against the pool's size like any other. Internal to pool/; see src/pool/own.c.
+ * Servers that are made for one borrower, since they are asked for something at their start. A
+ * replication connection is the borrower's alone and closed when it is given back; one with a
+ * session's start-up settings is lent to others who ask for the same. Both count against the pool's
+ * size like any other. Internal to pool/; see src/pool/own.c.
  */
 #ifndef WEIR_POOL_OWN_H
 #define WEIR_POOL_OWN_H
@@ -12,11 +13,21 @@
  * waiter has to leave the line. False: it has to stay. */
 bool own_open(struct pool *pool, struct borrower *borrower);
 
+/* Takes a permit of the node, if need be that of the server unused longest, which is closed. */
+bool own_take_place(struct pool_node *node, int size, const struct borrower *borrower);
+
+/* Lends an idle server that was asked for what the borrower, which is in no line, wants. */
+void own_lend(struct borrower *borrower, struct server *server, struct bytes greeting);
+
 /* Puts a borrower whose server was closed before it stood back in its place in line. */
 void line_return(struct borrower *borrower);
 
 /* The server is logged in: it is lent, and the borrower given the greeting. */
 void own_made(struct server *server, struct bytes greeting);
+
+/* Whether the server has refused a login in these words for what its session asks for, so that they
+ * say nothing about other logins. */
+bool own_is_asked_too_much(const struct server *server, const struct fault_fields *fields);
 
 /* The server has refused the login in these words. The borrower is told. */
 void own_refused(struct server *server, const struct fault_fields *fields);

@@ -75,6 +75,7 @@ struct pool {
     unsigned turn; /* rotates ties between nodes */
     unsigned host; /* counts hosts: connections made, or with load_balance_hosts=disable failed */
     bool tracks_sessions;
+    bool starts_servers; /* with what clients ask for: session mode with session_state = track */
     enum on_state on_session_state;
     int pin_limit;    /* 0: none */
     bool is_balanced; /* over the hosts of an entry without routing */

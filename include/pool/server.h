@@ -54,9 +54,11 @@ struct server {
     struct pool *pool;
     struct pool_node *node;
     struct borrower *borrower;            /* while LENT */
-    struct borrower *reserved;            /* while CONNECTING and LOGIN, of an own server: whose */
+    struct borrower *reserved;            /* while CONNECTING and LOGIN: whom it is made for */
     bool is_own;                          /* made for one borrower alone, closed when given back */
     enum startup_replication replication; /* of an own server */
+    struct text *start;                   /* of a session's: as in struct server_own; a reference */
+    struct text *greeting;                /* and its ParameterStatus messages; a reference */
     struct endpoint_dial *dial;
     struct opening opening;     /* in LOGIN, until there is a login */
     struct server_login *login; /* in LOGIN */

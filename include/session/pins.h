@@ -15,7 +15,7 @@ enum pin {
     PIN_LOCK,      /* a session's advisory lock */
     PIN_CURSOR,    /* a cursor WITH HOLD */
     PIN_LISTEN,
-    PIN_PREPARED, /* by SQL's PREPARE */
+    PIN_PREPARED, /* by SQL's PREPARE, in a way that cannot be repeated elsewhere */
     PIN_MEMORY,   /* LOAD, currval and the like, about which nobody can be asked */
     PIN_COUNT
 };

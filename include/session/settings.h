@@ -26,6 +26,8 @@ struct session {
     struct buf reset;      /* those that may have their defaults again, written likewise */
     bool is_unknown;       /* the transaction may have set what nobody knows */
     uint32_t unknown_on;   /* the server that has it, while the client uses no other; 0: none */
+    bool is_context_open;  /* it may have set what decides how a statement is parsed */
+    bool changes_schema;   /* it has run DDL */
     uint32_t seen;         /* traits of the transaction's statements that have to do with pins */
     unsigned pins;         /* what its server alone can keep: a set of enum pin */
     unsigned counted;      /* those of them that its pool counts */
@@ -36,7 +38,10 @@ struct session {
     bool is_asking;                /* the question is under way */
     bool has_failed;               /* it was not answered */
     unsigned tries;                /* how often it has been asked */
-    bool has_failed_name;          /* a statement could not be prepared under the client's name */
+    struct buf named;              /* names of prepared statements in the statement at hand */
+    struct buf prepared;           /* those that the transaction may have made or ended */
+    struct buf prepared_context;   /* the parse context of those it made */
+    bool has_failed_name;          /* one could not be prepared under the client's name */
 };
 
 struct session *session_new(void);
@@ -97,10 +102,20 @@ void session_note_unknown(struct session *session);
  * had after its login. What it then has is what the server has. */
 void session_undone(struct session *session);
 
+/* A statement may make or end a prepared statement of that name; whether one has. Up to the end of
+ * the transaction the server alone knows what the name stands for. */
+void session_touch_prepared(struct session *session, struct bytes name);
+bool session_has_touched_prepared(const struct session *session, struct bytes name);
+
+/* Begins the first column of a row about such a name, which follows; the second is NULL, or 's' or
+ * 'p' for SQL's or the protocol's, its types as "{OID,...}", and its text. */
+#define SESSION_PREPARED_MARK " s"
+
 /* Whether nothing has to be done when the transaction ends. */
 static inline bool session_is_untouched(const struct session *session) {
     return session->seen == 0 && session->pins == 0 && session->pinned_us == 0 &&
-           !session->is_unknown && buf_length(&session->touched) == 0;
+           !session->is_unknown && !session->is_context_open &&
+           buf_length(&session->touched) == 0 && buf_length(&session->prepared) == 0;
 }
 
 /* Appends the question about all that was touched and may pin; false if there is none, or it has

@@ -10,6 +10,7 @@
 #include "client/lookup.h"
 #include "client/parts.h"
 #include "client/quota.h"
+#include "client/request_cancel.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -179,6 +180,7 @@ static void client_free(struct client *client) {
     users_free(&client->met);
     text_unref(set->texts, &client->sticky);
     text_unref(set->texts, &client->own_options);
+    text_unref(set->texts, &client->own.start);
     text_unref(set->texts, &client->database);
     text_unref(set->texts, &client->user);
     memory_free(client);
@@ -326,6 +328,12 @@ static void take_random(struct client_set *set, char *at, size_t len) {
     memory_wipe(set->random + set->random_left, len);
 }
 
+unsigned client_key_worker(const char *key, unsigned count) {
+    if (key[0] == '\0') return (bytes_get_u32(key + 4) >> 2) % count;
+    unsigned worker = (unsigned char)key[0] >> 2;
+    return worker < count ? worker : 0;
+}
+
 static void make_key(struct client *client) {
     struct client_set *set = client->set;
     /* As in request_cancel.c; what is random is so because whoever knows a key may cancel. */
@@ -335,6 +343,21 @@ static void make_key(struct client *client) {
         client->key[1] = (char)(set->pools->config->peer_id & 0xFF);
         client->key[2] = (char)(set->pools->config->peer_id >> 8);
         client->key[7] = (char)(client->key[7] | 3);
+    } while (map_find(&set->keys, bytes_of(client->key, sizeof client->key)) != NULL);
+    map_add(&set->keys, &client->by_key, bytes_of(client->key, sizeof client->key));
+}
+
+void client_take_pid(struct client *client, uint32_t pid) {
+    struct client_set *set = client->set;
+    uint32_t workers = set->pools->workers, number;
+    if (pid == 0 || pid >= CLIENT_PID_END) return; /* it would look like one of ours */
+    map_remove(&set->keys, &client->by_key);
+    do {
+        take_random(set, (char *)&number, sizeof number);
+        number = number >> 3;
+        number = number - number % workers + set->pools->worker;
+        bytes_put_u32(client->key, pid);
+        bytes_put_u32(client->key + 4, number << 2 | 3);
     } while (map_find(&set->keys, bytes_of(client->key, sizeof client->key)) != NULL);
     map_add(&set->keys, &client->by_key, bytes_of(client->key, sizeof client->key));
 }

@@ -35,11 +35,13 @@ static void write_and_release(struct client *client, struct buf *out) {
 /* ---- welcome */
 
 /* Adds the greeting, with the client's own values where it gave some, and gives it the others. What
- * a replication client gave went to its server, so that the greeting has it already. */
+ * a client gave that its server was asked for at its start is there already, as that server has it.
+ */
 static void add_greeting(struct client *client, struct bytes greeting, struct buf *out) {
     struct client_set *set = client->set;
     client->reported = 0;
-    bool is_own = client->replication != STARTUP_REPLICATION_NONE;
+    const struct server *server = client->borrower.server;
+    bool is_own = server != NULL;
     struct text **is_read_only = &client->parameters.values[TRACKED_DEFAULT_TRANSACTION_READ_ONLY];
     bool is_given = *is_read_only != NULL, is_standby = false;
     struct bytes rest = greeting;
@@ -50,6 +52,8 @@ static void add_greeting(struct client *client, struct bytes greeting, struct bu
         struct bytes name, value, tail;
         CHECK(message_text(body, &name, &tail) && message_text(tail, &value, &tail));
         int index = parameters_index(set->pools, name);
+        const struct text *there = is_own && index >= 0 ? server->parameters[index] : NULL;
+        if (there != NULL) value = bytes_of(there->at, there->len);
         if (index >= 0 && (is_own || client->parameters.values[index] == NULL))
             parameters_set(&client->parameters, set->texts, index, value);
         if (index < 0 && bytes_equal_text(name, "in_hot_standby"))
@@ -63,7 +67,7 @@ static void add_greeting(struct client *client, struct bytes greeting, struct bu
         rest = bytes_of(rest.at + length, rest.len - length);
     }
     /* What is the default on a standby alone must not follow the client to the primary. */
-    if (is_standby && !is_given) text_unref(set->texts, is_read_only);
+    if (is_standby && !is_given && !is_own) text_unref(set->texts, is_read_only);
 }
 
 static void keep_setting(struct client *client, struct bytes name, const struct text *value) {
@@ -93,18 +97,29 @@ static bool drop_unreported(struct client *client, const char **name) {
     return *name != NULL;
 }
 
+/* backend_pid = server: the key names the server's own process. */
+static void take_backend_pid(struct client *client) {
+    const struct config *config = client->set->pools->config;
+    const struct server *server = client->borrower.server;
+    const struct config_database *entry =
+        config_database(config, bytes_of_text(client->pool->database->name));
+    if (server == NULL || !client->pool->starts_servers || entry == NULL) return;
+    if (config_backend_pid(config, entry) == BACKEND_PID_SERVER)
+        client_take_pid(client, server->backend_pid);
+}
+
 static void welcome(struct client *client, struct bytes greeting) {
     struct buf out = {0};
     const char *name;
     message_write_authentication_ok(&out);
     add_greeting(client, greeting, &out);
-    bool is_own = client->replication != STARTUP_REPLICATION_NONE;
-    if (!is_own && drop_unreported(client, &name)) {
+    if (client->borrower.server == NULL && drop_unreported(client, &name)) {
         buf_release(&out);
         client_fail(client, FAULT_PARAMETER_UNSUPPORTED, name);
         return;
     }
     if (client->session != NULL) session_begin(client->session);
+    take_backend_pid(client);
     message_write_backend_key_data(&out, bytes_get_u32(client->key),
                                    bytes_get_u32(client->key + 4));
     const char *notice = client->set->pools->config->login_notify_message;
@@ -126,8 +141,31 @@ void client_login_welcome(struct client *client) {
 }
 
 void client_login_own(struct client *client, struct bytes greeting) {
+    bool is_replication = client->replication != STARTUP_REPLICATION_NONE;
     welcome(client, greeting);
-    if (client->state == CLIENT_IDLE) relay_bind_own(client, client->borrower.server);
+    if (client->state != CLIENT_IDLE) return;
+    if (!is_replication) client->borrower.own = NULL;
+    client->is_routed = !is_replication && judge_is_on(client);
+    relay_bind_own(client, client->borrower.server);
+}
+
+/* In session mode with session_state = track a client's server is asked, from its login on, for all
+ * that the client asks for: these are the values that RESET goes back to. */
+static void want_started(struct client *client) {
+    struct client_set *set = client->set;
+    struct session *session = client->session == NULL ? session_new() : client->session;
+    client->session = NULL;
+    for (unsigned i = 0; i < set->pools->tracked_count; i++) {
+        const struct text *value = client->parameters.values[i];
+        if (value == NULL) continue;
+        session_start_with(session, set->texts, bytes_of_text(set->pools->tracked[i]),
+                           bytes_of(value->at, value->len));
+    }
+    client->own = (struct server_own){.start = text_ref(session->startup)};
+    session_free(&session, set->texts);
+    client->borrower.own = &client->own;
+    client->doing = "waiting for its server";
+    if (judge_is_on(client)) judge_again(client);
 }
 
 /* A replication client has a server of its own from the start. */
@@ -192,8 +230,11 @@ static void find_pool(struct client *client) {
     client->pool = pool;
     if (strcmp(pool->user, client->user->at) == 0) give_proof(client);
     client_become(client, CLIENT_WELCOME);
+    client->route = (struct route){.target = ROUTE_ANY, .node = -1};
     if (client->replication != STARTUP_REPLICATION_NONE) {
         want_own(client);
+    } else if (pool->starts_servers) {
+        want_started(client);
     } else if (pool_is_greeted(client->pool)) {
         client_login_welcome(client);
         return;
@@ -201,7 +242,6 @@ static void find_pool(struct client *client) {
         client->doing = "waiting for the first server of its pool";
         client->borrower.wants_greeting_only = true;
     }
-    client->route = (struct route){.target = ROUTE_ANY, .node = -1};
     (void)pool_borrow(client->pool, &client->borrower);
 }
 
@@ -358,9 +398,7 @@ static bool tracks_session(const struct client *client, const struct startup *st
     const struct config *config = client->set->pools->config;
     const struct config_database *entry = config_database(config, startup->database);
     if (entry == NULL || startup->replication != STARTUP_REPLICATION_NONE) return false;
-    struct bytes user = config_pool_user(entry, startup->user);
-    return config_session_state(config, entry) == SESSION_STATE_TRACK &&
-           config_pool_mode(config, entry, config_user(config, user)) != POOL_MODE_SESSION;
+    return config_session_state(config, entry) == SESSION_STATE_TRACK;
 }
 
 /* A tracked parameter is kept, an ignored one dropped, any other refused, unless the session is

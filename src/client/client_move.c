@@ -8,6 +8,7 @@
 
 #include "client/parts.h"
 #include "client/quota.h"
+#include "client/request_cancel.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "net/socket.h"
@@ -180,8 +181,7 @@ void client_set_move(struct client_set *set, const struct client_move_ops *ops) 
 /* ---- unpacking */
 
 unsigned client_packed_worker(struct bytes packed, unsigned count) {
-    unsigned worker = packed.len == 0 ? 0 : (unsigned char)packed.at[0] >> 2;
-    return worker < count ? worker : 0;
+    return packed.len < KEY_BYTES ? 0 : client_key_worker(packed.at, count);
 }
 
 static struct statement *unpack_statement(struct client *client, struct unpack *in) {

@@ -7,6 +7,7 @@
  * session is noted at the same time, since a session with state that replicas do not have reads
  * from the primary.
  */
+#include "client/names.h"
 #include "client/parts.h"
 #include "cluster/probe.h"
 #include "proto/message.h"
@@ -65,8 +66,11 @@ struct traits_context client_context(const struct client *client) {
 }
 
 void client_parse_context(const struct client *client, struct buf *context) {
+    const struct session *session = client->session;
     parameters_parse_context(&client->parameters, client->set->pools, context);
-    if (client->session != NULL) session_parse_context(client->session, context);
+    if (session == NULL) return;
+    session_parse_context(session, context);
+    buf_append_format(context, "schema %u", statements_schema(client->pool->database->hash));
 }
 
 /* ---- what the session leaves behind */
@@ -94,6 +98,7 @@ static void note_session(struct client *client, const struct traits *traits) {
     if (client->pool->tracks_sessions && client->pool->on_session_state == ON_STATE_PIN) return;
     for (size_t i = 0; i < COUNT(session_state); i++) {
         const char *what = session_state[i].what;
+        if (client->session != NULL && session_state[i].flag == TRAITS_PREPARES) continue;
         if (flags & session_state[i].flag) set_sticky(client, what == NULL ? traits->why : what);
     }
 }
@@ -113,7 +118,10 @@ static uint32_t take_anything(struct client *client) {
 static uint32_t take_text(struct client *client, struct bytes text) {
     struct client_set *set = client->set;
     struct traits_context context = client_context(client);
-    return take_traits(client, traits_of(set->traits, text, &context, loop_now_us(set->loop)));
+    const struct traits *traits = traits_of(set->traits, text, &context, loop_now_us(set->loop));
+    const struct statement *executed =
+        client->session == NULL ? NULL : names_executed(client, traits);
+    return take_traits(client, executed == NULL ? traits : &executed->traits);
 }
 
 void judge_text(struct client *client, struct bytes text) {

@@ -8,6 +8,7 @@
 #include "client/request.h"
 
 #include "client/effects.h"
+#include "client/names.h"
 #include "client/remember.h"
 #include "core/log.h"
 
@@ -66,18 +67,38 @@ static bool must_wait_for_unnamed(const struct request *request) {
     return client->is_stuck;
 }
 
-/* Makes room for one more statement: the one unused longest is closed on the server. */
-static void evict(const struct request *request) {
-    struct server_memory *memory = memory_of(request);
-    size_t max = request->client->set->max_prepared;
-    struct prepared_on_server *surplus = server_memory_surplus(memory, max);
-    if (surplus == NULL) return;
-    const char *name = surplus->statement->name;
+struct prepared_on_server *prepare_find_own(const struct request *request, struct bytes name) {
+    static const char prefix[] = "PGBOUNCER_";
+    size_t len = sizeof prefix - 1;
+    if (name.len <= len || memcmp(name.at, prefix, len) != 0) return NULL;
+    LIST_EACH (&memory_of(request)->lru, l) {
+        struct prepared_on_server *entry = LIST_OWNER(l, struct prepared_on_server, lru);
+        if (bytes_equal_text(name, entry->statement->name)) return entry;
+    }
+    return NULL;
+}
+
+void prepare_close_own(const struct request *request, struct prepared_on_server *entry) {
+    const char *name = entry->statement->name;
     request_copy_head(request, 'C', 1 + strlen(name) + 1);
     outgoing_copy(request->out, "S", 1);
     request_copy_text0(request, name);
-    server_memory_detach(memory, surplus);
-    (void)owe_effect(request, PIPELINE_SWALLOW, EFFECT_CLOSED, surplus);
+    server_memory_detach(memory_of(request), entry);
+    (void)owe_effect(request, PIPELINE_SWALLOW, EFFECT_CLOSED, entry);
+}
+
+/* Makes room for one more statement: the one unused longest is closed on the server. */
+static void evict(const struct request *request) {
+    size_t max = request->client->set->max_prepared;
+    struct prepared_on_server *surplus = server_memory_surplus(memory_of(request), max);
+    if (surplus != NULL) prepare_close_own(request, surplus);
+}
+
+void prepare_forget_unnamed(const struct request *request) {
+    struct client *client = request->client;
+    memory_of(request)->unnamed_owner = 0;
+    statement_unref(&client->set->statements, &client->unnamed);
+    client->unnamed_number = 0;
 }
 
 /* Sends a Parse of the statement under the server's name for it. */
@@ -99,6 +120,23 @@ static void ensure(const struct request *request, struct statement *statement) {
     (void)owe_effect(request, PIPELINE_SWALLOW, EFFECT_PREPARED, statement);
 }
 
+/* Whether a message about a name goes to the server as it is: the transaction may have changed what
+ * the name stands for, or the message has to fail, for a name that is missing or taken. */
+static bool is_left_to_server(const struct request *request, struct bytes name, bool is_bad) {
+    const struct session *session = request->client->session;
+    if (session == NULL) return false;
+    if (session_has_touched_prepared(session, name)) return true;
+    if (is_bad) names_bring_one(request, name);
+    return is_bad;
+}
+
+/* What a statement with SQL's PREPARE, EXECUTE or DEALLOCATE speaks of, ahead of its Parse. */
+static void bring_names(const struct request *request, const struct statement *statement) {
+    if (request->client->session == NULL || !(statement->traits.flags & NAMES_FLAGS)) return;
+    (void)remember_statement(request->client, statement);
+    names_bring(request);
+}
+
 /* Takes a name of the client away, until the server turns out to have skipped the request. */
 static void close_name(const struct request *request, struct prepared_name *entry,
                        enum pipeline_action action) {
@@ -112,9 +150,20 @@ static void close_name(const struct request *request, struct prepared_name *entr
 
 /* ---- Parse */
 
+/* Whether an unquoted name is the same before and after it is read. */
+static bool is_folded(struct bytes name) {
+    bool is_plain = !bytes_equal_text(name, "all") && !bytes_equal_text(name, "prepare");
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.at[i];
+        is_plain =
+            is_plain && ((c >= 'a' && c <= 'z') || c == '_' || (i > 0 && c >= '0' && c <= '9'));
+    }
+    return is_plain;
+}
+
 /* `DEALLOCATE name` of a statement that only the pooler knows by that name; drivers that lack the
  * Close message say it so. Gives the name, or false. */
-static bool read_deallocate(struct bytes text, struct bytes *name) {
+static bool read_deallocate(const struct client *client, struct bytes text, struct bytes *name) {
     static const char word[] = "DEALLOCATE ";
     size_t len = sizeof word - 1;
     if (text.len <= len || !bytes_equal_nocase(bytes_of(text.at, len), word)) return false;
@@ -122,7 +171,10 @@ static bool read_deallocate(struct bytes text, struct bytes *name) {
     if (name->at[name->len - 1] == ';') name->len--;
     if (name->len > 2 && name->at[0] == '"' && name->at[name->len - 1] == '"')
         *name = bytes_of(name->at + 1, name->len - 2);
-    return name->len > 0;
+    if (client->session == NULL || name->len == 0) return name->len > 0;
+    bool is_quoted = name->at[-1] == '"';
+    bool is_open = session_has_touched_prepared(client->session, *name);
+    return !is_open && (is_quoted ? memchr(name->at, '"', name->len) == NULL : is_folded(*name));
 }
 
 /* DEALLOCATE in the extended protocol: the server is given a statement to deallocate in place of
@@ -143,44 +195,10 @@ static size_t parse_deallocate(const struct request *request, struct prepared_na
     return request->length;
 }
 
-/* An unnamed statement that is not bound at once may be needed on another server later. */
-static bool is_bound_at_once(const struct request *request) {
-    struct bytes rest = request->rest;
-    return rest.len > request->length && rest.at[request->length] == 'B';
-}
-
-static void keep_unnamed(const struct request *request, struct bytes body) {
-    struct client *client = request->client;
-    struct buf context = {0};
+/* The statement of a Parse body in a context, with a reference. */
+static struct statement *intern(struct client *client, struct bytes body, struct bytes context) {
     bool is_new;
-    statement_unref(&client->set->statements, &client->unnamed);
-    if (is_bound_at_once(request)) return;
-    client_parse_context(client, &context);
-    client->unnamed = statement_get(&client->set->statements, buf_content(&context), body, &is_new);
-    buf_release(&context);
-    struct bytes text, rest;
-    if (!is_new || client->set->traits == NULL || !message_text(body, &text, &rest)) return;
-    struct traits_context how = client_context(client);
-    client->unnamed->traits =
-        *traits_of(client->set->traits, text, &how, loop_now_us(client->set->loop));
-}
-
-static size_t parse_unnamed(const struct request *request, struct bytes body) {
-    struct client *client = request->client;
-    if (request_is_tracking(client)) keep_unnamed(request, body);
-    owe_unnamed(request, PIPELINE_FORWARD);
-    stats_add(&request->server->node->stats.server_parses, 1);
-    return request_pass(request);
-}
-
-static struct statement *intern(const struct request *request, struct bytes body) {
-    struct client *client = request->client;
-    struct buf context = {0};
-    bool is_new;
-    client_parse_context(client, &context);
-    struct statement *statement =
-        statement_get(&client->set->statements, buf_content(&context), body, &is_new);
-    buf_release(&context);
+    struct statement *statement = statement_get(&client->set->statements, context, body, &is_new);
     struct bytes text, rest;
     if (is_new && client->set->traits != NULL && message_text(body, &text, &rest)) {
         struct traits_context how = client_context(client);
@@ -189,6 +207,57 @@ static struct statement *intern(const struct request *request, struct bytes body
         statement->traits.names = bytes_of(NULL, 0);
     }
     return statement;
+}
+
+/* Whether nobody else may use the client's statement: it speaks of the client's own names, or what
+ * decides its parse has been set by the transaction at hand. */
+static bool is_private(struct client *client, struct bytes body) {
+    struct bytes text, rest;
+    if (client->session == NULL) return false;
+    if (client->session->is_context_open || client->set->traits == NULL) return true;
+    if (!message_text(body, &text, &rest)) return true;
+    struct traits_context how = client_context(client);
+    return traits_of(client->set->traits, text, &how, loop_now_us(client->set->loop))->flags &
+           NAMES_FLAGS;
+}
+
+struct statement *prepare_intern_own(struct client *client, struct bytes body) {
+    struct buf context = {0};
+    buf_append_format(&context, "own %llu", (unsigned long long)++client->set->unnamed_last);
+    struct statement *statement = intern(client, body, buf_content(&context));
+    buf_release(&context);
+    return statement;
+}
+
+struct statement *prepare_intern(struct client *client, struct bytes body, struct bytes context) {
+    if (is_private(client, body)) return prepare_intern_own(client, body);
+    if (context.len > 0) return intern(client, body, context);
+    struct buf current = {0};
+    client_parse_context(client, &current);
+    struct statement *statement = intern(client, body, buf_content(&current));
+    buf_release(&current);
+    return statement;
+}
+
+/* An unnamed statement that is not bound at once may be needed on another server later. */
+static bool is_bound_at_once(const struct request *request) {
+    struct bytes rest = request->rest;
+    return rest.len > request->length && rest.at[request->length] == 'B';
+}
+
+static void keep_unnamed(const struct request *request, struct bytes body) {
+    struct client *client = request->client;
+    statement_unref(&client->set->statements, &client->unnamed);
+    if (client->session == NULL && is_bound_at_once(request)) return;
+    client->unnamed = intern(client, body, bytes_of_text("unnamed"));
+}
+
+static size_t parse_unnamed(const struct request *request, struct bytes body) {
+    struct client *client = request->client;
+    if (request_is_tracking(client)) keep_unnamed(request, body);
+    owe_unnamed(request, PIPELINE_FORWARD);
+    stats_add(&request->server->node->stats.server_parses, 1);
+    return request_pass(request);
 }
 
 /* The same Parse again, because its group is being sent a second time. */
@@ -200,7 +269,14 @@ static bool is_repeated(const struct client *client, const struct prepared_name 
 static size_t parse_named(const struct request *request, struct bytes name, struct bytes body) {
     struct client *client = request->client;
     struct prepared_name *entry = prepared_find(&client->names, name);
-    if (entry != NULL && !is_repeated(client, entry, body)) {
+    bool is_taken = entry != NULL && !is_repeated(client, entry, body);
+    if (is_left_to_server(request, name, is_taken)) {
+        struct bytes text, rest;
+        if (message_text(body, &text, &rest)) (void)remember_text(client, text);
+        (void)request_owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
+        return request_pass(request);
+    }
+    if (is_taken) {
         client_log(client, LOG_LEVEL_ERROR, "prepared statement '%s' was already prepared",
                    entry->name);
         client_fail(client, FAULT_STATEMENT_EXISTS, entry->name);
@@ -208,11 +284,14 @@ static size_t parse_named(const struct request *request, struct bytes name, stru
     }
     stats_add(&client->pool->stats.client_parses, 1);
     if (entry == NULL) {
-        entry = prepared_add(&client->names, name, intern(request, body));
+        struct statement *statement = prepare_intern(client, body, bytes_of(NULL, 0));
+        entry = prepared_add(&client->names, name, statement);
         entry->sequence = ++client->parses;
     }
     struct statement *statement = entry->statement;
+    bring_names(request, statement);
     bool is_known = server_memory_use(memory_of(request), statement) != NULL;
+    if (is_known && client->session != NULL) prepared_note_uses(&client->names, entry, 0);
     if (!is_known) {
         evict(request);
         send_parse(request, statement->name, statement);
@@ -245,13 +324,14 @@ size_t prepare_parse(const struct request *request) {
     client->unsynced++;
     if (request_must_judge_late(client)) judge_text(client, text);
     struct prepared_name *gone = NULL;
-    if (name.len == 0 && request_is_tracking(client) && read_deallocate(text, &rest))
+    if (name.len == 0 && request_is_tracking(client) && read_deallocate(client, text, &rest))
         gone = prepared_find(&client->names, rest);
     if (gone != NULL) return parse_deallocate(request, gone);
     bool is_noted_now = name.len == 0 || !request_is_tracking(client);
     const char *refused =
         client->session != NULL && is_noted_now ? remember_text(client, text) : NULL;
     if (refused != NULL) return request_refuse(request, refused);
+    if (client->session != NULL && is_noted_now) names_bring(request);
     if (name.len == 0) return parse_unnamed(request, body);
     if (request_is_tracking(client)) return parse_named(request, name, body);
     (void)request_owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
@@ -279,15 +359,13 @@ static void ensure_unnamed(const struct request *request) {
     (void)owe_effect(request, PIPELINE_SWALLOW, EFFECT_UNNAMED_CLOSED, NULL);
 }
 
-static struct statement *find_statement(const struct request *request, struct bytes name) {
+static size_t fail_missing(const struct request *request, struct bytes name) {
     struct client *client = request->client;
-    struct prepared_name *entry = prepared_find(&client->names, name);
-    if (entry != NULL) return entry->statement;
     char text[128];
     (void)snprintf(text, sizeof text, "%.*s", (int)name.len, name.at);
     client_log(client, LOG_LEVEL_ERROR, "prepared statement '%s' not found", text);
     client_fail(client, FAULT_STATEMENT_MISSING, text);
-    return NULL;
+    return request->length;
 }
 
 size_t prepare_bind(const struct request *request) {
@@ -306,23 +384,31 @@ size_t prepare_bind(const struct request *request) {
         bool is_noted_now = client->session != NULL && name.len == 0 && !client->has_unnamed;
         const char *refused = is_noted_now ? remember_statement(client, client->unnamed) : NULL;
         if (refused != NULL) return request_refuse(request, refused);
+        if (is_noted_now) names_bring(request);
         (void)request_owe(request, REQUEST_BIND, PIPELINE_FORWARD);
         return request_pass(request);
     }
-    struct statement *statement = find_statement(request, name);
-    if (statement == NULL) return request->length;
+    struct prepared_name *entry = prepared_find(&client->names, name);
+    if (is_left_to_server(request, name, entry == NULL)) {
+        (void)request_owe(request, REQUEST_BIND, PIPELINE_FORWARD);
+        return request_pass(request);
+    }
+    if (entry == NULL) return fail_missing(request, name);
+    struct statement *statement = entry->statement;
     if (client->is_routed && client->group_left == 0 && statement->traits.flags & TRAITS_MAY_WRITE)
         client->may_write = true;
     const char *refused = client->session == NULL ? NULL : remember_statement(client, statement);
     if (refused != NULL) return request_refuse(request, refused);
+    if (client->session != NULL) names_bring(request);
     stats_add(&client->pool->stats.binds, 1);
+    if (entry->uses < PREPARED_PROVEN) prepared_note_uses(&client->names, entry, entry->uses + 1u);
     ensure(request, statement);
     size_t taken = portal.len + 1 + name.len + 1;
     size_t name_len = strlen(statement->name);
     request_copy_head(request, 'B', request->length - MESSAGE_HEAD_BYTES - name.len + name_len);
     outgoing_copy(request->out, portal.at, portal.len + 1);
     request_copy_text0(request, statement->name);
-    (void)request_owe(request, REQUEST_BIND, PIPELINE_FORWARD);
+    request_owe(request, REQUEST_BIND, PIPELINE_FORWARD)->number = entry->sequence;
     return pass_rest(request, taken);
 }
 
@@ -350,13 +436,19 @@ size_t prepare_describe(const struct request *request) {
         (void)request_owe(request, REQUEST_DESCRIBE, PIPELINE_FORWARD);
         return request_pass(request);
     }
-    struct statement *statement = find_statement(request, name);
-    if (statement == NULL) return request->length;
+    struct prepared_name *entry = prepared_find(&client->names, name);
+    if (is_left_to_server(request, name, entry == NULL)) {
+        (void)request_owe(request, REQUEST_DESCRIBE, PIPELINE_FORWARD);
+        return request_pass(request);
+    }
+    if (entry == NULL) return fail_missing(request, name);
+    struct statement *statement = entry->statement;
+    bring_names(request, statement);
     ensure(request, statement);
     request_copy_head(request, 'D', 1 + strlen(statement->name) + 1);
     outgoing_copy(request->out, "S", 1);
     request_copy_text0(request, statement->name);
-    (void)request_owe(request, REQUEST_DESCRIBE, PIPELINE_FORWARD);
+    request_owe(request, REQUEST_DESCRIBE, PIPELINE_FORWARD)->number = entry->sequence;
     return request->length;
 }
 
@@ -371,6 +463,10 @@ size_t prepare_close(const struct request *request) {
     if (request_is_tracking(client) && must_wait_for_effects(request)) return 0;
     client->unsynced++;
     if (kind != 'S' || name.len == 0 || !request_is_tracking(client)) {
+        (void)request_owe(request, REQUEST_CLOSE, PIPELINE_FORWARD);
+        return request_pass(request);
+    }
+    if (is_left_to_server(request, name, false)) {
         (void)request_owe(request, REQUEST_CLOSE, PIPELINE_FORWARD);
         return request_pass(request);
     }
@@ -390,7 +486,7 @@ size_t prepare_deallocate_here(struct client *client, struct bytes rest) {
     bool is_owed = !pipeline_is_empty(&client->pipeline) || client->reply.skip > 0;
     if (is_owed || client->transaction == 'E') return 0;
     struct bytes body = bytes_of(rest.at + MESSAGE_HEAD_BYTES, length - MESSAGE_HEAD_BYTES);
-    if (!message_text(body, &text, &tail) || !read_deallocate(text, &name)) return 0;
+    if (!message_text(body, &text, &tail) || !read_deallocate(client, text, &name)) return 0;
     struct prepared_name *entry = prepared_find(&client->names, name);
     if (entry == NULL) return 0;
     static const char complete[] = "C\0\0\0\17DEALLOCATE";

@@ -148,7 +148,7 @@ static void end_retry(struct client *client) {
     struct client_retry *retry = &client->retry;
     client_spare_give(client->set, &retry->request);
     client_spare_give(client->set, &retry->held);
-    retry->is_holding = retry->is_discarding = retry->is_second = false;
+    retry->is_holding = retry->is_discarding = retry->is_second = retry->is_repair = false;
 }
 
 /* Puts the group in front of what was kept, to be sent to the primary. */
@@ -160,9 +160,9 @@ static void send_again(struct client *client) {
     client_spare_give(client->set, &client->kept);
     client->kept = request;
     client_spare_give(client->set, &retry->held);
-    retry->is_holding = retry->is_discarding = false;
+    client->is_forced_primary = !retry->is_repair;
+    retry->is_holding = retry->is_discarding = retry->is_repair = false;
     retry->is_second = true;
-    client->is_forced_primary = true;
     client->group_left = 0;
     stats_add(&client->pool->stats.retries, 1);
 }
@@ -311,7 +311,7 @@ static unsigned count_own(struct pipeline *pipeline) {
 static void on_lost(struct borrower *borrower, enum fault_id own, const char *reason) {
     struct client *client = LIST_OWNER(borrower, struct client, borrower);
     relay_raise_floor(client);
-    bool is_again = client->retry.is_holding && !client->is_cancelled;
+    bool is_again = client->retry.is_holding && !client->retry.is_repair && !client->is_cancelled;
     bool goes_on = is_again || can_go_on(client);
     remember_lost(client);
     if (own != FAULT_NONE) {

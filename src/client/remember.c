@@ -9,15 +9,17 @@
  */
 #include "client/remember.h"
 
+#include "client/names.h"
 #include "client/parts.h"
 #include "core/log.h"
 
 #define SETTING_FLAGS                                                                              \
-    (TRAITS_SETS | TRAITS_SETS_ALIKE | TRAITS_RESETS_ALL | TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)
+    (TRAITS_SETS | TRAITS_SETS_LOCAL | TRAITS_SETS_ALIKE | TRAITS_RESETS_ALL |                     \
+     TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)
 
 /* Whether the traits say anything about the session. */
 static bool is_relevant(const struct traits *traits) {
-    return traits->flags & (SETTING_FLAGS | pins_flags);
+    return traits->flags & (SETTING_FLAGS | NAMES_FLAGS | pins_flags);
 }
 
 /* What the statement would leave that only its server can keep: NULL, or why it is refused. */
@@ -34,6 +36,17 @@ static const char *note_traits(struct client *client, const struct traits *trait
     return NULL;
 }
 
+/* A text with PREPARE, EXECUTE or DEALLOCATE. */
+static const char *note_named(struct client *client, const struct traits *traits) {
+    struct traits rest = *traits;
+    const struct statement *executed = names_executed(client, traits);
+    names_note(client, traits);
+    if (executed != NULL) rest.flags &= ~(uint32_t)TRAITS_RUNS_UNKNOWN;
+    const char *refused = note_traits(client, &rest);
+    if (executed == NULL || refused != NULL) return refused;
+    return remember_statement(client, executed);
+}
+
 const char *remember_text(struct client *client, struct bytes text) {
     struct client_set *set = client->set;
     if (text.at == NULL || set->traits == NULL) {
@@ -42,7 +55,8 @@ const char *remember_text(struct client *client, struct bytes text) {
     }
     struct traits_context context = client_context(client);
     const struct traits *traits = traits_of(set->traits, text, &context, loop_now_us(set->loop));
-    return is_relevant(traits) ? note_traits(client, traits) : NULL;
+    if (!is_relevant(traits)) return NULL;
+    return traits->flags & NAMES_FLAGS ? note_named(client, traits) : note_traits(client, traits);
 }
 
 const char *remember_statement(struct client *client, const struct statement *statement) {
@@ -103,6 +117,8 @@ static void send_query(struct client *client, struct bytes text, enum own_query 
     buf_append_u8(&out, 0);
     stream_write_bytes(&client->borrower.server->stream, buf_content(&out));
     buf_release(&out);
+    struct server_memory *memory = client->borrower.server->memory;
+    memory->unnamed_owner = 0; /* as after any Query */
     pipeline_push(&client->pipeline, REQUEST_QUERY, PIPELINE_SWALLOW, NULL)->number = kind;
 }
 
@@ -207,6 +223,12 @@ static bool is_kept(struct client *client) {
     return true;
 }
 
+void remember_schema(struct client *client) {
+    if (client->session == NULL || !client->session->changes_schema) return;
+    client->session->changes_schema = false;
+    statements_schema_changed(client->pool->database->hash);
+}
+
 enum remember_end remember_end(struct client *client) {
     struct session *session = client->session;
     struct server *server = client->borrower.server;
@@ -222,6 +244,7 @@ enum remember_end remember_end(struct client *client) {
         server_close(server, "the state of the session could not be read");
         return REMEMBER_ASKS;
     }
+    session->is_context_open = false;
     if (session->is_unknown || session->seen != 0) session_learned(session, server, client->id);
     return is_kept(client) ? REMEMBER_KEEPS : REMEMBER_FREE;
 }
@@ -230,7 +253,9 @@ bool remember_left(struct client *client) {
     struct session *session = client->session;
     if (session == NULL) return false;
     struct server *server = client->borrower.server;
-    bool is_dirty = session->pins != 0 || pins_to_ask(session->seen, 0) != 0;
+    bool is_dirty = session->pins != 0 || pins_to_ask(session->seen, 0) != 0 ||
+                    buf_length(&session->prepared) > 0;
+    remember_schema(client);
     give_pin(client);
     session_left(session, server, client->id);
     return is_dirty;
@@ -238,11 +263,13 @@ bool remember_left(struct client *client) {
 
 void remember_lost(struct client *client) {
     if (client->session == NULL) return;
+    remember_schema(client);
     give_pin(client);
     session_lost(client->session);
 }
 
 void remember_row(struct client *client, struct bytes body, bool is_whole) {
+    if (is_whole && names_row(client, body)) return;
     if (!is_whole || !session_row(client->session, body)) client->session->has_failed = true;
 }
 

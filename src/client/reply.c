@@ -9,8 +9,10 @@
  *      1 2 t T n H S N  held   ->   D d C s I E decides: released, or dropped and sent again
  */
 #include "client/effects.h"
+#include "client/names.h"
 #include "client/parts.h"
 #include "client/remember.h"
+#include "client/repair.h"
 
 #include "core/log.h"
 #include "core/memory.h"
@@ -98,8 +100,8 @@ static void skip_group(struct client *client) {
 /* A replica's refusal of a group that may be sent again. */
 static bool is_to_be_sent_again(const struct reply *reply, const struct fault_fields *fields) {
     struct client *client = reply->client;
-    if (!client->retry.is_holding || client->is_cancelled || client->transaction != 'I')
-        return false;
+    bool is_kept = client->retry.is_holding && !client->retry.is_repair;
+    if (!is_kept || client->is_cancelled || client->transaction != 'I') return false;
     enum fault_refusal refusal = fault_refusal_of(fields);
     if (refusal == FAULT_REFUSAL_NOT) return false;
     if (refusal == FAULT_REFUSAL_PRIMARY)
@@ -131,7 +133,8 @@ static void on_own_error(const struct reply *reply, const struct fault_fields *f
     struct client *client = reply->client;
     if (kind == OWN_QUERY_QUESTION) {
         client->session->has_failed = true;
-    } else if (kind == OWN_QUERY_GAP && client->is_syncing && client->retry.is_holding) {
+    } else if (kind == OWN_QUERY_GAP && client->is_syncing && client->retry.is_holding &&
+               !client->retry.is_repair) {
         server_close(reply->server, "invalid server parameter"); /* the primary may take it */
     } else if (kind == OWN_QUERY_GAP) {
         on_refused_parameters(reply, fields);
@@ -159,7 +162,8 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
         buf_append_bytes(&client->last_words, body);
         return;
     }
-    if (is_to_be_sent_again(reply, &fields)) {
+    bool is_stale = repair_is_due(client, &match->entry, &fields);
+    if (is_to_be_sent_again(reply, &fields) || is_stale) {
         client->retry.is_holding = false;
         client->retry.is_discarding = true;
         buf_clear(&client->retry.held);
@@ -248,10 +252,13 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
     client->has_ended = false;
     reply->server->transaction = status;
     client->is_copying = false;
-    if (match->verdict == PIPELINE_DROP) {
+    bool is_own = match->verdict == PIPELINE_DROP;
+    if (is_own && match->entry.request == REQUEST_SYNC) is_own = !names_have_failed(client);
+    if (is_own) {
         on_own_ready(reply, match->entry.number);
         return;
     }
+    if (status == 'I' && client->session != NULL) remember_schema(client);
     client->transaction = status;
     count_query(reply, status);
     bool ends_blocks = client->pool->mode == POOL_MODE_STATEMENT && !client_keeps_server(client);

@@ -6,7 +6,9 @@
  */
 #include "client/request.h"
 
+#include "client/names.h"
 #include "client/remember.h"
+#include "client/repair.h"
 #include "core/log.h"
 #include "proto/startup.h"
 
@@ -73,9 +75,13 @@ static struct bytes text_of(const struct request *request, struct bytes body) {
 static size_t on_query(const struct request *request) {
     struct client *client = request->client;
     if (request_must_judge_late(client)) judge_text(client, text_of(request, request->body));
-    const char *refused =
-        client->session == NULL ? NULL : remember_text(client, text_of(request, request->body));
-    if (refused != NULL) return request_refuse(request, refused);
+    if (client->session != NULL) {
+        if (!request->is_whole && request->length <= client->set->gather_bytes) return 0;
+        const char *refused = remember_text(client, text_of(request, request->body));
+        if (refused != NULL) return request_refuse(request, refused);
+        if (!names_are_ready(request)) return 0;
+        prepare_forget_unnamed(request);
+    }
     request_owe(request, REQUEST_QUERY, PIPELINE_FORWARD)->number = request->client->copies;
     return request_pass(request);
 }
@@ -245,7 +251,9 @@ static size_t step(struct client *client, struct bytes rest, struct outgoing *ou
     if (client->borrower.server == NULL) {
         size_t taken = without_server(client, rest);
         if (taken > 0 || client->state == CLIENT_CLOSED) return taken;
-        if (judge_group(client, rest) == JUDGE_MORE || !relay_borrow(client)) return 0;
+        if (judge_group(client, rest) == JUDGE_MORE) return 0;
+        if (client->session != NULL) repair_begin(client, rest);
+        if (!relay_borrow(client)) return 0;
         outgoing_begin(out, client->set, &client->borrower.server->stream);
     }
     client->is_stuck = client->borrower.server->state == SERVER_CLOSED || must_wait(client);

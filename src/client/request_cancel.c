@@ -8,7 +8,9 @@
  * A key is 8 bytes: the worker in the upper six bits of byte 1; the peer's id in bytes 2 and 3, low
  * byte first; the hops that are left in the low two bits of byte 8; all else is random, but that
  * byte 1 is never 0: what a client takes for its process id is above all that Linux has, so that
- * pg_cancel_backend and pg_terminate_backend of it hit nobody.
+ * pg_cancel_backend and pg_terminate_backend of it hit nobody. With backend_pid = server it is the
+ * server's process id and a random number, whose upper 30 bits leave the worker when divided by the
+ * count of workers: byte 1 is 0 then, and such a key is never passed on to a peer.
  */
 #include "client/request_cancel.h"
 
@@ -44,7 +46,7 @@ void client_cancel_request(struct client *client, const char *key) {
     client_become(client, CLIENT_CANCEL);
     client->doing = "asking for a cancel";
     unsigned own = (unsigned)set->pools->config->peer_id;
-    if (own != 0 && peer_of(key) != own) {
+    if (own != 0 && key[0] != '\0' && peer_of(key) != own) {
         forward(client, key, ticket);
     } else {
         set->ops.cancel(set->ops.owner, key, ticket);

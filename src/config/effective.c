@@ -210,6 +210,11 @@ enum session_state config_session_state(const struct config *config,
                                                           : database->session_state;
 }
 
+enum backend_pid config_backend_pid(const struct config *config,
+                                    const struct config_database *database) {
+    return database->backend_pid == BACKEND_PID_UNSET ? config->backend_pid : database->backend_pid;
+}
+
 enum on_state config_on_session_state(const struct config *config,
                                       const struct config_database *database,
                                       const struct config_user *user) {

@@ -141,6 +141,13 @@ static void database_check(const struct config *config, const struct config_data
                    "sslnegotiation = direct in database \"%s\" (%s): expected server_tls_sslmode = "
                    "require, verify-ca or verify-full",
                    database->entry.name, database->entry.where);
+    bool is_started = config_session_state(config, database) == SESSION_STATE_TRACK &&
+                      config_pool_mode(config, database, NULL) == POOL_MODE_SESSION;
+    if (config_backend_pid(config, database) == BACKEND_PID_SERVER && !is_started)
+        errors_warn(errors,
+                    "database \"%s\" (%s): backend_pid = server counts only with pool_mode = "
+                    "session and session_state = track",
+                    database->entry.name, database->entry.where);
     enum routing asked = database->routing == ROUTING_UNSET ? config->routing : database->routing;
     if (asked == ROUTING_READ_WRITE &&
         config_pool_mode(config, database, NULL) == POOL_MODE_SESSION)

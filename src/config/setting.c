@@ -119,6 +119,12 @@ static const struct setting_choice session_states[] = {
     {NULL, 0},
 };
 
+static const struct setting_choice backend_pids[] = {
+    {"weir", BACKEND_PID_WEIR},
+    {"server", BACKEND_PID_SERVER},
+    {NULL, 0},
+};
+
 static const struct setting_choice on_session_states[] = {
     {"pin", ON_STATE_PIN},
     {"reject", ON_STATE_REJECT},
@@ -389,6 +395,12 @@ static const struct setting pooler_settings[] = {
      NULL, "More server connections in use than this count as saturation; 0 = no alert."},
     {"alert_for", TIME, POOLER(alert_for_us), LIVE | OWN, "60", 0, TIME_MAX, NULL,
      "How long saturation must last before the alert starts."},
+    {"backend_pid", ENUM, POOLER(backend_pid), LIVE | OWN, "weir", 0, 0, backend_pids,
+     "The process id that a client is told: a number of Weir's own, which no process has (weir), "
+     "or, "
+     "in session mode with session_state = track, its server's (server), so that it is the one in "
+     "pg_stat_activity and pg_locks. Cancel requests work with either; with server they are not "
+     "passed on to peers."},
     {"console_old_columns", BOOL, POOLER(console_old_columns), LIVE | OWN, "0", 0, 0, NULL,
      "Adds the columns total_requests to SHOW STATS and reserve_pool to SHOW DATABASES, as the "
      "last ones: PgBouncer's former names of total_query_count and reserve_pool_size, which old "
@@ -443,7 +455,10 @@ static const struct setting pooler_settings[] = {
     {"session_state", ENUM, POOLER(session_state), LIVE | OWN, "off", 0, 0, session_states,
      "Whether what a client sets in its session (SET, set_config, RESET, roles) follows it from "
      "server to server in transaction and statement mode (track), or stays where it was set (off). "
-     "Start-up parameters of every kind are then taken."},
+     "Start-up parameters of every kind are then taken. In session mode track gives a client at "
+     "its "
+     "login a server that was started with them, so that RESET goes back to them; it is cleaned "
+     "with DISCARD ALL and then serves those who ask for the same."},
     {"shapes_max", INT, POOLER(shapes_max), OWN, "5000", 16, 1000000, NULL,
      "Statement shapes whose meaning each worker remembers."},
     {"workers", INT, POOLER(workers), OWN, "1", 1, 64, NULL, "Threads that serve clients."},
@@ -506,6 +521,8 @@ static const struct setting database_settings[] = {
      read_consistencies, "Instead of the global read_consistency."},
     {"session_state", ENUM, DATABASE(session_state), LIVE | OWN | RECONNECT, NULL, 0, 0,
      session_states, "Instead of the global session_state."},
+    {"backend_pid", ENUM, DATABASE(backend_pid), LIVE | OWN, NULL, 0, 0, backend_pids,
+     "Instead of the global backend_pid."},
     {"on_session_state", ENUM, DATABASE(on_session_state), LIVE | OWN, NULL, 0, 0,
      on_session_states, "Instead of the global on_session_state."},
     {"sslnegotiation", ENUM, DATABASE(sslnegotiation), LIVE | OWN | RECONNECT, NULL, 0, 0,

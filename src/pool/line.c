@@ -118,6 +118,7 @@ static bool is_held(const struct pool *pool) {
 
 static bool suits(const struct borrower *borrower, const struct server *server) {
     const struct pool_node *node = server->node;
+    if (server->start != (borrower->own == NULL ? NULL : borrower->own->start)) return false;
     if (borrower->avoid & UINT64_C(1) << server->host) return false;
     if (!cluster_is_probed(node->cluster)) return true;
     return route_suits(borrower->route, borrower->request, node->cluster, node->index,
@@ -134,6 +135,18 @@ static struct pool_node *node_at(const struct pool *pool, size_t i) {
     return pool->nodes[pool->nodes_count == 1 ? 0 : (i + pool->turn) % pool->nodes_count];
 }
 
+/* The first server of the node that suits, among those in that state, or NULL. They are alike but
+ * for what sessions have asked for. */
+static struct server *first_of(const struct pool_node *node, const struct borrower *borrower,
+                               enum server_state state) {
+    LIST_EACH (&node->servers[state], l) {
+        struct server *server = LIST_OWNER(l, struct server, link);
+        if (suits(borrower, server)) return server;
+        if (!node->pool->starts_servers) return NULL;
+    }
+    return NULL;
+}
+
 /* The server of the least busy node that suits, among those in that state, or NULL. */
 static struct server *find(const struct pool *pool, const struct borrower *borrower,
                            enum server_state state) {
@@ -141,10 +154,8 @@ static struct server *find(const struct pool *pool, const struct borrower *borro
     uint64_t best_load = UINT64_MAX;
     for (size_t i = 0; i < pool->nodes_count; i++) {
         const struct pool_node *node = node_at(pool, i);
-        struct link *first = list_first(&node->servers[state]);
-        if (first == NULL) continue;
-        struct server *server = LIST_OWNER(first, struct server, link);
-        if (!suits(borrower, server)) continue;
+        struct server *server = first_of(node, borrower, state);
+        if (server == NULL) continue;
         if (pool->nodes_count == 1) return server;
         uint64_t load = load_of(node);
         if (load >= best_load) continue;
@@ -165,8 +176,7 @@ static struct server *find_now(const struct pool *pool, const struct borrower *b
     return find(pool, borrower, SERVER_IDLE);
 }
 
-/* Nodes that a waiter's server may be made on. */
-static uint64_t nodes_for(const struct pool *pool, const struct borrower *borrower) {
+uint64_t line_nodes(const struct pool *pool, const struct borrower *borrower) {
     struct cluster *cluster = pool->nodes[0]->cluster;
     if (!cluster_is_probed(cluster)) return 1;
     int primary = cluster_primary(cluster);
@@ -201,9 +211,7 @@ static int limit_of(const struct pool_node *node) {
     return atomic_load(&node->permit->limit);
 }
 
-/* How many servers the node may have for the sake of this waiter, 0: any number. The reserve opens
- * when it has waited long enough. */
-static int size_for(const struct pool_node *node, const struct borrower *borrower) {
+int line_size(const struct pool_node *node, const struct borrower *borrower) {
     const struct pool *pool = node->pool;
     const struct pool_set *set = pool->set;
     int limit = limit_of(node);
@@ -224,7 +232,7 @@ static bool is_failing(const struct pool *pool) {
 
 /* Starts a connection if a node may have one more. True if one is under way. */
 static bool connect_for(struct pool *pool, const struct borrower *borrower) {
-    uint64_t nodes = nodes_for(pool, borrower);
+    uint64_t nodes = line_nodes(pool, borrower);
     uint64_t now_us = loop_now_us(pool->set->loop);
     bool is_under_way = false;
     struct pool_node *best = NULL;
@@ -232,7 +240,8 @@ static bool connect_for(struct pool *pool, const struct borrower *borrower) {
         struct pool_node *node = node_at(pool, i);
         if (!(nodes & UINT64_C(1) << node->index)) continue;
         /* An idle server that does not suit is new: it will with the node's next sample. */
-        bool has_enough = node->servers[SERVER_IDLE].count >= pool->lines[borrower->line].count;
+        bool has_enough = node->servers[SERVER_IDLE].count >= pool->lines[borrower->line].count &&
+                          !pool->starts_servers;
         if (is_connecting(node) || has_enough) is_under_way = true;
         if (is_connecting(node) || has_enough) continue;
         if (node->has_failed && now_us < node->retry_at_us) continue;
@@ -241,13 +250,15 @@ static bool connect_for(struct pool *pool, const struct borrower *borrower) {
     /* Where pools share a limit, one node after the other: room for the second would be made by
      * closing the server of the first before it can serve. */
     if (best == NULL || (is_under_way && pool->has_limits)) return is_under_way;
-    int size = size_for(best, borrower);
+    int size = line_size(best, borrower);
     int older = older_elsewhere(pool, borrower->line, borrower->since_us);
     if (older >= 0 && size > 0 && atomic_load(&best->permit->used) + 1 >= size) {
         wake(pool, older); /* the last permit is his */
         return is_under_way;
     }
-    if (room_take(best, size, borrower)) {
+    bool has_room = pool->starts_servers ? own_take_place(best, size, borrower)
+                                         : room_take(best, size, borrower);
+    if (has_room) {
         bool is_reserve = size > 0 && atomic_load(&best->permit->used) > limit_of(best);
         if (is_reserve && borrower->ops->warn != NULL)
             borrower->ops->warn((struct borrower *)(uintptr_t)borrower,
@@ -377,7 +388,7 @@ static void refuse_late(struct pool *pool) {
 static void tell_failure(struct pool *pool, enum pool_line line) {
     struct link *first = list_first(&pool->lines[line]);
     struct borrower *borrower = LIST_OWNER(first, struct borrower, waiting);
-    uint64_t nodes = nodes_for(pool, borrower);
+    uint64_t nodes = line_nodes(pool, borrower);
     struct pool_node *failed = NULL;
     for (size_t i = 0; i < pool->nodes_count; i++) {
         struct pool_node *node = pool->nodes[i];
@@ -452,17 +463,41 @@ static bool is_exhausted(const struct pool *pool, enum pool_line line) {
     return true;
 }
 
+/* Who asks for a server of his own kind gets an idle one of that kind, else one is made for him.
+ * False if neither can be had now; `checked` counts those that may turn out to be one. */
+static bool serve_own(struct pool *pool, struct borrower *borrower, size_t *checked) {
+    struct server *server = NULL;
+    if (borrower->own->replication == STARTUP_REPLICATION_NONE) {
+        server = find(pool, borrower, SERVER_IDLE);
+        if (server == NULL && *checked > 0) {
+            (*checked)--;
+            return true;
+        }
+        if (server == NULL) server = find(pool, borrower, SERVER_USED);
+    }
+    if (server != NULL && is_given_up(pool, borrower->line, server, borrower->since_us))
+        return false;
+    if (server != NULL && server->state == SERVER_USED) {
+        server_check(server);
+    } else if (server != NULL) {
+        quit(borrower);
+        own_lend(borrower, server, bytes_of(server->greeting->at, server->greeting->len));
+    } else if (own_open(pool, borrower)) {
+        quit(borrower);
+    } else {
+        ask_holder(pool, pool->nodes[0]->shared);
+        return false;
+    }
+    return true;
+}
+
 static void serve_line(struct pool *pool, enum pool_line line) {
     unsigned unsuited = 0;
     size_t checked = count_checked(pool);
     LIST_EACH_SAFE (&pool->lines[line], l, following) {
         struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
         if (borrower->own != NULL) {
-            if (!own_open(pool, borrower)) {
-                ask_holder(pool, pool->nodes[0]->shared);
-                break;
-            }
-            quit(borrower);
+            if (!serve_own(pool, borrower, &checked)) break;
             continue;
         }
         bool wants_any = !borrower->wants_greeting_only;
@@ -531,7 +566,8 @@ void line_rejudge(struct pool *pool) {
     for (unsigned line = 0; line < POOL_LINE_COUNT; line++) {
         LIST_EACH_SAFE (&pool->lines[line], l, following) {
             struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
-            if (borrower->wants_greeting_only || borrower->own != NULL) continue;
+            bool is_replication = borrower->own != NULL && borrower->own->replication != 0;
+            if (borrower->wants_greeting_only || is_replication) continue;
             borrower->ops->rejudge(borrower);
             enum pool_line wanted =
                 borrower->route->target == ROUTE_REPLICA ? POOL_LINE_REPLICA : POOL_LINE_PRIMARY;

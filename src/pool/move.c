@@ -60,6 +60,19 @@ void pool_unpack(struct pool *pool, struct unpack *in) {
 
 /* ---- servers */
 
+static struct bytes content(const struct text *text) {
+    return text == NULL ? bytes_of("", 0) : bytes_of(text->at, text->len);
+}
+
+/* What its session has asked for at its start; without a greeting it can serve no other. */
+static void unpack_start(struct server *server, struct unpack *in) {
+    struct texts *texts = server->pool->set->texts;
+    struct bytes start = unpack_text(in), greeting = unpack_text(in);
+    if (start.len > 0) server->start = text_get(texts, start);
+    if (greeting.len > 0) server->greeting = text_get(texts, greeting);
+    if (server->pool->starts_servers != (greeting.len > 0)) server->is_close_needed = true;
+}
+
 /* What a server was set to for its last client stays behind: with session_state = track it does not
  * go. */
 bool server_may_move(const struct server *server) {
@@ -87,6 +100,8 @@ bool server_pack(struct server *server, struct buf *out, int *fd) {
     pack_u64(out, loop_now_us(set->loop) - server->connected_us);
     pack_u64(out, (uint64_t)server->connected_wall_us);
     pack_u64(out, server->request_us);
+    pack_text(out, content(server->start));
+    pack_text(out, content(server->greeting));
     buf_append_u8(out, set->tracked_count);
     for (unsigned i = 0; i < set->tracked_count; i++) {
         const struct text *value = server->parameters[i];
@@ -137,6 +152,7 @@ struct server *server_unpack(struct pool *pool, struct unpack *in, int fd) {
     server->connected_us -= age_us < server->connected_us ? age_us : 0;
     server->connected_wall_us = (int64_t)unpack_u64(in);
     server->request_us = unpack_u64(in);
+    unpack_start(server, in);
     for (unsigned left = unpack_u8(in); left > 0; left--) {
         struct bytes name = unpack_text(in);
         bool is_known = unpack_u8(in) != 0;

@@ -116,6 +116,8 @@ static void take_settings(struct pool *pool) {
     pool->consistency = config_read_consistency(config, entry);
     pool->tracks_sessions = pool->mode != POOL_MODE_SESSION &&
                             config_session_state(config, entry) == SESSION_STATE_TRACK;
+    pool->starts_servers = pool->mode == POOL_MODE_SESSION &&
+                           config_session_state(config, entry) == SESSION_STATE_TRACK;
     pool->on_session_state = config_on_session_state(config, entry, user);
     pool->pin_limit = config->pin_limit;
     pool->is_balanced = config_load_balance_hosts(entry) != LOAD_BALANCE_HOSTS_DISABLE;
@@ -365,6 +367,8 @@ static void free_server(struct server *server) {
     if (server->memory != NULL) set->ops.server_forget(set->ops.owner, server);
     for (unsigned i = 0; i < SERVER_PARAMETERS_MAX; i++)
         text_unref(set->texts, &server->parameters[i]);
+    text_unref(set->texts, &server->start);
+    text_unref(set->texts, &server->greeting);
     buf_release(&server->gather);
     memory_free(server);
     CHECK(node->servers_count > 0);
@@ -493,9 +497,10 @@ void pool_set_apply(struct pool_set *set, struct config *config, struct users *u
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         uint32_t generation = atomic_load(&pool->database->generation);
         review_keys(pool);
-        bool was_tracking = pool->tracks_sessions;
+        bool was_tracking = pool->tracks_sessions, did_start = pool->starts_servers;
         take_settings(pool);
-        bool is_new = generation != pool->generation || was_tracking != pool->tracks_sessions;
+        bool is_new = generation != pool->generation || was_tracking != pool->tracks_sessions ||
+                      did_start != pool->starts_servers;
         if (is_new && !atomic_load(&pool->database->is_removed)) {
             pool->generation = generation;
             retire_nodes(pool);

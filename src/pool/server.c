@@ -124,7 +124,7 @@ static void raise_floor(struct server *server) {
 /* Takes the next reset out of those that are owed. */
 static const char *next_reset(struct server *server) {
     unsigned owed = server->reset_owed;
-    server->reset_owed = owed & RESET_ALL ? 0 : owed & RESET_BY_SETTING;
+    server->reset_owed = owed & RESET_BY_SETTING;
     if (owed & RESET_ALL) return "DISCARD ALL";
     if (owed & RESET_STATEMENTS) return "DEALLOCATE ALL";
     server->reset_owed = 0;
@@ -441,18 +441,25 @@ void server_login_done(struct server *server, struct bytes greeting) {
         server_login_free(&server->login);
         return;
     }
-    pool_shared_greet(server->node->shared, greeting, server->reconnects);
+    if (server->pool->starts_servers)
+        server->greeting = text_get(server->pool->set->texts, greeting);
+    if (server->start == NULL)
+        pool_shared_greet(server->node->shared, greeting, server->reconnects);
     server_login_free(&server->login);
     server->login_round = freshness_now();
     if (cluster_is_probed(server->node->cluster)) probe_nudge(server->node->cluster);
     server->doing = "idle";
     stats_add(&server->node->stats.server_logins, 1);
     server->node->has_failed = false;
-    pool_server_ready(server);
+    if (server->reserved == NULL) {
+        pool_server_ready(server);
+    } else {
+        own_made(server, bytes_of(server->greeting->at, server->greeting->len));
+    }
 }
 
 void server_login_failed(struct server *server, const struct fault_fields *fields) {
-    if (server->is_own) {
+    if (server->is_own || own_is_asked_too_much(server, fields)) {
         own_refused(server, fields);
     } else {
         log_line(LOG_LEVEL_WARNING, "server login failed: %.*s %.*s", (int)fields->severity.len,
@@ -509,8 +516,10 @@ void server_clean(struct server *server, unsigned owed_ready, bool is_cancel_wan
     server->borrower = NULL;
     server->owed_ready = owed_ready;
     server->is_checked = false;
-    bool is_by_setting = is_reset_wanted && config->server_reset_query[0] != '\0';
-    if (is_by_setting && !(server->reset_owed & RESET_ALL)) server->reset_owed |= RESET_BY_SETTING;
+    if (server->pool->starts_servers) server->reset_owed |= RESET_ALL;
+    const char *reset = config->server_reset_query;
+    bool is_done = server->reset_owed & RESET_ALL && strcmp(reset, "DISCARD ALL") == 0;
+    if (is_reset_wanted && reset[0] != '\0' && !is_done) server->reset_owed |= RESET_BY_SETTING;
     server->doing = "finishing for a client that left";
     stream_start(&server->stream);
     server_become(server, SERVER_CLEANING);

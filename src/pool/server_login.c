@@ -51,6 +51,24 @@ static void send_and_wipe(struct server *server, struct buf *out) {
     buf_release(out);
 }
 
+/* What a session asks for, as its text has it. */
+static size_t count_start(const struct server *server) {
+    size_t count = 0;
+    for (size_t i = 0; server->start != NULL && i < server->start->len; i++) {
+        if (server->start->at[i] == '\0') count++;
+    }
+    return count / 2;
+}
+
+static size_t add_start(const struct server *server, struct startup_parameter *parameters) {
+    if (server->start == NULL) return 0;
+    struct bytes rest = bytes_of(server->start->at, server->start->len), name, value;
+    size_t count = 0;
+    while (message_text(rest, &name, &rest) && message_text(rest, &value, &rest))
+        parameters[count++] = (struct startup_parameter){name, value};
+    return count;
+}
+
 /* What the borrower of a server of its own asks for; PostgreSQL takes the last of two values. */
 static size_t add_own(const struct server *server, struct startup_parameter *parameters) {
     const struct pool_set *set = server->pool->set;
@@ -74,7 +92,8 @@ struct server_login *server_login_begin(struct server *server) {
     struct server_login *login = memory_new(sizeof *login);
     const struct config_database *entry = entry_of(server);
     struct bytes name = bytes_of_text(server->pool->database->name);
-    struct startup_parameter parameters[8 + SERVER_PARAMETERS_MAX];
+    size_t room = 8 + SERVER_PARAMETERS_MAX + count_start(server);
+    struct startup_parameter *parameters = memory_new(room * sizeof *parameters);
     size_t count = 0;
     parameters[count++] =
         (struct startup_parameter){bytes_of_text("user"), bytes_of_text(server->pool->user)};
@@ -93,9 +112,11 @@ struct server_login *server_login_begin(struct server *server) {
                                                          bytes_of_text(optional[i].value)};
     }
     if (server->is_own) count += add_own(server, parameters + count);
-    CHECK(count <= COUNT(parameters));
+    count += add_start(server, parameters + count);
+    CHECK(count <= room);
     struct buf out = {0};
     message_write_startup(&out, parameters, count);
+    memory_free(parameters);
     send_and_wipe(server, &out);
     return login;
 }

@@ -25,16 +25,14 @@ static const struct {
                     "EXISTS (SELECT 1 FROM pg_catalog.pg_cursors c WHERE c.is_holdable)"},
     [PIN_LISTEN] = {TRAITS_LISTENS | TRAITS_RUNS_CODE, TRAITS_UNLISTENS, " n", "LISTEN",
                     "EXISTS (SELECT 1 FROM pg_catalog.pg_listening_channels())"},
-    [PIN_PREPARED] = {TRAITS_PREPARES, TRAITS_DEALLOCATES, " p", "PREPARE",
-                      "EXISTS (SELECT 1 FROM pg_catalog.pg_prepared_statements p"
-                      " WHERE p.from_sql)"},
+    /* Found by the question after names; see client/names.h. */
+    [PIN_PREPARED] = {0, 0, NULL, "PREPARE", NULL},
     [PIN_MEMORY] = {TRAITS_SESSION_MEMORY, 0, NULL, "memory of the session", NULL},
 };
 
 const uint32_t pins_flags = TRAITS_TEMPORARY | TRAITS_RUNS_CODE | TRAITS_CHANGES_SCHEMA |
                             TRAITS_SESSION_LOCK | TRAITS_HOLDS_CURSOR | TRAITS_USES_CURSOR |
-                            TRAITS_LISTENS | TRAITS_UNLISTENS | TRAITS_PREPARES |
-                            TRAITS_DEALLOCATES | TRAITS_SESSION_MEMORY;
+                            TRAITS_LISTENS | TRAITS_UNLISTENS | TRAITS_SESSION_MEMORY;
 
 unsigned pins_made(uint32_t flags) {
     unsigned made = 0;

@@ -35,6 +35,9 @@ void session_free(struct session **session_at, struct texts *texts) {
     buf_release(&session->touched);
     buf_release(&session->reset);
     buf_release(&session->learned);
+    buf_release(&session->named);
+    buf_release(&session->prepared);
+    buf_release(&session->prepared_context);
     memory_free(session);
 }
 
@@ -270,6 +273,14 @@ static void add_name(struct buf *names, struct bytes name) {
     buf_append_u8(names, 0);
 }
 
+void session_touch_prepared(struct session *session, struct bytes name) {
+    add_name(&session->prepared, name);
+}
+
+bool session_has_touched_prepared(const struct session *session, struct bytes name) {
+    return has_name(&session->prepared, name);
+}
+
 /* Whether the server tells its value unasked. */
 static bool is_reported(const struct server *server, struct bytes name) {
     int index = parameters_index(server->pool->set, name);
@@ -308,9 +319,48 @@ static void note_unknown(struct session *session) {
     touch_all(session, false);
 }
 
+/* What decides how a statement is read, and which constants its literals become. search_path and
+ * the role do not: the server looks at them again whenever it executes. */
+static bool decides_parse(struct bytes name) {
+    static const char *const names[] = {"client_encoding",
+                                        "standard_conforming_strings",
+                                        "backslash_quote",
+                                        "datestyle",
+                                        "intervalstyle",
+                                        "timezone",
+                                        "transform_null_equals",
+                                        "lc_monetary",
+                                        "lc_numeric",
+                                        "lc_time",
+                                        "xmloption",
+                                        "timezone_abbreviations",
+                                        "array_nulls"};
+    for (size_t i = 0; i < COUNT(names); i++) {
+        if (bytes_equal_text(name, names[i])) return true;
+    }
+    return false;
+}
+
+static void note_context(struct session *session, const struct traits *traits) {
+    struct bytes rest = traits->names, entry;
+    bool is_named = false;
+    if (!traits->names_complete || traits->flags & TRAITS_RESETS_ALL)
+        session->is_context_open = true;
+    while (message_text(rest, &entry, &rest)) {
+        if (entry.len == 0 || (entry.at[0] != 's' && entry.at[0] != 'l')) continue;
+        is_named = true;
+        if (decides_parse(bytes_of(entry.at + 1, entry.len - 1))) session->is_context_open = true;
+    }
+    if (!is_named && traits->parameter[0] == '\0') session->is_context_open = true;
+}
+
 void session_note(struct session *session, const struct traits *traits,
                   const struct server *server) {
     session->seen |= traits->flags & pins_flags;
+    if (traits->flags & (TRAITS_SETS | TRAITS_SETS_LOCAL | TRAITS_RESETS_ALL))
+        note_context(session, traits);
+    if (traits->flags & TRAITS_CHANGES_SCHEMA && !(traits->flags & TRAITS_TEMPORARY))
+        session->changes_schema = true;
     struct bytes rest = traits->names, entry, reset = bytes_of("", 0);
     bool is_named = traits->names_complete;
     if (traits->flags & TRAITS_ANYTHING) session->seen |= TRAITS_RUNS_CODE;
@@ -347,7 +397,19 @@ void session_note_unknown(struct session *session) {
 }
 
 bool session_has_question(const struct session *session) {
-    return buf_length(&session->touched) > 0 || pins_to_ask(session->seen, session->pins) != 0;
+    return buf_length(&session->touched) > 0 || buf_length(&session->prepared) > 0 ||
+           pins_to_ask(session->seen, session->pins) != 0;
+}
+
+/* The names as a table of one column, n. */
+static void append_names(const struct buf *names, struct buf *query) {
+    struct bytes rest = buf_content(names), name;
+    buf_append_text(query, "pg_catalog.unnest(ARRAY[");
+    for (bool is_first = true; message_text(rest, &name, &rest); is_first = false) {
+        if (!is_first) buf_append_u8(query, ',');
+        parameters_append_quoted(query, name);
+    }
+    buf_append_text(query, "]::pg_catalog.text[]) n");
 }
 
 #define ESCAPED(value)                                                                             \
@@ -364,14 +426,25 @@ static void append_settings_question(const struct session *session, struct buf *
         " WHERE s.name OPERATOR(pg_catalog.=) n"
         " AND s.source OPERATOR(pg_catalog.=) 'session')"
         " THEN " ESCAPED("pg_catalog.current_setting(n, true)") " END";
-    struct bytes rest = buf_content(&session->touched), name;
-    buf_append_format(query, "SELECT n, %s FROM pg_catalog.unnest(ARRAY[",
+    buf_append_format(query, "SELECT n, %s FROM ",
                       buf_length(&session->reset) > 0 ? checked : plain);
-    for (bool is_first = true; message_text(rest, &name, &rest); is_first = false) {
-        if (!is_first) buf_append_u8(query, ',');
-        parameters_append_quoted(query, name);
-    }
-    buf_append_text(query, "]::pg_catalog.text[]) n");
+    append_names(&session->touched, query);
+}
+
+static void append_prepared_question(const struct session *session, struct buf *query) {
+    buf_append_text(query,
+                    "SELECT '" SESSION_PREPARED_MARK "'::pg_catalog.text OPERATOR(pg_catalog.||) n,"
+                    " (SELECT pg_catalog.concat(CASE WHEN p.from_sql THEN 's' ELSE 'p' END,"
+                    " p.parameter_types::pg_catalog.oid[], p.statement)"
+                    " FROM pg_catalog.pg_prepared_statements p"
+                    " WHERE p.name OPERATOR(pg_catalog.=) n) FROM ");
+    append_names(&session->prepared, query);
+}
+
+/* A part of the question, behind those that are there. */
+static void append_part(struct buf *query, bool *is_first) {
+    if (!*is_first) buf_append_text(query, " UNION ALL ");
+    *is_first = false;
 }
 
 bool session_question(struct session *session, struct buf *query) {
@@ -381,10 +454,19 @@ bool session_question(struct session *session, struct buf *query) {
     session->is_asking = true;
     session->found = 0;
     buf_clear(&session->learned);
-    bool has_settings = buf_length(&session->touched) > 0;
-    if (has_settings) append_settings_question(session, query);
-    if (has_settings && session->asked != 0) buf_append_text(query, " UNION ALL ");
-    if (session->asked != 0) pins_append_question(query, session->asked);
+    bool is_first = true;
+    if (buf_length(&session->touched) > 0) {
+        append_part(query, &is_first);
+        append_settings_question(session, query);
+    }
+    if (buf_length(&session->prepared) > 0) {
+        append_part(query, &is_first);
+        append_prepared_question(session, query);
+    }
+    if (session->asked != 0) {
+        append_part(query, &is_first);
+        pins_append_question(query, session->asked);
+    }
     return true;
 }
 
@@ -412,7 +494,9 @@ static void forget_transaction(struct session *session) {
     buf_release(&session->touched);
     buf_release(&session->reset);
     buf_release(&session->learned);
-    session->is_unknown = session->is_asking = false;
+    buf_release(&session->prepared);
+    buf_release(&session->prepared_context);
+    session->is_unknown = session->is_asking = session->is_context_open = false;
     session->tries = 0;
     session->seen = 0;
     session->asked = session->found = 0;

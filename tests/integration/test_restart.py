@@ -189,6 +189,25 @@ def test_tracked_sessions_go_on(start_pooler, restarts):
     assert pinned.query("SELECT 4").value == "4"
 
 
+def test_what_a_sessions_server_was_started_with_is_known(start_pooler, restarts):
+    settings = {"session_state": "track", "pool_mode": "session", "default_pool_size": 2}
+    pooler = start_pooler(settings)
+    restart = restarts(pooler)
+    pooler.client(search_path="b").close()
+    client = pooler.client(search_path="a")
+    pid = backend(client)
+    restart()
+    assert backend(client) == pid
+    assert not client.query("SET search_path = c; RESET search_path").errors
+    assert client.query("SHOW search_path").value == "a"
+    client.close()
+    for path, shown in ((None, '"$user", public'), ("b", "b"), ("a", "a")):
+        start = {} if path is None else {"search_path": path}
+        with pooler.client(**start) as other:
+            assert other.query("SHOW search_path").value == shown
+            assert other.parameters["DateStyle"] == "ISO, MDY"
+
+
 def test_requests_sent_meanwhile_are_served(start_pooler, restarts):
     """One that waits in line, and half a message."""
     pooler = start_pooler({"default_pool_size": 1})

@@ -292,8 +292,7 @@ MAKES = [
     ("a cursor WITH HOLD", "DECLARE c CURSOR WITH HOLD FOR SELECT generate_series(1, 9)",
      "FETCH c", "CLOSE c"),
     ("LISTEN", "LISTEN news", "SELECT pg_listening_channels()", "UNLISTEN *"),
-    ("PREPARE", "PREPARE p AS SELECT 1", "EXECUTE p", "DEALLOCATE p"),
-    ("PREPARE", "PREPARE p AS SELECT 1", "EXECUTE p", "DISCARD ALL"),
+    ("PREPARE", r"PREPARE p AS SELECT E'\';'", "EXECUTE p", "DISCARD ALL"),
     ("memory of the session", "SELECT setseed(0.5)", "SELECT 1", "DISCARD ALL"),
 ]  # fmt: skip
 
