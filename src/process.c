@@ -18,6 +18,7 @@
 #include "net/resolver.h"
 #include "net/zones.h"
 #include "notify.h"
+#include "pool/listener.h"
 #include "start.h"
 
 #include <errno.h>
@@ -452,6 +453,7 @@ static void init(struct process *process, struct config *config, struct transpor
         .cluster_made = on_cluster_made, .dropped = on_dropped, .owner = process};
     process->databases = databases_new(&ops);
     process->permits = permits_new(process->workers_count);
+    process->shared_listeners = listeners_new();
     process->dns = dns_new();
     process->parser = parser_new();
     process->blocking = blocking_new();
@@ -550,6 +552,7 @@ static void release(struct process *process) {
     dns_free(&process->dns);
     databases_free(&process->databases);
     permits_free(&process->permits);
+    listeners_free(&process->shared_listeners);
     stop_deriving(process);
     if (process->has_pidfile) start_remove_pidfile(process->config->pidfile);
     users_free(&process->users);

@@ -49,6 +49,7 @@ struct process {
     struct zones *zones; /* whose watch is worker 0's */
     struct databases *databases;
     struct permits *permits;
+    struct listeners *shared_listeners;
     struct worker *workers;
     unsigned workers_count;
     _Atomic int clients_total;

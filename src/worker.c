@@ -8,10 +8,12 @@
 
 #include "client/parts.h"
 #include "client/request_cancel.h"
+#include "client/subscribe.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "net/dns.h"
 #include "net/resolver.h"
+#include "pool/listener.h"
 #include "pool/moved.h"
 #include "process.h"
 
@@ -140,6 +142,23 @@ static void cancel_ended(void *owner, struct cancel_ticket ticket, const char *r
     process_post(worker->process, ticket.worker, &end->mail);
 }
 
+static void run_listen(struct loop_mail *mail, void *context) {
+    struct listen_mail *listen = (struct listen_mail *)(void *)mail;
+    struct worker *worker = context;
+    if (listen->kind < LISTEN_READY) {
+        listener_take(&worker->pools, listen);
+    } else {
+        subscribe_take(&worker->clients, listen);
+    }
+    memory_free(listen);
+}
+
+static void listen_post(void *owner, unsigned index, struct listen_mail *mail) {
+    struct worker *worker = owner;
+    mail->mail.run = run_listen;
+    process_post(worker->process, index, &mail->mail);
+}
+
 static bool parse_later(void *owner, struct traits_job *job) {
     struct worker *worker = owner;
     return process_parse_later(worker->process, worker, job);
@@ -203,6 +222,7 @@ void worker_init(struct worker *worker, struct process *process, unsigned index,
                                       .workers = process->workers_count,
                                       .databases = process->databases,
                                       .permits = process->permits,
+                                      .listeners = process->shared_listeners,
                                       .texts = &worker->texts,
                                       .transport = transport_ref(process->transport),
                                       .ops = {.server_forget = server_forget,
@@ -211,6 +231,7 @@ void worker_init(struct worker *worker, struct process *process, unsigned index,
                                               .wake = wake_other,
                                               .cancel_news = cancel_news,
                                               .cancel_ended = cancel_ended,
+                                              .listen = listen_post,
                                               .owner = worker}};
     pool_set_init(&worker->pools, config, users);
     worker->clients = (struct client_set){.loop = worker->loop,

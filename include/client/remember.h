@@ -11,7 +11,20 @@
 struct outgoing;
 
 /* Queries of our own, by their numbers in the pipeline. */
-enum own_query { OWN_QUERY_GAP, OWN_QUERY_CONNECT, OWN_QUERY_QUESTION, OWN_QUERY_NAMES };
+enum own_query {
+    OWN_QUERY_GAP,
+    OWN_QUERY_CONNECT,
+    OWN_QUERY_QUESTION,
+    OWN_QUERY_NAMES,
+    OWN_QUERY_GIVE, /* from here on client/subscribe.h's */
+    OWN_QUERY_MARK,
+    OWN_QUERY_UNLISTEN
+};
+
+/* Sends one, whose answers the client does not see: now, or ahead of the request that is being
+ * handled. */
+void remember_send(struct client *client, struct bytes text, enum own_query kind);
+void remember_send_ahead(struct client *client, struct bytes text, enum own_query kind);
 
 /* A statement goes to the server: notes what it may leave in the session. `text` as in judge_text;
  * `statement` NULL is one that nobody knows. Only with client->session. Returns what it would leave

@@ -123,8 +123,7 @@ struct config {
     bool hba_strict;
     char *http_listen; /* HOST:PORT, [ADDRESS]:PORT, or empty: off */
     enum on_state on_session_state;
-    int parse_inline_tokens;
-    int pin_limit;
+    int parse_inline_tokens, pin_limit;
     uint64_t primary_wait_timeout_us;
     int probe_fall;
     uint64_t probe_interval_us;
@@ -137,6 +136,7 @@ struct config {
     uint64_t replica_wait_us;
     enum routing routing;
     enum session_state session_state;
+    enum shared_listen shared_listen;
     int shapes_max;
     int workers;
     struct config_entries entries[SETTING_SCOPE_COUNT]; /* other sections; [0] is not used */

@@ -100,6 +100,7 @@ enum session_state config_session_state(const struct config *config,
 /* Never ON_STATE_UNSET: the user's, the database's or the global one. */
 enum backend_pid config_backend_pid(const struct config *config,
                                     const struct config_database *database);
+bool config_shares_listen(const struct config *config, const struct config_database *database);
 enum on_state config_on_session_state(const struct config *config,
                                       const struct config_database *database,
                                       const struct config_user *user);

@@ -36,6 +36,7 @@ enum sslnegotiation { SSLNEGOTIATION_UNSET, SSLNEGOTIATION_POSTGRES, SSLNEGOTIAT
 enum routing { ROUTING_UNSET, ROUTING_OFF, ROUTING_READ_WRITE, ROUTING_PRIMARY, ROUTING_REPLICA };
 enum session_state { SESSION_STATE_UNSET, SESSION_STATE_OFF, SESSION_STATE_TRACK };
 enum backend_pid { BACKEND_PID_UNSET, BACKEND_PID_WEIR, BACKEND_PID_SERVER };
+enum shared_listen { SHARED_LISTEN_UNSET, SHARED_LISTEN_OFF, SHARED_LISTEN_ON };
 enum on_state { ON_STATE_UNSET, ON_STATE_PIN, ON_STATE_REJECT, ON_STATE_LOG, ON_STATE_IGNORE };
 enum read_consistency {
     READ_CONSISTENCY_UNSET,
@@ -107,10 +108,10 @@ struct config_database {
     enum session_state session_state;
     enum backend_pid backend_pid;
     enum on_state on_session_state;
+    enum shared_listen shared_listen;
     enum sslnegotiation sslnegotiation;
     int alert_active_servers;
-    char *probe_user;
-    char *probe_password;
+    char *probe_user, *probe_password;
     /* Made from host, port and unix_socket_dir; never empty in a finished snapshot. */
     struct config_host hosts[CONFIG_HOSTS_MAX];
     size_t hosts_count;

@@ -27,7 +27,8 @@
     X(server_logins, "server_logins_total", "Server connections that logged in.")                  \
     X(server_failures, "server_failures_total", "Server connections that could not be made.")      \
     X(retries, "retries_total", "Reads sent again on another node, unseen by the client.")         \
-    X(stale_reads, "stale_reads_total", "Reads sent to the primary for want of a fresh replica.")
+    X(stale_reads, "stale_reads_total", "Reads sent to the primary for want of a fresh replica.")  \
+    X(listen_gaps, "listen_gaps_total", "Times that nobody listened for clients that LISTEN.")
 
 struct stats {
 #define STATS_MEMBER(name, metric, help) _Atomic uint64_t name;

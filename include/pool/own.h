@@ -18,6 +18,8 @@ bool own_take_place(struct pool_node *node, int size, const struct borrower *bor
 
 /* Lends an idle server that was asked for what the borrower, which is in no line, wants. */
 void own_lend(struct borrower *borrower, struct server *server, struct bytes greeting);
+/* Starts the shared listener's server, beyond every limit. False: not now. */
+bool own_listen(struct pool *pool, struct borrower *borrower);
 
 /* Puts a borrower whose server was closed before it stood back in its place in line. */
 void line_return(struct borrower *borrower);

@@ -74,7 +74,7 @@ struct pool {
     uint32_t generation;
     unsigned turn; /* rotates ties between nodes */
     unsigned host; /* counts hosts: connections made, or with load_balance_hosts=disable failed */
-    bool tracks_sessions;
+    bool tracks_sessions, shares_listen;
     bool starts_servers; /* with what clients ask for: session mode with session_state = track */
     enum on_state on_session_state;
     int pin_limit;    /* 0: none */

@@ -13,6 +13,8 @@
 #include "pool/permit.h"
 #include "pool/server.h"
 
+struct listen_mail;
+struct listeners;
 struct transport;
 struct users;
 
@@ -48,6 +50,8 @@ struct pool_ops {
                         uint32_t id);
     /* A cancel request is over: its requester's connection ends, with a literal as the reason. */
     void (*cancel_ended)(void *owner, struct cancel_ticket ticket, const char *reason);
+    /* Brings a message to another worker, or the same (pool/listener.h). Owns it. */
+    void (*listen)(void *owner, unsigned worker, struct listen_mail *mail);
     void *owner;
 };
 
@@ -60,6 +64,8 @@ struct pool_set {
     struct transport *transport; /* one reference */
     struct databases *databases;
     struct permits *permits;
+    struct listeners *listeners; /* shared by all workers; NULL: clients keep their servers */
+    struct map listening;        /* the shared listeners that this worker has */
     struct texts *texts;
     struct pool_ops ops;
     struct map pools;

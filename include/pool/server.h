@@ -34,6 +34,7 @@ enum server_state {
     SERVER_IDLE,
     SERVER_USED, /* idle, and to be checked before it is lent */
     SERVER_LENT,
+    SERVER_LISTENING, /* the shared listener (pool/listener.h) */
     SERVER_CLEANING,
     SERVER_CLOSED,
     SERVER_STATE_COUNT
@@ -56,6 +57,7 @@ struct server {
     struct borrower *borrower;            /* while LENT */
     struct borrower *reserved;            /* while CONNECTING and LOGIN: whom it is made for */
     bool is_own;                          /* made for one borrower alone, closed when given back */
+    bool is_listener;                     /* an own one that needs no permit */
     enum startup_replication replication; /* of an own server */
     struct text *start;                   /* of a session's: as in struct server_own; a reference */
     struct text *greeting;                /* and its ParameterStatus messages; a reference */

@@ -32,7 +32,8 @@ unsigned pins_made(uint32_t flags);
 unsigned pins_to_ask(uint32_t flags, unsigned pinned);
 
 /* Appends a SELECT with one row of two columns for each that is there, of the `asked`: its mark,
- * which is no parameter's name, and a text. `asked` is not empty. */
+ * which is no parameter's name, and a text; of LISTEN one for each channel with its name. `asked`
+ * is not empty. */
 void pins_append_question(struct buf *query, unsigned asked);
 
 /* The pin of such a mark; PIN_COUNT if it is none. */

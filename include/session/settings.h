@@ -34,14 +34,16 @@ struct session {
     unsigned asked;        /* pins that the question is about */
     unsigned found;        /* those that it has found */
     uint64_t pinned_us;    /* since when it keeps its server, 0: not */
-    struct pool_shared *pinned_in; /* where it is counted for that; a reference */
-    bool is_asking;                /* the question is under way */
-    bool has_failed;               /* it was not answered */
-    unsigned tries;                /* how often it has been asked */
-    struct buf named;              /* names of prepared statements in the statement at hand */
-    struct buf prepared;           /* those that the transaction may have made or ended */
-    struct buf prepared_context;   /* the parse context of those it made */
-    bool has_failed_name;          /* one could not be prepared under the client's name */
+    struct pool_shared *pinned_in;     /* where it is counted for that; a reference */
+    bool is_asking;                    /* the question is under way */
+    bool has_failed;                   /* it was not answered */
+    unsigned tries;                    /* how often it has been asked */
+    struct buf named;                  /* names of prepared statements in the statement at hand */
+    struct buf prepared;               /* those that the transaction may have made or ended */
+    struct buf prepared_context;       /* the parse context of those it made */
+    bool has_failed_name;              /* one could not be prepared under the client's name */
+    struct buf channels;               /* that the question has told, each with its NUL */
+    struct subscription *subscription; /* its client's part in the shared listener, or NULL */
 };
 
 struct session *session_new(void);

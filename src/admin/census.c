@@ -136,6 +136,7 @@ static enum census_server kind_of(const struct server *server) {
  * that is no more, and only the pool's own figures count them. */
 static void take_servers(struct census_pool *pool, const struct pool_node *from) {
     for (unsigned state = 0; state < SERVER_CLOSED; state++) {
+        if (state == SERVER_LISTENING) continue; /* beyond the pool */
         LIST_EACH (&from->servers[state], l) {
             const struct server *server = LIST_OWNER(l, struct server, link);
             enum census_server kind = kind_of(server);

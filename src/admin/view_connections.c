@@ -132,7 +132,9 @@ static void write_client_facts(const struct walk_place *place, const struct clie
 
 /* Why it keeps its server, or NULL. */
 static const char *pin_of(const struct client *client) {
-    return client->session == NULL ? NULL : pins_text(client->session->pins);
+    if (client->session == NULL) return NULL;
+    bool is_listening = client->session->pins == 0 && client->session->subscription != NULL;
+    return is_listening ? "LISTEN (shared)" : pins_text(client->session->pins);
 }
 
 static void write_client_own(const struct walk_place *place, const struct client *client) {

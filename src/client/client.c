@@ -11,6 +11,7 @@
 #include "client/parts.h"
 #include "client/quota.h"
 #include "client/request_cancel.h"
+#include "client/subscribe.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -95,6 +96,7 @@ static void log_close(const struct client *client, const char *reason) {
 static void leave(struct client *client) {
     struct client_set *set = client->set;
     relay_leave(client);
+    subscribe_end(client);
     lookup_leave(client);
     if (client->state == CLIENT_CONSOLE) set->ops.console_left(set->ops.owner, client);
     if (client->pool != NULL && client->state >= CLIENT_IDLE) client->pool->clients--;
@@ -455,6 +457,7 @@ void client_set_release(struct client_set *set) {
     while (set->spare_count > 0) buf_release(&set->spare[--set->spare_count]);
     buf_release(&set->scratch);
     map_release(&set->keys);
+    map_release(&set->audiences);
 }
 
 void client_set_close_database(struct client_set *set, const struct database *database,

@@ -21,8 +21,9 @@
 /* ---- whether it can go */
 
 static bool can_ever_go(const struct client *client) {
-    return client->replication == STARTUP_REPLICATION_NONE && stream_tls(&client->stream) == NULL &&
-           client->pool != NULL;
+    bool is_listening = client->session != NULL && client->session->subscription != NULL;
+    return !is_listening && client->replication == STARTUP_REPLICATION_NONE &&
+           stream_tls(&client->stream) == NULL && client->pool != NULL;
 }
 
 /* Nothing is half done. */

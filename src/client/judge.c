@@ -96,6 +96,7 @@ static void note_session(struct client *client, const struct traits *traits) {
     /* Who keeps a server for such a thing gets no other one anyway, and reads where it likes later.
      */
     if (client->pool->tracks_sessions && client->pool->on_session_state == ON_STATE_PIN) return;
+    if (client->pool->shares_listen) flags &= ~(uint32_t)TRAITS_LISTENS;
     for (size_t i = 0; i < COUNT(session_state); i++) {
         const char *what = session_state[i].what;
         if (client->session != NULL && session_state[i].flag == TRAITS_PREPARES) continue;

@@ -14,6 +14,7 @@
 #include "client/effects.h"
 #include "client/parts.h"
 #include "client/remember.h"
+#include "client/subscribe.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -198,6 +199,7 @@ void relay_release(struct client *client) {
     client_become(client, CLIENT_IDLE);
     client->doing = "idle";
     client->transaction_us = client->query_us = 0;
+    if (client->session != NULL) subscribe_deliver(client);
     stream_start(&server->stream);
     hand_over_reading(client, server);
     pool_return(server);
@@ -221,6 +223,7 @@ static void stay(struct client *client) {
     client->transaction_us = client->query_us = 0;
     client->doing = "idle";
     end_retry(client);
+    subscribe_deliver(client);
     if (buf_length(&client->kept) > 0) {
         relay_resume_later(client);
     } else {

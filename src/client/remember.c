@@ -11,6 +11,7 @@
 
 #include "client/names.h"
 #include "client/parts.h"
+#include "client/subscribe.h"
 #include "core/log.h"
 
 #define SETTING_FLAGS                                                                              \
@@ -25,14 +26,15 @@ static bool is_relevant(const struct traits *traits) {
 /* What the statement would leave that only its server can keep: NULL, or why it is refused. */
 static const char *note_traits(struct client *client, const struct traits *traits) {
     struct session *session = client->session;
-    const char *made = pins_text(pins_made(traits->flags) & ~session->pins);
+    unsigned shared = client->pool->shares_listen ? 1u << PIN_LISTEN : 0;
+    const char *made = pins_text(pins_made(traits->flags) & ~session->pins & ~shared);
     enum on_state mode = client->pool->on_session_state;
     if (made != NULL && mode == ON_STATE_REJECT) return made;
     if (made != NULL && mode == ON_STATE_LOG)
         client_log(client, LOG_LEVEL_WARNING,
                    "session state that its next transaction may not find: %s", made);
     session_note(session, traits, client->borrower.server);
-    if (mode != ON_STATE_PIN) session->seen = 0;
+    if (mode != ON_STATE_PIN) session->seen &= shared == 0 ? 0 : TRAITS_LISTENS | TRAITS_UNLISTENS;
     return NULL;
 }
 
@@ -47,7 +49,14 @@ static const char *note_named(struct client *client, const struct traits *traits
     return remember_statement(client, executed);
 }
 
-const char *remember_text(struct client *client, struct bytes text) {
+/* Others are told of what it notifies. */
+static void note_sender(const struct client *client, uint32_t flags) {
+    struct listeners *listeners = client->set->pools->listeners;
+    if (!(flags & TRAITS_MAY_WRITE) || !listeners_are_heard(listeners)) return;
+    listeners_note_sender(listeners, client->borrower.server, bytes_get_u32(client->key));
+}
+
+static const char *note_text(struct client *client, struct bytes text, bool may_send) {
     struct client_set *set = client->set;
     if (text.at == NULL || set->traits == NULL) {
         session_note_unknown(client->session);
@@ -55,8 +64,14 @@ const char *remember_text(struct client *client, struct bytes text) {
     }
     struct traits_context context = client_context(client);
     const struct traits *traits = traits_of(set->traits, text, &context, loop_now_us(set->loop));
+    note_sender(client, traits->flags);
+    if (may_send && client->session->subscription != NULL) subscribe_note(client, traits);
     if (!is_relevant(traits)) return NULL;
     return traits->flags & NAMES_FLAGS ? note_named(client, traits) : note_traits(client, traits);
+}
+
+const char *remember_text(struct client *client, struct bytes text) {
+    return note_text(client, text, true);
 }
 
 const char *remember_statement(struct client *client, const struct statement *statement) {
@@ -65,8 +80,10 @@ const char *remember_statement(struct client *client, const struct statement *st
         session_note_unknown(client->session);
         return NULL;
     }
-    /* The names are not kept with the statement. */
-    return is_relevant(&statement->traits) ? remember_text(client, text) : NULL;
+    note_sender(client, statement->traits.flags);
+    /* The names are not kept with the statement. A Query ahead would end an unnamed one. */
+    bool is_noted = is_relevant(&statement->traits) || client->session->subscription != NULL;
+    return is_noted ? note_text(client, text, statement != client->unnamed) : NULL;
 }
 
 /* ---- on_session_state = reject */
@@ -108,18 +125,33 @@ void remember_refuse(struct client *client, struct outgoing *out, bool is_query,
     buf_release(&text);
 }
 
-/* Sends a Query of our own, whose answers the client does not see. */
-static void send_query(struct client *client, struct bytes text, enum own_query kind) {
-    struct buf out = {0};
-    buf_append_u8(&out, 'Q');
-    buf_append_u32(&out, (uint32_t)(4 + text.len + 1));
-    buf_append_bytes(&out, text);
-    buf_append_u8(&out, 0);
-    stream_write_bytes(&client->borrower.server->stream, buf_content(&out));
-    buf_release(&out);
+static void append_query(struct buf *out, struct bytes text) {
+    buf_append_u8(out, 'Q');
+    buf_append_u32(out, (uint32_t)(4 + text.len + 1));
+    buf_append_bytes(out, text);
+    buf_append_u8(out, 0);
+}
+
+static void owe(struct client *client, enum own_query kind) {
     struct server_memory *memory = client->borrower.server->memory;
     memory->unnamed_owner = 0; /* as after any Query */
     pipeline_push(&client->pipeline, REQUEST_QUERY, PIPELINE_SWALLOW, NULL)->number = kind;
+}
+
+void remember_send(struct client *client, struct bytes text, enum own_query kind) {
+    struct buf out = {0};
+    append_query(&out, text);
+    stream_write_bytes(&client->borrower.server->stream, buf_content(&out));
+    buf_release(&out);
+    owe(client, kind);
+}
+
+void remember_send_ahead(struct client *client, struct bytes text, enum own_query kind) {
+    struct buf out = {0};
+    append_query(&out, text);
+    outgoing_copy(client->sending, buf_content(&out).at, buf_length(&out));
+    buf_release(&out);
+    owe(client, kind);
 }
 
 /* ---- a server that was just lent */
@@ -127,6 +159,7 @@ static void send_query(struct client *client, struct bytes text, enum own_query 
 static void follow_setting(struct client *client) {
     struct client_set *set = client->set;
     if (!client->pool->tracks_sessions) {
+        subscribe_end(client);
         session_free(&client->session, set->texts);
     } else if (client->session == NULL) {
         client->session = session_new();
@@ -138,9 +171,9 @@ static void send_scrub(struct client *client) {
     const struct pool *pool = client->pool;
     const struct config_database *entry =
         config_database(client->set->pools->config, bytes_of_text(pool->database->name));
-    send_query(client, bytes_of_text(SETTINGS_SCRUB), OWN_QUERY_GAP);
+    remember_send(client, bytes_of_text(SETTINGS_SCRUB), OWN_QUERY_GAP);
     if (entry != NULL && entry->connect_query != NULL)
-        send_query(client, bytes_of_text(entry->connect_query), OWN_QUERY_CONNECT);
+        remember_send(client, bytes_of_text(entry->connect_query), OWN_QUERY_CONNECT);
 }
 
 void remember_lent(struct client *client) {
@@ -164,7 +197,7 @@ void remember_lent(struct client *client) {
     if (buf_length(&gap.query) > 0) {
         if (log_is_on(LOG_LEVEL_DEBUG))
             server_log(server, LOG_LEVEL_DEBUG, "varcache_apply: %s", buf_text(&gap.query));
-        send_query(client, buf_content(&gap.query), OWN_QUERY_GAP);
+        remember_send(client, buf_content(&gap.query), OWN_QUERY_GAP);
     }
     client->is_syncing = gap.step == PARAMETERS_FIRST;
     buf_release(&gap.query);
@@ -235,7 +268,7 @@ enum remember_end remember_end(struct client *client) {
     struct buf query = {0};
     if (session_is_untouched(session)) return REMEMBER_FREE;
     if (session_question(session, &query)) {
-        send_query(client, buf_content(&query), OWN_QUERY_QUESTION);
+        remember_send(client, buf_content(&query), OWN_QUERY_QUESTION);
         client->is_syncing = true;
         buf_release(&query);
         return REMEMBER_ASKS;
@@ -246,6 +279,11 @@ enum remember_end remember_end(struct client *client) {
     }
     session->is_context_open = false;
     if (session->is_unknown || session->seen != 0) session_learned(session, server, client->id);
+    if (session->pins == 1u << PIN_LISTEN) {
+        enum subscribe_step step = subscribe_step(client);
+        if (step == SUBSCRIBE_ASKS) return REMEMBER_ASKS;
+        if (step == SUBSCRIBE_WAITS) return REMEMBER_KEEPS;
+    }
     return is_kept(client) ? REMEMBER_KEEPS : REMEMBER_FREE;
 }
 
@@ -265,6 +303,7 @@ void remember_lost(struct client *client) {
     if (client->session == NULL) return;
     remember_schema(client);
     give_pin(client);
+    subscribe_lost(client);
     session_lost(client->session);
 }
 
@@ -278,6 +317,11 @@ void remember_answered(struct client *client) {
     client->is_syncing = false;
     client->is_release_due = true; /* or asks once more */
     session->is_asking = false;
-    if (!session->has_failed) session_learned(session, client->borrower.server, client->id);
+    bool has_channels = session->asked & 1u << PIN_LISTEN;
+    if (!session->has_failed) {
+        session_learned(session, client->borrower.server, client->id);
+        if (has_channels) subscribe_learned(client);
+    }
+    buf_release(&session->channels);
     session->has_failed = false;
 }

@@ -13,6 +13,7 @@
 #include "client/parts.h"
 #include "client/remember.h"
 #include "client/repair.h"
+#include "client/subscribe.h"
 
 #include "core/log.h"
 #include "core/memory.h"
@@ -133,6 +134,8 @@ static void on_own_error(const struct reply *reply, const struct fault_fields *f
     struct client *client = reply->client;
     if (kind == OWN_QUERY_QUESTION) {
         client->session->has_failed = true;
+    } else if (kind >= OWN_QUERY_GIVE) {
+        subscribe_failed(client);
     } else if (kind == OWN_QUERY_GAP && client->is_syncing && client->retry.is_holding &&
                !client->retry.is_repair) {
         server_close(reply->server, "invalid server parameter"); /* the primary may take it */
@@ -208,8 +211,9 @@ static void on_complete(const struct reply *reply, const struct pipeline_match *
     struct server_memory *memory = reply->server->memory;
     prepared_clear(&client->names, &client->set->statements);
     server_memory_clear(memory, &client->set->statements);
-    if (client->session != NULL && bytes_equal_text(tag, "DISCARD ALL"))
-        session_discarded(client->session, reply->server);
+    if (client->session == NULL || !bytes_equal_text(tag, "DISCARD ALL")) return;
+    subscribe_end(client);
+    session_discarded(client->session, reply->server);
 }
 
 static void count_query(const struct reply *reply, char status) {
@@ -234,6 +238,7 @@ static void on_own_ready(const struct reply *reply, uint32_t kind) {
         remember_answered(client);
         return;
     }
+    if (kind >= OWN_QUERY_GIVE) subscribe_answered(client, kind);
     if (kind != OWN_QUERY_GAP) return;
     settings_accepted(&client->parameters, client->session, reply->server);
     if (!client->is_syncing || !pipeline_is_empty(&client->pipeline)) return;
@@ -337,6 +342,26 @@ static void on_status(const struct reply *reply, const struct pipeline_match *ma
     if (match->verdict == PIPELINE_PASS && !client->retry.is_discarding) emit(reply);
 }
 
+static void on_notification(const struct reply *reply, const struct pipeline_match *match) {
+    struct client *client = reply->client;
+    if (judge_is_on(client)) (void)freshness_raise(client->pool->database->hash);
+    if (client->session == NULL) {
+        plain(reply, match);
+        return;
+    }
+    if (client->retry.is_discarding || reply->len < reply->length) return;
+    if (!subscribe_passes(client, body_of(reply))) return;
+    /* Whatever is being answered just now, it belongs to the session. */
+    char *message = memory_copy(reply->at, reply->len);
+    bytes_put_u32(message + MESSAGE_HEAD_BYTES, subscribe_sender(client, body_of(reply)));
+    if (client->retry.is_holding) {
+        buf_append(&client->retry.held, message, reply->len);
+    } else {
+        outgoing_copy(reply->out, message, reply->len);
+    }
+    memory_free(message);
+}
+
 static void on_message(const struct reply *reply) {
     struct client *client = reply->client;
     struct pipeline_match match = pipeline_match(&client->pipeline, reply->row->kind);
@@ -360,8 +385,7 @@ static void on_message(const struct reply *reply) {
         plain(reply, &match);
         break;
     case REPLY_NOTIFICATION:
-        if (judge_is_on(client)) (void)freshness_raise(client->pool->database->hash);
-        plain(reply, &match);
+        on_notification(reply, &match);
         break;
     case REPLY_DATA:
         if (match.verdict == PIPELINE_DROP && match.entry.number == OWN_QUERY_QUESTION)
@@ -388,7 +412,8 @@ static void on_message(const struct reply *reply) {
 static bool is_read_whole(const struct reply *reply, const struct message_row *row,
                           uint32_t length) {
     const struct session *session = reply->client->session;
-    bool is_needed = row->is_whole || (session != NULL && session->is_asking);
+    bool is_needed = row->is_whole ||
+                     (session != NULL && (session->is_asking || row->kind == REPLY_NOTIFICATION));
     return is_needed && length <= WHOLE_BYTES_MAX;
 }
 

@@ -215,6 +215,11 @@ enum backend_pid config_backend_pid(const struct config *config,
     return database->backend_pid == BACKEND_PID_UNSET ? config->backend_pid : database->backend_pid;
 }
 
+bool config_shares_listen(const struct config *config, const struct config_database *database) {
+    enum shared_listen own = database->shared_listen;
+    return (own == SHARED_LISTEN_UNSET ? config->shared_listen : own) == SHARED_LISTEN_ON;
+}
+
 enum on_state config_on_session_state(const struct config *config,
                                       const struct config_database *database,
                                       const struct config_user *user) {

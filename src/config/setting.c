@@ -125,6 +125,12 @@ static const struct setting_choice backend_pids[] = {
     {NULL, 0},
 };
 
+static const struct setting_choice shared_listens[] = {
+    {"off", SHARED_LISTEN_OFF},
+    {"on", SHARED_LISTEN_ON},
+    {NULL, 0},
+};
+
 static const struct setting_choice on_session_states[] = {
     {"pin", ON_STATE_PIN},
     {"reject", ON_STATE_REJECT},
@@ -461,6 +467,10 @@ static const struct setting pooler_settings[] = {
      "with DISCARD ALL and then serves those who ask for the same."},
     {"shapes_max", INT, POOLER(shapes_max), OWN, "5000", 16, 1000000, NULL,
      "Statement shapes whose meaning each worker remembers."},
+    {"shared_listen", ENUM, POOLER(shared_listen), LIVE | OWN, "on", 0, 0, shared_listens,
+     "With session_state = track: clients that LISTEN are served by one connection for each "
+     "database and user, beyond pool_size, and keep no server (on); or each keeps its server for "
+     "as long as it listens (off). Who listens already goes on as it does."},
     {"workers", INT, POOLER(workers), OWN, "1", 1, 64, NULL, "Threads that serve clients."},
 };
 
@@ -525,6 +535,8 @@ static const struct setting database_settings[] = {
      "Instead of the global backend_pid."},
     {"on_session_state", ENUM, DATABASE(on_session_state), LIVE | OWN, NULL, 0, 0,
      on_session_states, "Instead of the global on_session_state."},
+    {"shared_listen", ENUM, DATABASE(shared_listen), LIVE | OWN, NULL, 0, 0, shared_listens,
+     "Instead of the global shared_listen."},
     {"sslnegotiation", ENUM, DATABASE(sslnegotiation), LIVE | OWN | RECONNECT, NULL, 0, 0,
      sslnegotiations,
      "How TLS begins: after a request (postgres), or at once, which saves a round trip and which "

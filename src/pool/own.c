@@ -56,6 +56,19 @@ bool own_open(struct pool *pool, struct borrower *borrower) {
     return true;
 }
 
+bool own_listen(struct pool *pool, struct borrower *borrower) {
+    const struct cluster *cluster = pool->nodes[0]->cluster;
+    int primary = cluster_is_probed(cluster) ? cluster_primary(cluster) : 0;
+    if (primary < 0) return false;
+    struct pool_node *node = pool->nodes[primary];
+    if (node->has_failed && loop_now_us(pool->set->loop) < node->retry_at_us) return false;
+    struct server *server = server_open(pool, node);
+    server->is_own = server->is_listener = true;
+    server->reserved = borrower;
+    borrower->making = server;
+    return true;
+}
+
 /* Nobody waits for this server any more. */
 static struct borrower *let_go(struct server *server) {
     struct borrower *borrower = server->reserved;
@@ -66,10 +79,12 @@ static struct borrower *let_go(struct server *server) {
 
 void own_lend(struct borrower *borrower, struct server *server, struct bytes greeting) {
     CHECK(borrower->server == NULL);
-    server->doing = server->is_own ? "serving a replication client" : "serving a client";
+    server->doing = server->is_listener ? "listening for all"
+                    : server->is_own    ? "serving a replication client"
+                                        : "serving a client";
     server->borrower = borrower;
     borrower->server = server;
-    server_become(server, SERVER_LENT);
+    server_become(server, server->is_listener ? SERVER_LISTENING : SERVER_LENT);
     stats_add(&server->node->stats.assignments, 1);
     borrower->ops->made(borrower, server, greeting);
 }
@@ -106,5 +121,10 @@ void own_leave(struct borrower *borrower) {
 
 void own_closed(struct server *server) {
     struct borrower *borrower = let_go(server);
-    if (borrower != NULL) line_return(borrower);
+    if (borrower == NULL) return;
+    if (server->is_listener) {
+        borrower->ops->lost(borrower, server->close_fault, server->close_reason);
+    } else {
+        line_return(borrower);
+    }
 }

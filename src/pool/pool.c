@@ -15,6 +15,7 @@
 #include "pool/cancel.h"
 #include "pool/ended.h"
 #include "pool/line.h"
+#include "pool/listener.h"
 #include "pool/own.h"
 #include "pool/room.h"
 #include "pool/tracked.h"
@@ -118,6 +119,7 @@ static void take_settings(struct pool *pool) {
                             config_session_state(config, entry) == SESSION_STATE_TRACK;
     pool->starts_servers = pool->mode == POOL_MODE_SESSION &&
                            config_session_state(config, entry) == SESSION_STATE_TRACK;
+    pool->shares_listen = pool->tracks_sessions && config_shares_listen(config, entry);
     pool->on_session_state = config_on_session_state(config, entry, user);
     pool->pin_limit = config->pin_limit;
     pool->is_balanced = config_load_balance_hosts(entry) != LOAD_BALANCE_HOSTS_DISABLE;
@@ -331,8 +333,10 @@ void pool_abandon(struct server *server, unsigned owed_ready, bool is_cancel_wan
 
 void pool_server_closed(struct server *server) {
     struct pool_node *node = server->node;
-    room_release(node);
-    line_permit_freed(server->pool, node);
+    if (!server->is_listener) {
+        room_release(node);
+        line_permit_freed(server->pool, node);
+    }
     pool_serve_later(server->pool);
 }
 
@@ -453,6 +457,7 @@ static void close_servers(struct pool_node *node, const char *reason) {
 
 void pool_set_release(struct pool_set *set) {
     set->is_shutting_down = true;
+    listener_release(set);
     LIST_EACH (&set->all, l) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         for (size_t i = 0; i < pool->nodes_count; i++)
@@ -567,6 +572,7 @@ static void close_idle(const struct pool_node *node, const char *reason) {
 
 void pool_set_close_idle(struct pool_set *set, const struct database *database,
                          const char *reason) {
+    listener_pause(set, database, reason);
     LIST_EACH (&set->all, l) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         if (database != NULL && pool->database != database) continue;
@@ -705,7 +711,7 @@ static bool is_in_use(const struct pool *pool) {
     for (size_t i = 0; i < pool->nodes_count; i++) {
         if (pool->nodes[i]->servers_count > 0) return true;
     }
-    return false;
+    return listener_has_pool(pool->set, pool);
 }
 
 /* Pools that have servers without clients are there before the first client. */
@@ -760,6 +766,7 @@ void pool_set_tick(struct pool_set *set) {
     }
     ended_tick(set);
     cancel_tick(set);
+    listener_tick(set);
 }
 
 void pool_verify(const struct pool *pool) {
@@ -770,10 +777,11 @@ void pool_verify(const struct pool *pool) {
             LIST_EACH (&node->servers[state], l) {
                 const struct server *server = LIST_OWNER(l, struct server, link);
                 CHECK(server->state == state && server->node == node && server->pool == pool);
-                CHECK((server->borrower != NULL) == (state == SERVER_LENT));
+                bool is_lent = state == SERVER_LENT || state == SERVER_LISTENING;
+                CHECK((server->borrower != NULL) == is_lent);
                 CHECK(server->borrower == NULL || server->borrower->server == server);
+                if (!server->is_listener) count++;
             }
-            count += node->servers[state].count;
         }
         CHECK(count <= node->servers_count);
         CHECK(atomic_load(&node->permit->used) >= (int)count);

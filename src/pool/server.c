@@ -36,11 +36,13 @@ static const struct {
     unsigned next; /* set of states */
 } states[SERVER_STATE_COUNT] = {
     [SERVER_CONNECTING] = {"new", 1u << SERVER_LOGIN | 1u << SERVER_CLOSED},
-    [SERVER_LOGIN] = {"new", 1u << SERVER_IDLE | 1u << SERVER_LENT | 1u << SERVER_CLOSED},
+    [SERVER_LOGIN] = {"new", 1u << SERVER_IDLE | 1u << SERVER_LENT | 1u << SERVER_LISTENING |
+                                 1u << SERVER_CLOSED},
     [SERVER_IDLE] = {"idle",
                      RESTING | 1u << SERVER_LENT | 1u << SERVER_CLEANING | 1u << SERVER_CLOSED},
     [SERVER_USED] = {"used", RESTING | 1u << SERVER_CLEANING | 1u << SERVER_CLOSED},
     [SERVER_LENT] = {"active", RESTING | 1u << SERVER_CLEANING | 1u << SERVER_CLOSED},
+    [SERVER_LISTENING] = {"listen", 1u << SERVER_CLOSED},
     [SERVER_CLEANING] = {"tested", RESTING | 1u << SERVER_CLOSED},
     [SERVER_CLOSED] = {"closed", 0},
 };
@@ -324,7 +326,7 @@ static void handshake_failed(struct server *server, int error) {
 
 static void on_bytes(struct stream *stream, const char *at, size_t len) {
     struct server *server = LIST_OWNER(stream, struct server, stream);
-    if (server->state == SERVER_LENT) {
+    if (server->state == SERVER_LENT || server->state == SERVER_LISTENING) {
         server->borrower->ops->bytes(server->borrower, at, len);
     } else if (server->state == SERVER_LOGIN && server->login != NULL) {
         server_login_bytes(server, at, len);
@@ -489,7 +491,7 @@ void server_close(struct server *server, const char *reason, ...) {
         server_log(server, LOG_LEVEL_LOG, "%s", text);
     }
     raise_floor(server);
-    if (is_resting(server->state)) {
+    if (is_resting(server->state) || server->state == SERVER_LISTENING) {
         static const char terminate[] = {'X', 0, 0, 0, 4};
         stream_write_bytes(&server->stream, bytes_of(terminate, sizeof terminate));
     }

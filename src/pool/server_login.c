@@ -111,7 +111,7 @@ struct server_login *server_login_begin(struct server *server) {
         parameters[count++] = (struct startup_parameter){bytes_of_text(optional[i].parameter),
                                                          bytes_of_text(optional[i].value)};
     }
-    if (server->is_own) count += add_own(server, parameters + count);
+    if (server->is_own && !server->is_listener) count += add_own(server, parameters + count);
     count += add_start(server, parameters + count);
     CHECK(count <= room);
     struct buf out = {0};

@@ -226,6 +226,11 @@ static const struct fault faults[FAULT_COUNT] = {
     [FAULT_SESSION_STATE] = {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_KEEP, "0A000",
                              "the session would have %s", NULL,
                              "on_session_state = reject: only one server could keep it."},
+    [FAULT_LISTENER_SLOW] =
+        {FAULT_COUNTER_LIMIT, FAULT_EFFECT_CLOSE, "53400", "too many unread notifications",
+         "The client listens, and has not read what was waiting for it, or has not ended its "
+         "transaction, for too long.",
+         "Read notifications as they come, end transactions soon, or UNLISTEN."},
     [FAULT_NO_PRIMARY] = {FAULT_COUNTER_NODE, FAULT_EFFECT_CLOSE, "57P03",
                           "no primary is available", "Nodes asked: %s.",
                           "SHOW NODES in the admin console tells the state of each node."},

@@ -23,8 +23,7 @@ static const struct {
     [PIN_CURSOR] = {TRAITS_HOLDS_CURSOR | TRAITS_RUNS_CODE, TRAITS_USES_CURSOR, " c",
                     "a cursor WITH HOLD",
                     "EXISTS (SELECT 1 FROM pg_catalog.pg_cursors c WHERE c.is_holdable)"},
-    [PIN_LISTEN] = {TRAITS_LISTENS | TRAITS_RUNS_CODE, TRAITS_UNLISTENS, " n", "LISTEN",
-                    "EXISTS (SELECT 1 FROM pg_catalog.pg_listening_channels())"},
+    [PIN_LISTEN] = {TRAITS_LISTENS | TRAITS_RUNS_CODE, TRAITS_UNLISTENS, " n", "LISTEN", "true"},
     /* Found by the question after names; see client/names.h. */
     [PIN_PREPARED] = {0, 0, NULL, "PREPARE", NULL},
     [PIN_MEMORY] = {TRAITS_SESSION_MEMORY, 0, NULL, "memory of the session", NULL},
@@ -52,12 +51,14 @@ unsigned pins_to_ask(uint32_t flags, unsigned pinned) {
 }
 
 void pins_append_question(struct buf *query, unsigned asked) {
+    static const char channels[] = "c FROM pg_catalog.pg_listening_channels() c";
     bool is_first = true;
     for (unsigned i = 0; i < PIN_COUNT; i++) {
         if (!(asked & 1u << i)) continue;
         CHECK(pins[i].condition != NULL);
-        buf_append_format(query, "%sSELECT '%s'::pg_catalog.text,''::pg_catalog.text WHERE %s",
-                          is_first ? "" : " UNION ALL ", pins[i].mark, pins[i].condition);
+        buf_append_format(query, "%sSELECT '%s'::pg_catalog.text,%s WHERE %s",
+                          is_first ? "" : " UNION ALL ", pins[i].mark,
+                          i == PIN_LISTEN ? channels : "''::pg_catalog.text", pins[i].condition);
         is_first = false;
     }
 }

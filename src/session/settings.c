@@ -38,6 +38,7 @@ void session_free(struct session **session_at, struct texts *texts) {
     buf_release(&session->named);
     buf_release(&session->prepared);
     buf_release(&session->prepared_context);
+    buf_release(&session->channels);
     memory_free(session);
 }
 
@@ -454,6 +455,7 @@ bool session_question(struct session *session, struct buf *query) {
     session->is_asking = true;
     session->found = 0;
     buf_clear(&session->learned);
+    buf_clear(&session->channels);
     bool is_first = true;
     if (buf_length(&session->touched) > 0) {
         append_part(query, &is_first);
@@ -481,6 +483,9 @@ bool session_row(struct session *session, struct bytes body) {
     enum pin pin = pin_of_mark(name);
     if (pin != PIN_COUNT) {
         session->found |= 1u << pin;
+        if (pin != PIN_LISTEN) return true;
+        buf_append_bytes(&session->channels, value);
+        buf_append_u8(&session->channels, 0);
         return true;
     }
     bool is_none =

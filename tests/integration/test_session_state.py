@@ -238,7 +238,7 @@ def test_state_goes_to_replicas(start_pooler, cluster):
 
 
 def test_what_pinned_a_client_once_does_not_keep_it_from_replicas(start_pooler, cluster):
-    watch = Watch(start_tracked(start_pooler, cluster))
+    watch = Watch(start_tracked(start_pooler, cluster, shared_listen="off"))
     watch.settle()
     with watch.pooler.client() as one:
         for make, undo in (
@@ -313,7 +313,9 @@ def pins(pooler, *clients):
 @pytest.mark.parametrize("is_extended", [False, True])
 def test_what_only_one_server_can_keep(start_pooler, reason, make, use, undo, is_extended):
     """The client keeps its server until the thing is gone; others go on beside it."""
-    pooler = start_pooler({"session_state": "track", "default_pool_size": 2})
+    pooler = start_pooler(
+        {"session_state": "track", "default_pool_size": 2, "shared_listen": "off"}
+    )
 
     def run(client, sql):
         if is_extended:
@@ -373,7 +375,9 @@ def test_a_pinned_client_that_leaves(pooler, cluster):
 
 
 def test_notifications_reach_a_pinned_client(start_pooler):
-    pooler = start_pooler({"session_state": "track", "default_pool_size": 2})
+    pooler = start_pooler(
+        {"session_state": "track", "default_pool_size": 2, "shared_listen": "off"}
+    )
     with pooler.client() as one, pooler.client() as other:
         one.query("LISTEN news")
         other.query("NOTIFY news, 'fresh'")
@@ -413,7 +417,7 @@ def test_a_pinned_server_that_is_lost_ends_its_client(pooler, cluster):
 
 def test_state_that_is_refused(start_pooler):
     settings = {"session_state": "track", "on_session_state": "reject", "default_pool_size": 1}
-    pooler = start_pooler(settings)
+    pooler = start_pooler({**settings, "shared_listen": "off"})
     with pooler.client() as one, pooler.client() as other:
         for sql in ("CREATE TEMP TABLE t (a int)", "LISTEN x", "SELECT pg_advisory_lock(1)"):
             error = one.query(sql).error
@@ -433,7 +437,7 @@ def test_state_that_is_refused(start_pooler):
 
 @pytest.mark.parametrize("mode", ["log", "ignore"])
 def test_state_that_is_let_be(start_pooler, mode):
-    settings = {"session_state": "track", "default_pool_size": 1}
+    settings = {"session_state": "track", "default_pool_size": 1, "shared_listen": "off"}
     pooler = start_pooler(settings, users={"app_trust": f"on_session_state={mode}"})
     with pooler.client() as one, pooler.client() as other:
         one.query("LISTEN x")
