@@ -1,12 +1,13 @@
 """Small things that drivers and tools notice: what a process id is good for, what a server's last
 words look like, how parameters are spelled."""
 
+import signal
 import struct
 
 import pytest
 
 from tools import wait_running
-from wire import SYNC, bind, cancel, execute, parse, query
+from wire import FLUSH, SYNC, Client, bind, cancel, copy_data, execute, parse, query
 
 PID_MAX = 4194304  # of Linux
 
@@ -44,3 +45,102 @@ def test_cancel_by_the_key_of_the_greeting(start_pooler, cluster, mode):
         wait_running(cluster, "victim")
         cancel(pooler.address, client.key)
         assert client.answer().code == "57014"
+
+
+# A server's last words
+
+ENDINGS = {
+    "query": [query("SELECT pg_sleep(60), 'victim'")],
+    "extended": [parse("SELECT pg_sleep(60), 'victim'"), bind(), execute(), SYNC],
+    "named": [parse("SELECT pg_sleep(60), 'victim'", "s"), bind((), "s"), execute(), SYNC],
+    "pipeline": [
+        parse("SELECT 1"), bind(), execute(), parse("SELECT pg_sleep(60), 'victim'"), bind(),
+        execute(), SYNC, parse("SELECT 2"), bind(), execute(), SYNC,
+    ],
+    "queries": [query("SELECT pg_sleep(60), 'victim'"), query("SELECT 2")],
+    "copy in": [query("COPY last_words FROM STDIN"), copy_data(b"1\n")],
+    "copy in, extended": [parse("COPY last_words FROM STDIN"), bind(), execute(), FLUSH],
+    "copy out": [query("COPY (SELECT 'victim', pg_sleep(60)) TO STDOUT")],
+    "transaction": [query("BEGIN"), query("SELECT pg_sleep(60), 'victim'")],
+    "idle in a transaction": [query("BEGIN; INSERT INTO last_words VALUES (1)")],
+    "failed transaction": [query("BEGIN; SELECT 1/0")],
+}
+# In transaction mode these cost their client one error, not the connection.
+GOES_ON = ("query", "extended", "named", "pipeline", "queries", "copy in", "copy out")
+ANSWERED = ("transaction", "idle in a transaction", "failed transaction")  # the first query is
+
+
+def last_words(client, cluster, name, parts):
+    """All that a client is told from the moment when its server is terminated."""
+    pid = client.query("SELECT pg_backend_pid()").value
+    client.send(*parts)
+    if name in ANSWERED:
+        client.answer()
+    waits = "wait_event = 'PgSleep' OR state LIKE 'idle in transaction%' OR wait_event = 'ClientRead'"
+    busy = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND state <> 'idle' AND ({waits})"
+    cluster.primary.wait_for(busy, "1")
+    cluster.primary.sql(f"SELECT pg_terminate_backend({pid}, 5000)")
+    return client.answer()
+
+
+@pytest.mark.weir_only
+@pytest.mark.parametrize("settings", [
+    {"pool_mode": mode, "session_state": state}
+    for mode in ("session", "transaction") for state in ("off", "track")
+], ids=lambda settings: "-".join(settings.values()))
+def test_a_servers_last_words(start_pooler, cluster, make_table, settings):
+    """As they are, and then nothing but the end; where the client can go on, as an error."""
+    make_table("last_words", "a int")
+    pooler = start_pooler(settings)
+    for name, parts in ENDINGS.items():
+        with Client((cluster.primary.host, cluster.primary.port)) as direct:
+            direct.login("app_trust", database="app")
+            words = last_words(direct, cluster, name, parts).error
+        assert (words["S"], words["C"]) == ("FATAL", "57P01"), words
+        with pooler.client() as client:
+            told = last_words(client, cluster, name, parts)
+            if settings["pool_mode"] == "transaction" and name in GOES_ON:
+                error = told.error
+                assert (error["S"], error["C"], error["M"]) == ("ERROR", "57P01", words["M"]), name
+                if name in ("pipeline", "queries"):
+                    assert client.answer().code == "57P01", name
+                assert client.query("SELECT 'on'").value == "on"
+            else:
+                assert told.errors == [words], name
+                assert client.read_to_end().messages == [], name
+
+
+SHUTDOWNS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+
+@pytest.mark.weir_only
+@pytest.mark.parametrize("state", ["off", "track"])
+@pytest.mark.parametrize("how", ["smart", "fast", "immediate"])
+def test_the_primary_is_shut_down(start_pooler, cluster, state, how):
+    """Who is in a transaction reads the server's own last words, once; who is not may go on."""
+    pooler = start_pooler({"session_state": state, "server_login_retry": 1})
+    node = cluster.primary
+    inside, running = pooler.client(), pooler.client()
+    inside.query("BEGIN")
+    running.send(query("SELECT pg_sleep(60), 'victim'"))
+    wait_running(cluster, "victim")
+    node.process.send_signal(SHUTDOWNS[how])
+    try:
+        if how == "smart":  # which waits for those who are at work
+            assert inside.query("SELECT 1").value == "1"
+            node.process.send_signal(SHUTDOWNS["fast"])
+        told = [one.fields() for one in inside.read_to_end().of("E")]
+        words = "terminating connection due to administrator command"
+        if how == "immediate":  # PostgreSQL only gives a warning then
+            assert len(told) == 1 and told[0]["S"] == "FATAL", told
+        else:
+            (error,) = told
+            assert (error["S"], error["C"], error["M"]) == ("FATAL", "57P01", words)
+            assert error["R"] == "ProcessInterrupts"
+        answer = running.answer()
+        assert answer.error["S"] == "ERROR" and answer.status == "I", answer
+    finally:
+        node.process.wait(30)
+        node.start()
+        cluster.wait_streaming()
+    running.close()
