@@ -394,6 +394,12 @@ void process_follow_names(struct process *process) {
         probe_follow_names(process->probes[i].probe, process->dns);
 }
 
+void process_vacate(struct process *process, const char *host, unsigned port,
+                    const char *database) {
+    for (unsigned i = 0; i < process->probes_count; i++)
+        probe_vacate(process->probes[i].probe, host, port, database);
+}
+
 void process_tick(struct process *process) {
     process_tick_modes(process);
     handover_tick(process);

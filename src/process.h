@@ -85,6 +85,8 @@ int process_run(struct config *config, const struct process_options *options);
 
 /* For worker.c. */
 void process_follow_names(struct process *process);
+/* A database is wanted without sessions: none of the probers stays connected to it. */
+void process_vacate(struct process *process, const char *host, unsigned port, const char *database);
 void process_tick(struct process *process);
 void process_post(struct process *process, unsigned worker, struct loop_mail *mail);
 bool process_parse_later(struct process *process, struct worker *worker, struct traits_job *job);

@@ -15,6 +15,7 @@
 #include "net/resolver.h"
 #include "pool/listener.h"
 #include "pool/moved.h"
+#include "pool/vacate.h"
 #include "process.h"
 
 #define TICK_MS 100u
@@ -87,6 +88,38 @@ static bool move_to_console(void *owner, struct socket_parts parts, struct bytes
     if (worker->index == 0) return false;
     worker_give(&worker->process->workers[0], parts, packet);
     return true;
+}
+
+struct vacate_mail {
+    struct loop_mail mail;
+    bool is_first;
+    unsigned port;
+    struct bytes database; /* in `texts`, behind the host */
+    char texts[];
+};
+
+static void run_vacate(struct loop_mail *mail, void *context) {
+    struct vacate_mail *vacate = (struct vacate_mail *)(void *)mail;
+    struct worker *worker = context;
+    vacate_close_idle(&worker->pools, vacate->texts, vacate->port, vacate->database.at);
+    if (worker->index == 0 && vacate->is_first)
+        process_vacate(worker->process, vacate->texts, vacate->port, vacate->database.at);
+    memory_free(vacate);
+}
+
+static void vacate(void *owner, const struct node *place, const char *database, bool is_first) {
+    struct worker *worker = owner;
+    size_t host_len = strlen(place->host), name_len = strlen(database);
+    for (unsigned i = 0; i < worker->process->workers_count; i++) {
+        struct vacate_mail *mail = memory_new(sizeof *mail + host_len + name_len + 2);
+        mail->mail.run = run_vacate;
+        mail->is_first = is_first;
+        mail->port = place->port;
+        memcpy(mail->texts, place->host, host_len);
+        memcpy(mail->texts + host_len + 1, database, name_len);
+        mail->database = bytes_of(mail->texts + host_len + 1, name_len);
+        process_post(worker->process, i, &mail->mail);
+    }
 }
 
 static void cancel(void *owner, const char *key, struct cancel_ticket ticket) {
@@ -246,6 +279,7 @@ void worker_init(struct worker *worker, struct process *process, unsigned index,
                                                   .console_cancel = console_cancel,
                                                   .move_to_console = move_to_console,
                                                   .cancel = cancel,
+                                                  .vacate = vacate,
                                                   .owner = worker}};
     client_set_init(&worker->clients);
     need_traits(worker, config);

@@ -44,6 +44,9 @@ struct client_set_ops {
     bool (*move_to_console)(void *owner, struct socket_parts parts, struct bytes packet);
     /* A cancel request: `key` has 8 bytes. May be for another worker; see client_cancel. */
     void (*cancel)(void *owner, const char *key, struct cancel_ticket ticket);
+    /* Idle servers in a database of a node are to be closed on all workers, and, the first time,
+     * the prober's connections there (client/vacate.h). */
+    void (*vacate)(void *owner, const struct node *place, const char *database, bool is_first);
     void *owner;
 };
 
@@ -70,6 +73,7 @@ struct client_set {
     struct list clients[CLIENT_STATE_COUNT]; /* by state; the ACTIVE are among the IDLE */
     struct loop_hook hook;                   /* frees what was closed, lets the released go on */
     struct list released; /* clients with requests left after their server went back */
+    struct list vacating; /* statements that want a database without sessions */
     struct buf scratch;   /* messages being made, during one callback */
     struct buf spare[16]; /* memory for short-lived buffers */
     unsigned spare_count;

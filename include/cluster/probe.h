@@ -52,6 +52,10 @@ struct probe *probe_open(struct loop *loop, struct cluster *cluster,
 struct dns;
 void probe_follow_names(struct probe *probe, struct dns *dns);
 
+/* A database is wanted without sessions: connections to it on that host and port are made anew,
+ * which PostgreSQL holds up until that is done. */
+void probe_vacate(struct probe *probe, const char *host, unsigned port, const char *database);
+
 /* Ends probing, closes the connections; the nodes stay as they were. *probe becomes NULL. */
 void probe_close(struct probe **probe);
 

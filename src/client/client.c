@@ -12,6 +12,7 @@
 #include "client/quota.h"
 #include "client/request_cancel.h"
 #include "client/subscribe.h"
+#include "client/vacate.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -415,6 +416,7 @@ void client_spare_give(struct client_set *set, struct buf *buf) {
 void client_set_init(struct client_set *set) {
     for (unsigned i = 0; i < CLIENT_STATE_COUNT; i++) list_init(&set->clients[i]);
     list_init(&set->released);
+    list_init(&set->vacating);
     set->hook.run = on_end_of_turn;
     client_set_apply(set);
 }
@@ -454,6 +456,7 @@ void client_set_release(struct client_set *set) {
     loop_not_at_end(set->loop, &set->hook);
     CHECK(set->clients[CLIENT_CLOSED].count == 0);
     lookup_release(set);
+    vacate_release(set);
     while (set->spare_count > 0) buf_release(&set->spare[--set->spare_count]);
     buf_release(&set->scratch);
     map_release(&set->keys);
@@ -595,6 +598,7 @@ void client_set_tick(struct client_set *set) {
     tick_logins(set, now_us);
     tick_waiters(set, now_us);
     lookup_tick(set, now_us);
+    vacate_tick(set, now_us);
     if (!has_timeouts(set->pools->config)) return;
     for (unsigned state = CLIENT_IDLE; state <= CLIENT_ACTIVE; state++) {
         LIST_EACH_SAFE (&set->clients[state], l, following) {

@@ -10,6 +10,7 @@
 #include "client/effects.h"
 #include "client/names.h"
 #include "client/remember.h"
+#include "client/vacate.h"
 #include "core/log.h"
 
 #include <stdio.h>
@@ -328,6 +329,7 @@ size_t prepare_parse(const struct request *request) {
         gone = prepared_find(&client->names, rest);
     if (gone != NULL) return parse_deallocate(request, gone);
     bool is_noted_now = name.len == 0 || !request_is_tracking(client);
+    if (client->pool->starts_servers) vacate_text(client, text);
     const char *refused =
         client->session != NULL && is_noted_now ? remember_text(client, text) : NULL;
     if (refused != NULL) return request_refuse(request, refused);

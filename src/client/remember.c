@@ -12,6 +12,7 @@
 #include "client/names.h"
 #include "client/parts.h"
 #include "client/subscribe.h"
+#include "client/vacate.h"
 #include "core/log.h"
 
 #define SETTING_FLAGS                                                                              \
@@ -33,6 +34,7 @@ static const char *note_traits(struct client *client, const struct traits *trait
     if (made != NULL && mode == ON_STATE_LOG)
         client_log(client, LOG_LEVEL_WARNING,
                    "session state that its next transaction may not find: %s", made);
+    if (traits->flags & TRAITS_CHANGES_SCHEMA) vacate_note(client, traits);
     session_note(session, traits, client->borrower.server);
     if (mode != ON_STATE_PIN) session->seen &= shared == 0 ? 0 : TRAITS_LISTENS | TRAITS_UNLISTENS;
     return NULL;

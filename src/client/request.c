@@ -9,6 +9,7 @@
 #include "client/names.h"
 #include "client/remember.h"
 #include "client/repair.h"
+#include "client/vacate.h"
 #include "core/log.h"
 #include "proto/startup.h"
 
@@ -81,6 +82,8 @@ static size_t on_query(const struct request *request) {
         if (refused != NULL) return request_refuse(request, refused);
         if (!names_are_ready(request)) return 0;
         prepare_forget_unnamed(request);
+    } else if (client->pool->starts_servers) {
+        vacate_text(client, text_of(request, request->body));
     }
     request_owe(request, REQUEST_QUERY, PIPELINE_FORWARD)->number = request->client->copies;
     return request_pass(request);

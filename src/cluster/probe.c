@@ -576,6 +576,16 @@ void probe_follow_names(struct probe *probe, struct dns *dns) {
     }
 }
 
+void probe_vacate(struct probe *probe, const char *host, unsigned port, const char *database) {
+    if (strcmp(probe->database, database) != 0) return;
+    for (size_t i = 0; i < probe->count; i++) {
+        const struct node *place = cluster_node_const(probe->cluster, i);
+        if (place->port != port || strcmp(place->host, host) != 0) continue;
+        void_sample(probe, i);
+        inquiry_renew(probe->standings[i].inquiry);
+    }
+}
+
 void probe_close(struct probe **probe_at) {
     struct probe *probe = *probe_at;
     if (probe == NULL) return;

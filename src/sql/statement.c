@@ -428,13 +428,42 @@ static bool look_at_cursor(struct findings *findings, const struct tree_node *no
     return true;
 }
 
+/* ---- What wants a database without sessions ---- */
+
+static void add_database(struct findings *findings, struct bytes name) {
+    if (name.len > 0) findings_add_name(findings, 'b', &name, 1);
+}
+
+static bool look_at_database(struct findings *findings, const struct tree_node *node) {
+    add_database(findings, tree_text(node, "dbname"));
+    return true;
+}
+
+static bool look_at_create_database(struct findings *findings, const struct tree_node *node) {
+    struct tree_node rest = *node, value;
+    struct tree_field field;
+    struct bytes template = bytes_of_text("template1");
+    while (tree_next_named(&rest, "options", &field)) {
+        if (!bytes_equal_text(tree_text(&field.node, "defname"), "template")) continue;
+        if (tree_child(&field.node, "arg", &value)) template = tree_text(&value, "sval");
+    }
+    add_database(findings, template);
+    return true;
+}
+
+static bool look_at_rename(struct findings *findings, const struct tree_node *node) {
+    if (strcmp(tree_choice(node, "rename_type"), "OBJECT_DATABASE") == 0)
+        add_database(findings, tree_text(node, "subname"));
+    return true;
+}
+
 /* Sorted by type. */
 static const struct node_rule rules[] = {
     {"AConst", 0, "", look_at_nothing},
     {"AlterCollationStmt", DDL, "ALTER COLLATION", NULL},
     {"AlterDatabaseRefreshCollStmt", DDL, "ALTER DATABASE", NULL},
     {"AlterDatabaseSetStmt", DDL, "ALTER DATABASE", look_at_nothing},
-    {"AlterDatabaseStmt", DDL, "ALTER DATABASE", NULL},
+    {"AlterDatabaseStmt", DDL, "ALTER DATABASE", look_at_database},
     {"AlterDefaultPrivilegesStmt", DDL, "ALTER DEFAULT PRIVILEGES", NULL},
     {"AlterDomainStmt", DDL, "ALTER DOMAIN", NULL},
     {"AlterEnumStmt", DDL, "ALTER TYPE", NULL},
@@ -501,7 +530,7 @@ static const struct node_rule rules[] = {
     {"CreateTransformStmt", DDL, "CREATE TRANSFORM", NULL},
     {"CreateTrigStmt", DDL, "CREATE TRIGGER", NULL},
     {"CreateUserMappingStmt", DDL, "CREATE USER MAPPING", NULL},
-    {"CreatedbStmt", DDL, "CREATE DATABASE", NULL},
+    {"CreatedbStmt", DDL, "CREATE DATABASE", look_at_create_database},
     {"DeallocateStmt", PRIMARY | TRAITS_DEALLOCATES, "DEALLOCATE", look_at_prepared},
     {"DeclareCursorStmt", 0, "", look_at_cursor},
     {"DefineStmt", DDL, "CREATE", NULL},
@@ -514,7 +543,7 @@ static const struct node_rule rules[] = {
     {"DropSubscriptionStmt", DDL, "DROP SUBSCRIPTION", NULL},
     {"DropTableSpaceStmt", DDL, "DROP TABLESPACE", NULL},
     {"DropUserMappingStmt", DDL, "DROP USER MAPPING", NULL},
-    {"DropdbStmt", DDL, "DROP DATABASE", NULL},
+    {"DropdbStmt", DDL, "DROP DATABASE", look_at_database},
     {"ExecuteStmt", UNKNOWN | TRAITS_EXECUTES, "EXECUTE", look_at_prepared},
     {"ExplainStmt", 0, "", look_at_explain},
     {"FetchStmt", PRIMARY | TRAITS_USES_CURSOR, "FETCH", NULL},
@@ -538,7 +567,7 @@ static const struct node_rule rules[] = {
     {"ReassignOwnedStmt", DDL, "REASSIGN OWNED", NULL},
     {"RefreshMatViewStmt", WRITE, "REFRESH MATERIALIZED VIEW", NULL},
     {"ReindexStmt", WRITE, "REINDEX", NULL},
-    {"RenameStmt", DDL, "ALTER ... RENAME", NULL},
+    {"RenameStmt", DDL, "ALTER ... RENAME", look_at_rename},
     {"ReplicaIdentityStmt", DDL, "ALTER TABLE", NULL},
     {"ReturnStmt", 0, "", NULL},
     {"RuleStmt", DDL, "CREATE RULE", NULL},

@@ -4,8 +4,10 @@ words look like, how parameters are spelled."""
 import signal
 import struct
 
+import psycopg
 import pytest
 
+from routed import PROBING
 from tools import wait_running
 from wire import FLUSH, SYNC, Client, bind, cancel, copy_data, execute, parse, query
 
@@ -144,3 +146,106 @@ def test_the_primary_is_shut_down(start_pooler, cluster, state, how):
         node.start()
         cluster.wait_streaming()
     running.close()
+
+
+# Databases that are wanted without sessions
+
+UNSEEN = {
+    "drop": ("DROP DATABASE wanted", None),
+    "rename": ("ALTER DATABASE wanted RENAME TO renamed", "renamed"),
+    "template": ("CREATE DATABASE copied TEMPLATE wanted", "copied"),
+    "tablespace": ("ALTER DATABASE wanted SET TABLESPACE elsewhere", "wanted"),
+}
+
+
+@pytest.fixture(scope="module")
+def elsewhere(cluster):
+    make = "CREATE TABLESPACE elsewhere OWNER app_trust LOCATION ''"
+    with psycopg.connect(cluster.primary.conninfo(), autocommit=True) as connection:
+        connection.execute("SET allow_in_place_tablespaces = on")
+        connection.execute(make)
+    cluster.primary.sql("ALTER ROLE app_trust CREATEDB")
+    yield
+    cluster.primary.sql("ALTER ROLE app_trust NOCREATEDB")
+    cluster.primary.sql("DROP TABLESPACE elsewhere")
+
+
+@pytest.fixture
+def wanted(cluster, elsewhere):
+    """A database of the user's, to be gone after the test under whatever name."""
+    cluster.primary.sql("CREATE DATABASE wanted OWNER app_trust")
+    yield
+    for name in ("wanted", "renamed", "copied"):
+        cluster.primary.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def start_wanted(start_pooler, cluster, settings, **more):
+    place = f"host={cluster.primary.host} port={cluster.primary.port}"
+    databases = {"app": f"{place} dbname=app", "alias": f"{place} dbname=wanted",
+                 "wanted": f"{place} dbname=wanted", **more}
+    return start_pooler(settings, databases=databases)
+
+
+@pytest.mark.weir_only
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+@pytest.mark.parametrize("name", UNSEEN)
+def test_idle_servers_do_not_keep_a_database(start_pooler, cluster, wanted, mode, name):
+    """Nobody sees that there were any: neither who drops it nor who was there last."""
+    sql, left = UNSEEN[name]
+    pooler = start_wanted(start_pooler, cluster, {"session_state": "track", "pool_mode": mode})
+    for database in ("wanted", "alias", "alias"):
+        for _ in range(4):  # on every worker
+            pooler.client(database=database).query("SELECT 1")
+    clients = [pooler.client(database="wanted") for _ in range(4)] if mode == "transaction" else []
+    for one in clients:
+        one.query("SELECT 1")
+    with pooler.client() as client:
+        if name == "drop":
+            answer = client.ask(parse(sql), bind(), execute(), SYNC)
+        else:
+            answer = client.query(sql)
+        assert not answer.errors, answer
+    found = "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname = ANY "
+    if left is not None:
+        assert cluster.primary.sql(found + f"('{{{left}}}')") == left
+    for one in clients:
+        if name in ("template", "tablespace"):
+            assert one.query("SELECT 1").value == "1"
+        one.socket.close()
+
+
+@pytest.mark.weir_only
+def test_who_is_at_work_there_counts(start_pooler, cluster, wanted):
+    """As PostgreSQL has it; and who may not drop it costs nobody anything."""
+    pooler = start_wanted(start_pooler, cluster, {"session_state": "track"})
+    with pooler.client(database="wanted") as busy, pooler.client() as client:
+        pid = busy.query("SELECT pg_backend_pid()").value
+        busy.query("BEGIN")
+        answer = client.query("DROP DATABASE wanted")
+        assert answer.code == "55006" and "accessed by other users" in answer.error["M"]
+        assert busy.query("SELECT pg_backend_pid()").value == pid
+        busy.query("COMMIT")
+        cluster.primary.sql("ALTER DATABASE wanted OWNER TO postgres")
+        assert client.query("DROP DATABASE wanted").code == "42501"
+        assert "wanted without sessions" not in pooler.log_text()
+
+
+@pytest.mark.weir_only
+def test_off_leaves_it_as_it_is(start_pooler, cluster, wanted):
+    pooler = start_wanted(start_pooler, cluster, {})
+    with pooler.client(database="wanted") as there, pooler.client() as client:
+        there.query("SELECT 1")
+        assert client.query("DROP DATABASE wanted").code == "55006"
+
+
+@pytest.mark.weir_only
+def test_the_prober_lets_go_of_a_database_too(start_pooler, cluster, wanted):
+    nodes = {"host": cluster.primary.host, "port": cluster.primary.port}
+    entry = " ".join(f"{key}={value}" for key, value in nodes.items())
+    settings = {"session_state": "track", **PROBING}
+    pooler = start_wanted(start_pooler, cluster, settings, routed=f"{entry} dbname=wanted routing=primary")
+    with pooler.client(database="routed") as there:
+        there.query("SELECT 1")
+    with pooler.client() as client:
+        answer = client.query("DROP DATABASE wanted")
+        assert not answer.errors, answer

@@ -441,6 +441,11 @@ static const struct names_row {
     {"CREATE TABLE t AS EXECUTE q; DEALLOCATE PREPARE q; DEALLOCATE ALL", "pq rt ", true},
     {"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "sdefault_transaction_read_only ",
      true},
+    {"DROP DATABASE IF EXISTS d", "bd ", true},
+    {"ALTER DATABASE d RENAME TO e", "bd ", true},
+    {"ALTER DATABASE d SET TABLESPACE t", "bd ", true},
+    {"ALTER TABLE d RENAME TO e", "rd ", true},
+    {"CREATE DATABASE e TEMPLATE d; CREATE DATABASE f", "bd btemplate1 ", true},
 };
 
 static void test_names(void **state) {
