@@ -24,6 +24,7 @@ struct session {
     struct buf touched;    /* names that the transaction may have set, each with its NUL */
     struct buf learned;    /* what the question has told so far: settings of the server */
     struct buf reset;      /* those that may have their defaults again, written likewise */
+    bool is_noted_since;   /* something was, after a DISCARD ALL that is not answered yet */
     bool is_unknown;       /* the transaction may have set what nobody knows */
     uint32_t unknown_on;   /* the server that has it, while the client uses no other; 0: none */
     bool is_context_open;  /* it may have set what decides how a statement is parsed */

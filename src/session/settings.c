@@ -364,6 +364,7 @@ void session_note(struct session *session, const struct traits *traits,
         session->changes_schema = true;
     struct bytes rest = traits->names, entry, reset = bytes_of("", 0);
     bool is_named = traits->names_complete;
+    session->is_noted_since = !(traits->flags & TRAITS_DISCARDS_ALL);
     if (traits->flags & TRAITS_ANYTHING) session->seen |= TRAITS_RUNS_CODE;
     if (traits->flags & TRAITS_RESETS_ALL) touch_all(session, true);
     if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)) note_unknown(session);
@@ -394,6 +395,7 @@ void session_undone(struct session *session) {
 
 void session_note_unknown(struct session *session) {
     note_unknown(session);
+    session->is_noted_since = true;
     session->seen |= TRAITS_RUNS_CODE;
 }
 
@@ -557,7 +559,7 @@ void session_discarded(struct session *session, struct server *server) {
     text_unref(texts, &session->settings);
     session->settings = text_ref(session->startup);
     session->pins = 0;
-    forget_transaction(session);
+    if (!session->is_noted_since) forget_transaction(session);
 }
 
 void session_lost(struct session *session) {

@@ -318,6 +318,16 @@ static void special_notes(void **unused) {
     row.names = "sa.b "; /* what is set after it was reset */
     note(&world, &row);
     assert_int_equal(buf_length(&world.session->reset), 4);
+    /* What was sent behind a DISCARD ALL, before its answer, is still to be asked about. */
+    row = (struct learn_row){.names = "", .flags = TRAITS_RESETS_ALL | TRAITS_DISCARDS_ALL};
+    struct learn_row next = {.names = "sx ", .flags = TRAITS_SETS};
+    note(&world, &row);
+    note(&world, &next);
+    session_discarded(world.session, &world.server);
+    assert_true(session_has_question(world.session));
+    note(&world, &row);
+    session_discarded(world.session, &world.server);
+    assert_false(session_has_question(world.session));
     world_release(&world);
 }
 
