@@ -1,7 +1,6 @@
 """session_state = track: what a client sets in its session follows it from server to server, and
 never reaches another client."""
 
-import random
 import re
 import urllib.request
 
@@ -9,7 +8,7 @@ import pytest
 
 from pooler import WORKERS
 from routed import Watch, replay_paused, start_routed
-from wire import SYNC, Client, bind, execute, parse
+from wire import SYNC, bind, execute, parse
 
 pytestmark = pytest.mark.weir_only
 
@@ -443,65 +442,3 @@ def test_state_that_is_let_be(start_pooler, mode):
         one.query("LISTEN x")
         assert other.query("SELECT 1").value == "1"
     assert ("may not find: LISTEN" in pooler.log_text()) == (mode == "log")
-
-
-STEPS = [
-    "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT s", "ROLLBACK TO s", "RELEASE s", "SELECT 1/0",
-    "BEGIN; SET app.v = 'both'; COMMIT", "SET app.v = 'many'; SET work_mem = '5MB'",
-    "SET work_mem = '{n}MB'", "SET LOCAL work_mem = '{n}MB'", "RESET work_mem",
-    "SET app.v = '{n}'", "SELECT set_config('app.v', '{n}', false)",
-    "SELECT set_config('app.v', '{n}', true)", "RESET app.v",
-    "SET search_path = s{n}", "SET LOCAL search_path = s{n}", "SET search_path TO DEFAULT",
-    "SET TIME ZONE '+{n}'", "SET DateStyle = 'German'", "RESET DateStyle", "RESET TIME ZONE",
-    "SET ROLE tenant_a", "SET ROLE tenant_b", "RESET ROLE", "SET LOCAL ROLE tenant_b",
-    "RESET ALL", "DISCARD ALL", "SET nonsense = 1", "SET work_mem = 'wrong'",
-    "SET application_name = 'n{n}'", "SET statement_timeout = '{n}min'",
-]  # fmt: skip
-SEEN = (
-    "SELECT current_setting('work_mem'), coalesce(current_setting('app.v', true), ''),"
-    " current_setting('search_path'), current_setting('TimeZone'), current_setting('DateStyle'),"
-    " current_user, current_setting('statement_timeout'), current_setting('role')"
-)
-
-
-def told(answer):
-    """What the client of that answer learned, apart from how a text of an error is placed."""
-    return [
-        (one.kind, one.values() if one.kind == "D" else one.body if one.kind in "CZ" else None)
-        for one in answer.messages
-        if one.kind not in "SN"
-    ] + [answer.code]
-
-
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("seed", range(4))
-def test_as_if_each_had_its_own_server(start_pooler, cluster, seed):
-    """Many clients, few servers, random steps: each sees what a direct connection would show."""
-    pooler = start_pooler({"session_state": "track", "default_pool_size": 2})
-    dice = random.Random(seed)
-    pairs = []
-    for _ in range(6):
-        direct = Client((cluster.primary.host, cluster.primary.port))
-        direct.login("app_trust")
-        pairs.append([pooler.client(), direct, "I"])
-    open_ones = []
-    for step in range(800):
-        # No more open transactions than servers, or everybody would wait.
-        ready = open_ones if len(open_ones) >= 2 and dice.random() < 0.7 else pairs
-        pair = dice.choice(open_ones if len(open_ones) >= 2 else ready)
-        sql = dice.choice(STEPS).format(n=dice.randint(1, 9))
-        for text in (sql, SEEN):
-            if dice.random() < 0.5 and ";" not in text:
-                parts = (parse(text), bind(), execute(), SYNC)
-            else:
-                parts = None
-            answers = [one.ask(*parts) if parts else one.query(text) for one in pair[:2]]
-            assert told(answers[0]) == told(answers[1]), (seed, step, text, answers)
-        pair[2] = answers[1].status
-        if pair[2] != "I" and pair not in open_ones:
-            open_ones.append(pair)
-        if pair[2] == "I" and pair in open_ones:
-            open_ones.remove(pair)
-    for pair in pairs:
-        pair[0].close()
-        pair[1].close()

@@ -411,6 +411,8 @@ class Walk:
         steps = ALL[name]
         if is_pinning(steps) and pair.status != "I":
             return
+        if pair.status == "E" and any(b"{n}" in step for step in steps if isinstance(step, bytes)):
+            return  # what Weir has prepared before it answers for the server
         if "BEGIN" in steps and self.open not in (None, pair):
             return  # two servers, and one is taken
         pair.is_clouded |= is_unknown

@@ -1,0 +1,389 @@
+"""Sessions behind shared servers against sessions of their own: the model is PostgreSQL.
+
+Several clients do random things on a few servers, and each of them has a twin that does the same on a
+connection of its own, in a database of its own so that locks and notifications do not meet. Whatever a
+client is told has to be what its twin is told: rows, columns' types, tags, SQLSTATEs and messages of
+errors, notices, reported parameters, the transaction's state, notifications.
+
+A failure tells its seed and its last steps. By hand: MODEL_SEEDS=100-400 MODEL_STEPS=2000.
+"""
+
+import os
+import random
+import struct
+import time
+
+import pytest
+
+from pooler import PATIENCE, SANITIZED
+from routed import Watch, start_routed
+from wire import (
+    COPY_DONE,
+    FLUSH,
+    SYNC,
+    Client,
+    Late,
+    bind,
+    close,
+    close_portal,
+    copy_data,
+    copy_fail,
+    describe,
+    describe_portal,
+    execute,
+    parse,
+    query,
+)
+
+pytestmark = pytest.mark.weir_only
+
+FIRST, _, LAST = os.environ.get("MODEL_SEEDS", "0-2").partition("-")
+SEEDS = range(int(FIRST), int(LAST or FIRST) + 1)
+STEPS = int(os.environ.get("MODEL_STEPS", "250" if SANITIZED else "600"))
+CLIENTS, SERVERS = 7, 4
+MIRROR = "mirror"
+
+MAKE = """
+CREATE TABLE deeds (owner int, n int, word text);
+CREATE FUNCTION add(a int, b int) RETURNS int LANGUAGE sql AS 'SELECT a + b';
+GRANT ALL ON deeds TO PUBLIC;
+CREATE SCHEMA s1; CREATE SCHEMA s2; GRANT ALL ON SCHEMA s1, s2 TO PUBLIC;
+CREATE TABLE s1.seen (word text); CREATE TABLE s2.seen (word text);
+INSERT INTO s1.seen VALUES ('one'); INSERT INTO s2.seen VALUES ('two');
+GRANT ALL ON s1.seen, s2.seen TO PUBLIC;
+""" + "".join(f"CREATE SEQUENCE q{i}; GRANT ALL ON q{i} TO PUBLIC;" for i in range(CLIENTS))
+UNMAKE = "DROP TABLE deeds; DROP FUNCTION add; DROP SCHEMA s1 CASCADE; DROP SCHEMA s2 CASCADE;" + "".join(
+    f"DROP SEQUENCE q{i};" for i in range(CLIENTS)
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def world(cluster):
+    cluster.primary.sql("CREATE ROLE model_a; CREATE ROLE model_b; GRANT model_a, model_b TO app_trust")
+    cluster.primary.sql(f"CREATE DATABASE {MIRROR}")
+    cluster.primary.sql("GRANT ALL ON SCHEMA public TO PUBLIC;" + MAKE, MIRROR)
+    cluster.primary.sql(MAKE)
+    cluster.wait_replayed()
+    yield
+    cluster.primary.sql(UNMAKE)
+    cluster.primary.sql(f"DROP DATABASE {MIRROR} (FORCE)")
+    cluster.primary.sql("DROP ROLE model_a; DROP ROLE model_b")
+
+
+# What can be done: {n} is a small number, {k} the client's own, {u} one of its kind.
+
+SETTINGS = [
+    "SET work_mem = '{n}MB'", "SET LOCAL work_mem = '{n}MB'", "RESET work_mem", "SET app.v = '{n}'",
+    "SELECT set_config('app.v', '{n}', false)", "SELECT set_config('app.v', '{n}', true)",
+    "RESET app.v", "SET search_path = s{n}", "SET LOCAL search_path = s{n}, public",
+    "SET search_path TO DEFAULT", "SET TIME ZONE '+{n}'", "SET DateStyle = 'German'",
+    "RESET DateStyle", "RESET TIME ZONE", "SET ROLE model_a", "SET ROLE model_b", "RESET ROLE",
+    "SET LOCAL ROLE model_b", "RESET ALL", "DISCARD ALL", "SET nonsense = 1",
+    "SET work_mem = 'wrong'", "SET application_name = 'n{n}'", "SET statement_timeout = '{n}min'",
+    "SET extra_float_digits = {n}", "SET IntervalStyle = 'sql_standard'", "SET bytea_output = 'escape'",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET app.é = '{n}'",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE", "SET client_encoding = 'LATIN1'",
+    "RESET client_encoding", "SET app.w = 'ü{n}'",
+]  # fmt: skip
+BLOCKS = [
+    "BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT s", "ROLLBACK TO s", "RELEASE s", "SELECT 1/0",
+    "BEGIN READ ONLY", "COMMIT AND CHAIN", "START TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+]  # fmt: skip
+READS = [
+    "SELECT word FROM seen", "SELECT current_user, session_user", "SELECT now() = now()",
+    "SELECT '2024-03-01 12:00:00+00'::timestamptz::text", "SELECT interval '25 hours'::text",
+    "SELECT '\\x00ff'::bytea::text", "SELECT 0.1::float8 + 0.2", "SELECT nothing", "",
+    "SELECT count(*) FROM deeds WHERE owner = {k}", "SELECT add({n}, 1)", "SHOW work_mem",
+    "INSERT INTO deeds VALUES ({k}, {n}, 'w') RETURNING n", "DO $$ BEGIN PERFORM 1; END $$",
+    "VALUES ('é')",
+]  # fmt: skip
+PINS = [
+    "CREATE TEMP TABLE mine (a int)", "DROP TABLE mine", "INSERT INTO mine VALUES ({n})",
+    "SELECT sum(a) FROM mine", "SELECT {n} AS a INTO TEMP mine", "DISCARD TEMP",
+    "CREATE TEMP TABLE brief (a int) ON COMMIT DROP", "SELECT pg_advisory_lock({k}, {n})",
+    "SELECT pg_try_advisory_lock({k}, {n})", "SELECT pg_advisory_unlock({k}, {n})",
+    "SELECT pg_advisory_unlock_all()", "SELECT pg_advisory_xact_lock({k}, {n})",
+    "DECLARE h CURSOR WITH HOLD FOR SELECT generate_series(1, {n})", "FETCH 2 FROM h", "CLOSE h",
+    "CLOSE ALL", "DECLARE c CURSOR FOR SELECT generate_series(1, {n})", "FETCH c",
+    "SELECT nextval('public.q{k}')", "SELECT currval('public.q{k}')", "SELECT lastval()",
+    "DISCARD SEQUENCES",
+]  # fmt: skip
+SQL_STATEMENTS = [
+    "PREPARE w AS SELECT word FROM seen", "PREPARE v (int) AS SELECT $1 + {n}", "EXECUTE w",
+    "EXECUTE v({n})", "DEALLOCATE w", "DEALLOCATE v", "DEALLOCATE ALL",
+    "PREPARE d AS SELECT '1.2.2024'::date::text", "EXECUTE d", "EXPLAIN (COSTS off) EXECUTE v(1)",
+]  # fmt: skip
+NOTIFICATIONS = [
+    "LISTEN news", "LISTEN more", "UNLISTEN news", "UNLISTEN *", "NOTIFY news, '{u}'",
+    "NOTIFY more, '{u}'", "SELECT pg_notify('news', '{u}')", "BEGIN; NOTIFY news, '{u}'; COMMIT",
+    "SELECT pg_listening_channels()",
+]  # fmt: skip
+MANY = [
+    "SET app.v = '{n}'; SELECT current_setting('app.v'); SET work_mem = '{n}MB'",
+    "BEGIN; SET app.v = 'both'; COMMIT", "SET app.v = 'lost'; SELECT 1/0; SET app.v = 'never'",
+    "BEGIN; SET work_mem = '7MB'; SELECT 1/0; COMMIT", "SELECT 1; SELECT 'two'; SELECT 3, 4",
+    "INSERT INTO deeds VALUES ({k}, {n}, 'm'); ROLLBACK; SELECT count(*) FROM deeds WHERE owner = {k}",
+    "SAVEPOINT s; SET app.v = '{n}'; ROLLBACK TO s", "COMMIT; BEGIN; SET LOCAL app.v = 'local'",
+    "; ;", "SELECT 1; SELEC 2",
+]  # fmt: skip
+# For statements of the protocol, each with its parameters.
+PARSED = [
+    ("SELECT $1::int + 1", 1), ("SELECT word FROM seen", 0), ("SELECT set_config('app.v', $1, false)", 1),
+    ("SELECT generate_series(1, $1::int)", 1), ("SELECT 10 / $1::int", 1), ("SET work_mem = '3MB'", 0),
+    ("SELECT '1.2.2024'::date::text", 0), ("INSERT INTO deeds VALUES ($1, 7, 'p')", 1), ("BEGIN", 0),
+    ("SELECT '2024-03-01 12:00:00+00'::timestamptz", 0), ("COMMIT", 0), ("SELECT nothing", 0), ("", 0),
+    ("SELECT $1::text || $2::text", 2), ("ROLLBACK", 0), ("SET ROLE model_a", 0),
+]  # fmt: skip
+SEEN = (
+    "SELECT current_setting('work_mem'), coalesce(current_setting('app.v', true), ''),"
+    " coalesce(current_setting('app.w', true), ''), current_setting('search_path'),"
+    " current_setting('TimeZone'), current_setting('DateStyle'), current_setting('IntervalStyle'),"
+    " current_user, current_setting('statement_timeout'), current_setting('role'),"
+    " current_setting('extra_float_digits'), current_setting('bytea_output'),"
+    " current_setting('client_encoding'), current_setting('default_transaction_read_only'),"
+    " (SELECT array_agg(word) FROM public.deeds WHERE false)"
+)
+SEEN_ANYWHERE = (
+    "SELECT current_user, current_setting('search_path'), current_setting('TimeZone'),"
+    " coalesce(current_setting('app.v', true), ''), 0.1::float8, '1.2.2024'::date"
+)
+# What keeps a server, on the twin: then a client may need one for itself.
+HELD = (
+    "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema())"
+    " + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())"
+    " + (SELECT count(*) FROM pg_cursors WHERE is_holdable)"
+    " + (SELECT count(*) FROM pg_listening_channels())"
+    " + (SELECT count(*) FROM pg_prepared_statements WHERE from_sql)"
+)
+NAMES = "SELECT name FROM pg_prepared_statements WHERE NOT from_sql"
+
+
+def columns(body):
+    """Of a RowDescription: names, types, sizes, modifiers and formats, but no table's OID."""
+    found, at = [], 2
+    for _ in range(struct.unpack_from("!H", body)[0]):
+        end = body.index(b"\0", at)
+        found.append((body[at:end], struct.unpack_from("!IhiH", body, end + 7)))
+        at = end + 19
+    return found
+
+
+def told(found):
+    """What a message tells, apart from OIDs of tables and places in PostgreSQL's source."""
+    if found.kind in "EN":
+        fields = {part[:1]: part[1:] for part in found.body.split(b"\0") if part}
+        return found.kind, [fields.get(key) for key in (b"S", b"C", b"M", b"D")]
+    return found.kind, columns(found.body) if found.kind == "T" else found.body
+
+
+class Differs(AssertionError):
+    """What a client was told is not what its twin was told."""
+
+    def __init__(self, mine, theirs):
+        same = 0
+        while mine[same : same + 1] == theirs[same : same + 1]:
+            same += 1
+        super().__init__(f"{mine[same : same + 3]}\nand not\n{theirs[same : same + 3]}")
+
+
+class Twins:
+    """A client and its twin."""
+
+    def __init__(self, number, pooler, cluster):
+        self.number = number
+        self.both = [pooler.client(), Client((cluster.primary.host, cluster.primary.port), 20 * PATIENCE)]
+        self.both[1].login("app_trust", database=MIRROR)
+        self.news = [[], []]
+        self.status, self.names, self.counts = "I", set(), {}
+        self.is_holding, self.has_memory = False, False
+
+    def hear(self, side, messages):
+        """Keeps notifications, which come when they come; the rest."""
+        for one in messages:
+            if one.kind == "A":
+                self.news[side].append(one.body[4:])
+        return [told(one) for one in messages if one.kind != "A"]
+
+    def ask(self, sent, answers=1):
+        """Both are sent the same and must be told the same, up to so many ReadyForQuery."""
+        for one in self.both:
+            one.send(sent)
+        for _ in range(answers):
+            heard = [self.hear(i, one.answer().messages) for i, one in enumerate(self.both)]
+            # Parameters are reported in any order, and ahead of or behind what sets them.
+            heard = [sorted(x for x in one if x[0] == "S") + [x for x in one if x[0] != "S"] for one in heard]
+            if heard[0] != heard[1]:
+                raise Differs(*heard)
+            self.status = heard[1][-1][1].decode()
+
+    def look(self):
+        """What the twin has that may keep a server, and its protocol's statements."""
+        self.is_holding, twin = True, self.both[1]
+        if self.status == "E":
+            self.names = set()
+            return
+        names = twin.query(NAMES)
+        self.hear(1, names.messages)
+        self.names = {row[0] for row in names.rows}
+        if self.status == "I":
+            held = twin.query(HELD)
+            self.hear(1, held.messages)
+            self.is_holding = held.value != "0" or self.has_memory
+
+    def agree_on_news(self):
+        """Both have heard the same, soon."""
+        deadline = time.monotonic() + 10 * PATIENCE
+        while self.news[0] != self.news[1]:
+            for side, one in enumerate(self.both):
+                try:
+                    self.hear(side, [one.read(0.05)])
+                except Late:
+                    pass
+            assert time.monotonic() < deadline, self.news
+
+    def close(self):
+        for one in self.both:
+            one.close()
+
+
+class Model:
+    def __init__(self, pooler, cluster, seed):
+        self.dice = random.Random(seed)
+        self.seed = seed
+        self.story = []
+        self.serial = 0
+        self.all = [Twins(i, pooler, cluster) for i in range(CLIENTS)]
+
+    def filled(self, text, pair):
+        self.serial += 1
+        return text.format(n=self.dice.randint(1, 3), k=pair.number, u=f"{self.seed}.{self.serial}")
+
+    def some_text(self, pair):
+        kinds = [(SETTINGS, 6), (BLOCKS, 5), (READS, 4), (MANY, 2)]
+        kinds += [(PINS, 4), (SQL_STATEMENTS, 2), (NOTIFICATIONS, 2)]
+        lists, weights = zip(*kinds)
+        return self.filled(self.dice.choice(self.dice.choices(lists, weights)[0]), pair)
+
+    def simple(self, pair):
+        text = self.some_text(pair)
+        if any(word in text for word in ("currval", "lastval")):
+            pair.has_memory = True
+        if text == "DISCARD ALL" and pair.status == "I":
+            pair.has_memory = False
+        as_parsed = self.dice.random() < 0.4 and ";" not in text
+        self.note(pair, ("extended " if as_parsed else "") + text)
+        pair.ask(parse(text) + bind() + describe_portal() + execute() + SYNC if as_parsed else query(text))
+
+    def values(self, count):
+        return [self.dice.choice(["0", "1", "2", "5", None]) for _ in range(count)]
+
+    def statement(self, pair):
+        """Parse, Bind and what belongs to them, in a pipeline with up to two Syncs."""
+        sent, tale, known = b"", [], {name: pair.counts[name] for name in pair.names}
+        for _ in range(self.dice.randint(1, 6)):
+            acts = ["once", "flush", "rows"]
+            if pair.status != "E":  # a name that is missing, or there, ends a client as in PgBouncer
+                acts += ["parse", "run", "run", "describe", "close"]
+            act = self.dice.choice(acts)
+            sql, count = self.dice.choice(PARSED)
+            name = self.dice.choice(["a", "b", "c"])
+            if act == "parse" and name not in known:
+                sent += parse(sql, name)
+                known[name] = pair.counts[name] = count
+            elif act == "run" and name in known:
+                portal = self.dice.choice(["", "", "p"])
+                sent += bind(self.values(known[name]), name, portal)
+                sent += describe_portal(portal) if self.dice.random() < 0.5 else b""
+                sent += execute(portal, self.dice.choice([0, 0, 2]))
+                sent += execute(portal) if self.dice.random() < 0.2 else b""
+                sent += close_portal(portal) if portal else b""
+            elif act == "once":
+                sent += parse(sql) + bind(self.values(count)) + execute()
+            elif act == "describe" and name in known:
+                sent += describe(name)
+            elif act == "close":
+                sent += close(name)
+                known.pop(name, None)
+            elif act == "flush":
+                sent += FLUSH
+            elif act == "rows":
+                sent += parse("SELECT generate_series(1, 5)") + bind((), "", "p") + execute("p", 2)
+                sent += execute("p", 2) + close_portal("p")
+            else:
+                continue
+            tale.append(f"{act} {name} {sql}" if act in ("parse", "once") else f"{act} {name}")
+        self.note(pair, "pipeline: " + ", ".join(tale))
+        pair.ask(sent + SYNC)
+
+    def several(self, pair):
+        """Several whole requests in one write."""
+        texts = [self.filled(self.dice.choice(SETTINGS + READS), pair) for _ in range(3)]
+        self.note(pair, "at once: " + " // ".join(texts))
+        sent = b"".join(
+            query(text) if self.dice.random() < 0.5 else parse(text) + bind() + execute() + SYNC
+            for text in texts
+        )
+        pair.ask(sent, 3)
+
+    def copy(self, pair):
+        row = copy_data(f"{pair.number}\t9\tcopied\n".encode())
+        out = f"COPY (SELECT n, word FROM public.deeds WHERE owner = {pair.number} ORDER BY 1, 2) TO STDOUT"
+        into = "COPY public.deeds FROM STDIN"
+        way = self.dice.choice(["out", "in", "fail", "wrong", "parsed"])
+        self.note(pair, f"copy {way}")
+        pair.ask({
+            "out": query(out), "in": query(into) + row + COPY_DONE, "fail": query(into) + row + copy_fail("no"),
+            "wrong": query(into) + copy_data(b"x\n") + COPY_DONE,
+            "parsed": parse(into) + bind() + execute() + row + COPY_DONE + SYNC,
+        }[way])  # fmt: skip
+
+    def note(self, pair, what):
+        self.story.append((pair.number, what))
+
+    def choose(self):
+        """No more holders than leave one server to all others."""
+        holders = [one for one in self.all if one.is_holding]
+        if len(holders) >= SERVERS - 1:
+            return self.dice.choice(holders if self.dice.random() < 0.7 else holders)
+        return self.dice.choice(self.all)
+
+    def step(self):
+        pair = self.choose()
+        act = self.dice.choices([self.simple, self.statement, self.several, self.copy], [10, 4, 2, 1])[0]
+        act(pair)
+        if pair.status != "E":
+            pair.ask(query(self.dice.choice([SEEN, SEEN_ANYWHERE])))
+        pair.look()
+
+    def tell(self):
+        steps = "\n".join(f"{number} {what}" for number, what in self.story[-50:])
+        return f"seed {self.seed}, step {len(self.story)}:\n{steps}"
+
+    def run(self):
+        try:
+            for _ in range(STEPS):
+                self.step()
+            for pair in self.all:
+                pair.ask(query("ROLLBACK"))
+                pair.agree_on_news()
+        except Exception as error:
+            raise AssertionError(f"{self.tell()}\n{error!r}") from None
+        finally:
+            for pair in self.all:
+                pair.close()
+
+
+@pytest.mark.timeout(60 + len(SEEDS) * STEPS // 8)
+@pytest.mark.parametrize("is_routed", [False, True])
+def test_as_if_each_had_its_own_server(start_pooler, cluster, is_routed):
+    settings = {
+        "session_state": "track", "default_pool_size": SERVERS, "pin_limit": SERVERS,
+        "server_round_robin": 1, "ignore_startup_parameters": None,
+    }  # fmt: skip
+    if is_routed:
+        pooler = start_routed(start_pooler, cluster, settings)
+        Watch(pooler).settle()
+    else:
+        pooler = start_pooler(settings)
+    for seed in SEEDS:
+        Model(pooler, cluster, seed).run()
