@@ -25,11 +25,18 @@ struct statement *names_executed(const struct client *client, const struct trait
 
 /* Brings the server in line for the names noted last, ahead of a message of the extended protocol;
  * or for one name that the message itself gives. */
-void names_bring(const struct request *request);
+void names_bring_noted(const struct request *request);
+static inline void names_bring(const struct request *request) {
+    const struct session *session = request->client->session;
+    if (session != NULL && buf_length(&session->named) > 0) names_bring_noted(request);
+}
 void names_bring_one(const struct request *request, struct bytes name);
 
 /* The same ahead of a Query, whose text has to wait for the answers: false if it does. */
-bool names_are_ready(const struct request *request);
+bool names_make_ready(const struct request *request);
+static inline bool names_are_ready(const struct request *request) {
+    return buf_length(&request->client->session->named) == 0 || names_make_ready(request);
+}
 
 /* Whether that has failed: then the error is the answer to the Query, which is dropped. */
 bool names_have_failed(struct client *client);

@@ -42,7 +42,7 @@ void remember_lent(struct client *client);
 /* The transaction has ended: the server is asked what was set, or kept for what the session has.
  * Then each row of the answer, and its end. */
 enum remember_end { REMEMBER_FREE, REMEMBER_ASKS, REMEMBER_KEEPS };
-enum remember_end remember_end(struct client *client); /* only with client->session */
+enum remember_end remember_end(struct client *client); /* only with a session that is touched */
 void remember_row(struct client *client, struct bytes body, bool is_whole);
 void remember_answered(struct client *client);
 

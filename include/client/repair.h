@@ -9,8 +9,8 @@
 
 #include "client/client.h"
 
-/* A group of requests begins, with a client->session: one that may have to be repaired is kept, and
- * its first answers held back. */
+/* A group of requests begins that is no Query, with a client->session: one that may have to be
+ * repaired is kept, and its first answers held back. */
 void repair_begin(struct client *client, struct bytes bytes);
 
 /* An error has come for the request of that entry: true if its group is to be sent again. What was

@@ -79,6 +79,13 @@ struct settings_gap {
 void settings_find_gap(struct settings_gap *gap, const struct parameters *parameters,
                        const struct session *session, uint32_t id, struct server *server);
 
+/* Whether the server has been set to what the session has, and has run nothing unknown: what is
+ * left to compare is what servers report. */
+static inline bool session_is_at_home(const struct session *session, const struct server *server) {
+    const struct server_memory *memory = server->memory;
+    return session->settings == memory->settings && !memory->is_unknown && session->unknown_on == 0;
+}
+
 /* Takes all that clients have set on the server for undone; false if there is nothing. */
 bool settings_scrub(struct server *server);
 

@@ -119,14 +119,14 @@ static struct buf take_named(struct client *client) {
     return named;
 }
 
-void names_bring(const struct request *request) {
+void names_bring_noted(const struct request *request) {
     struct buf named = take_named(request->client);
     struct bytes rest = buf_content(&named), name;
     while (message_text(rest, &name, &rest)) names_bring_one(request, name);
     buf_release(&named);
 }
 
-bool names_are_ready(const struct request *request) {
+bool names_make_ready(const struct request *request) {
     struct client *client = request->client;
     struct bytes rest = buf_content(&client->session->named), name;
     bool is_ready = true;

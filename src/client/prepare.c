@@ -248,6 +248,7 @@ static bool is_bound_at_once(const struct request *request) {
 
 static void keep_unnamed(const struct request *request, struct bytes body) {
     struct client *client = request->client;
+    if (client->unnamed != NULL && bytes_equal(client->unnamed->body, body)) return;
     statement_unref(&client->set->statements, &client->unnamed);
     if (client->session == NULL && is_bound_at_once(request)) return;
     client->unnamed = intern(client, body, bytes_of_text("unnamed"));
@@ -333,7 +334,7 @@ size_t prepare_parse(const struct request *request) {
     const char *refused =
         client->session != NULL && is_noted_now ? remember_text(client, text) : NULL;
     if (refused != NULL) return request_refuse(request, refused);
-    if (client->session != NULL && is_noted_now) names_bring(request);
+    if (is_noted_now) names_bring(request);
     if (name.len == 0) return parse_unnamed(request, body);
     if (request_is_tracking(client)) return parse_named(request, name, body);
     (void)request_owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
@@ -401,7 +402,7 @@ size_t prepare_bind(const struct request *request) {
         client->may_write = true;
     const char *refused = client->session == NULL ? NULL : remember_statement(client, statement);
     if (refused != NULL) return request_refuse(request, refused);
-    if (client->session != NULL) names_bring(request);
+    names_bring(request);
     stats_add(&client->pool->stats.binds, 1);
     if (entry->uses < PREPARED_PROVEN) prepared_note_uses(&client->names, entry, entry->uses + 1u);
     ensure(request, statement);

@@ -232,7 +232,9 @@ static void stay(struct client *client) {
 }
 
 void relay_end(struct client *client) {
-    enum remember_end end = client->session == NULL ? REMEMBER_FREE : remember_end(client);
+    const struct session *session = client->session;
+    bool is_untouched = session == NULL || session_is_untouched(session);
+    enum remember_end end = is_untouched ? REMEMBER_FREE : remember_end(client);
     if (end == REMEMBER_FREE) relay_release(client);
     if (end == REMEMBER_KEEPS && client->state != CLIENT_CLOSED) stay(client);
 }

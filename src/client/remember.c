@@ -181,9 +181,10 @@ static void send_scrub(struct client *client) {
 void remember_lent(struct client *client) {
     struct server *server = client->borrower.server;
     struct settings_gap gap;
-    if (client->session != NULL || client->pool->tracks_sessions) {
-        follow_setting(client);
-    } else if (parameters_are_same(&client->parameters, client->set->pools, server)) {
+    bool is_tracked = client->session != NULL;
+    if (is_tracked != client->pool->tracks_sessions) follow_setting(client);
+    if ((client->session == NULL || session_is_at_home(client->session, server)) &&
+        parameters_are_same(&client->parameters, client->set->pools, server)) {
         client->is_syncing = false;
         return;
     }
@@ -268,7 +269,6 @@ enum remember_end remember_end(struct client *client) {
     struct session *session = client->session;
     struct server *server = client->borrower.server;
     struct buf query = {0};
-    if (session_is_untouched(session)) return REMEMBER_FREE;
     if (session_question(session, &query)) {
         remember_send(client, buf_content(&query), OWN_QUERY_QUESTION);
         client->is_syncing = true;

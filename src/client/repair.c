@@ -29,7 +29,7 @@ void repair_begin(struct client *client, struct bytes bytes) {
     bool is_named_parse = bytes.len > MESSAGE_HEAD_BYTES && bytes.at[0] == 'P' &&
                           bytes.at[MESSAGE_HEAD_BYTES] != '\0';
     if (client->names.unproven == 0 && !is_named_parse) return;
-    if (retry->is_holding || retry->is_second || bytes.at[0] == 'Q') return;
+    if (retry->is_holding || retry->is_second) return;
     bool has_flush;
     size_t length = judge_group_length(bytes, &has_flush);
     if (length == 0 || has_flush || length > client->set->gather_bytes) return;

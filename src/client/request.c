@@ -255,7 +255,7 @@ static size_t step(struct client *client, struct bytes rest, struct outgoing *ou
         size_t taken = without_server(client, rest);
         if (taken > 0 || client->state == CLIENT_CLOSED) return taken;
         if (judge_group(client, rest) == JUDGE_MORE) return 0;
-        if (client->session != NULL) repair_begin(client, rest);
+        if (client->session != NULL && rest.at[0] != 'Q') repair_begin(client, rest);
         if (!relay_borrow(client)) return 0;
         outgoing_begin(out, client->set, &client->borrower.server->stream);
     }
