@@ -7,7 +7,7 @@
  *      ASK id                        ---->  ... all of that is done
  *      READY id                      <----
  *      NOTE, MARK id                 <----                             <---- NotificationResponse
- *      DOWN, AGAIN                   <----  lost, and listening (again)
+ *      LOST, DOWN, AGAIN             <----  lost, tried in vain, listening (again)
  *
  * It lives on the worker whose client was the first to want it, since that one has what it takes to
  * log in. All talk goes through the mailboxes of the workers, which keep the order: so what a
@@ -30,7 +30,8 @@ enum listen_kind {
     LISTEN_READY, /* it listens to all that was wanted before the ASK */
     LISTEN_NOTE,  /* text: the body of a NotificationResponse */
     LISTEN_MARK,  /* the notification of a listeners_append_mark with that id has come by */
-    LISTEN_DOWN,  /* it does not listen now */
+    LISTEN_LOST,  /* it does not listen now */
+    LISTEN_DOWN,  /* and could not be made to */
     LISTEN_AGAIN  /* it does, to all channels */
 };
 
@@ -64,7 +65,9 @@ void listeners_append_mark(const struct listeners *listeners, struct buf *query,
                            uint32_t id);
 uint32_t listeners_mark_id(struct bytes payload, unsigned *worker);
 
-/* Whether anybody listens in this process. Any thread. */
+/* Somebody listens, or is about to; whether anybody has done so since the process began. Any
+ * thread. */
+void listeners_note_ear(struct listeners *listeners);
 bool listeners_are_heard(const struct listeners *listeners);
 
 /* A client, known by the process id that it was given, sends what may notify to a server of its

@@ -30,6 +30,7 @@ static const char *note_traits(struct client *client, const struct traits *trait
     unsigned shared = client->pool->shares_listen ? 1u << PIN_LISTEN : 0;
     const char *made = pins_text(pins_made(traits->flags) & ~session->pins & ~shared);
     enum on_state mode = client->pool->on_session_state;
+    if (traits->flags & TRAITS_LISTENS) listeners_note_ear(client->set->pools->listeners);
     if (made != NULL && mode == ON_STATE_REJECT) return made;
     if (made != NULL && mode == ON_STATE_LOG)
         client_log(client, LOG_LEVEL_WARNING,

@@ -52,7 +52,8 @@ struct audience {
     struct map_node node; /* in set->audiences; key: the pool's */
     struct client_set *set;
     unsigned home; /* the listener's worker */
-    bool is_down;  /* it does not listen now */
+    bool is_lost;  /* it does not listen now */
+    bool is_down;  /* and could not be made to */
     struct map channels;
     struct list members;
     char key[];
@@ -372,13 +373,13 @@ static void send_unlisten(struct subscription *subscription) {
 enum subscribe_step subscribe_step(struct client *client) {
     struct subscription *subscription = subscription_of(client);
     if (subscription == NULL || subscription->state == CHANGE_CANNOT) return SUBSCRIBE_PINNED;
-    bool is_down = subscription->audience->is_down;
+    const struct audience *audience = subscription->audience;
     if (subscription->state == CHANGE_NONE) {
         send_unlisten(subscription);
-    } else if (subscription->state == CHANGE_READY && !is_down) {
+    } else if (subscription->state == CHANGE_READY && !audience->is_lost) {
         send_mark(subscription);
     } else {
-        return is_down ? SUBSCRIBE_PINNED : SUBSCRIBE_WAITS;
+        return audience->is_down ? SUBSCRIBE_PINNED : SUBSCRIBE_WAITS;
     }
     client->is_syncing = true;
     return SUBSCRIBE_ASKS;
@@ -573,7 +574,7 @@ static void hear_again(struct subscription *subscription) {
 }
 
 static void take_again(struct audience *audience) {
-    audience->is_down = false;
+    audience->is_lost = audience->is_down = false;
     LIST_EACH (&audience->members, l) {
         struct subscription *subscription = LIST_OWNER(l, struct subscription, member);
         hear_again(subscription);
@@ -596,8 +597,11 @@ void subscribe_take(struct client_set *set, const struct listen_mail *mail) {
     case LISTEN_MARK:
         take_mark(audience, mail->id);
         break;
+    case LISTEN_LOST:
+        audience->is_lost = true;
+        break;
     case LISTEN_DOWN:
-        audience->is_down = true;
+        audience->is_lost = audience->is_down = true;
         go_on_all(audience);
         break;
     case LISTEN_AGAIN:

@@ -37,7 +37,7 @@
 #define SENDERS 4096u
 
 /* A notification that comes sooner after a request has not been caused by it. */
-#define REQUEST_US_MIN 150u
+#define REQUEST_US_MIN 30u
 
 struct channel {
     struct map_node node;
@@ -123,7 +123,7 @@ struct senders {
 struct listeners {
     pthread_mutex_t lock;
     struct map claims;
-    _Atomic size_t count; /* of the claims */
+    _Atomic bool are_heard;
     char mark[32];
     struct senders senders[SENDERS];
 };
@@ -161,7 +161,6 @@ unsigned listeners_claim(struct listeners *listeners, struct bytes key, unsigned
         made->worker = worker;
         node = &made->node;
         map_add(&listeners->claims, node, bytes_of(made->key, key.len));
-        atomic_store(&listeners->count, listeners->claims.count);
     }
     struct claim *claim = MAP_OWNER(node, struct claim, node);
     claim->count++;
@@ -177,7 +176,6 @@ void listeners_release(struct listeners *listeners, struct bytes key) {
     struct claim *claim = MAP_OWNER(node, struct claim, node);
     if (--claim->count == 0) {
         map_remove(&listeners->claims, node);
-        atomic_store(&listeners->count, listeners->claims.count);
         memory_free(claim);
     }
     (void)pthread_mutex_unlock(&listeners->lock);
@@ -185,8 +183,13 @@ void listeners_release(struct listeners *listeners, struct bytes key) {
 
 /* ---- who has notified */
 
+void listeners_note_ear(struct listeners *listeners) {
+    if (listeners != NULL && !listeners_are_heard(listeners))
+        atomic_store(&listeners->are_heard, true);
+}
+
 bool listeners_are_heard(const struct listeners *listeners) {
-    return listeners != NULL && atomic_load_explicit(&listeners->count, memory_order_relaxed) > 0;
+    return listeners != NULL && atomic_load_explicit(&listeners->are_heard, memory_order_relaxed);
 }
 
 /* A process of PostgreSQL: the same for every entry that names its host alike. */
@@ -352,7 +355,7 @@ static void go_down(struct listener *listener) {
     bool was_up = listener->is_up;
     uint64_t retry_us = listener->set->config->server_login_retry_us;
     listener->is_up = listener->is_busy = false;
-    listener->is_down = true;
+    listener->is_down = !was_up;
     buf_release(&listener->input);
     for (struct link *l = list_last(&listener->sent); l != NULL; l = list_last(&listener->sent)) {
         list_remove(&listener->sent, l);
@@ -360,7 +363,7 @@ static void go_down(struct listener *listener) {
     }
     if (was_up) listener->lost_us = now_us;
     listener->retry_us = was_up ? 0 : now_us + (retry_us < RETRY_US_MIN ? RETRY_US_MIN : retry_us);
-    tell_all(listener, LISTEN_DOWN);
+    tell_all(listener, was_up ? LISTEN_LOST : LISTEN_DOWN);
 }
 
 static void on_lost(struct borrower *borrower, enum fault_id own, const char *reason) {

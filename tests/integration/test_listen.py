@@ -55,15 +55,15 @@ def console(pooler, command):
         return rows_of(connection, command)
 
 
-def is_shared(pooler, client):
-    port = client.socket.getsockname()[1]
-    (row,) = [row for row in console(pooler, "SHOW CLIENTS") if row["port"] == port]
-    return row["state"] == "idle" and "LISTEN (shared)" in row.values()
+def are_shared(pooler, *clients):
+    """Whether the clients hear from the listener, and keep no server."""
+    rows = {row["port"]: row for row in console(pooler, "SHOW CLIENTS")}
+    mine = [rows[one.socket.getsockname()[1]] for one in clients]
+    return all(row["state"] == "idle" and row["route"] == "LISTEN (shared)" for row in mine)
 
 
 def wait_shared(pooler, *clients):
-    """Until the clients keep no server any more."""
-    wait_until(lambda: all(is_shared(pooler, one) for one in clients))
+    wait_until(lambda: are_shared(pooler, *clients))
 
 
 def listener_rows(pooler):
@@ -260,6 +260,7 @@ def test_nothing_is_lost_while_the_listener_takes_over(pooler, cluster):
             while not end.is_set():
                 mouth.query("; ".join(f"NOTIFY a, '{number + i}'" for i in range(5)))
                 number += 5
+                time.sleep(0.002)
             mouth.query(f"NOTIFY a, 'end {number}'")
 
     thread = threading.Thread(target=send)
@@ -306,7 +307,7 @@ def test_of_one_database(start_pooler):
         ear.query("LISTEN a")
         wait_until(lambda: console(pooler, "SHOW PINS"))
         pooler.reload()
-        wait_until(lambda: ear.query("LISTEN a").tags and is_shared(pooler, ear))
+        wait_until(lambda: ear.query("LISTEN a").tags and are_shared(pooler, ear))
         mouth.query("NOTIFY a, '1'")
         assert heard(ear) == [("a", "1")]
 
