@@ -67,6 +67,7 @@ struct prepared_names {
     struct map map;
     size_t bytes;      /* of the names and of their statements */
     unsigned unproven; /* names of which no use is known: their Parse was answered by the pooler */
+    uint32_t undone_from; /* the first Parse of a group that is taken back; 0: none */
 };
 struct prepared_name *prepared_find(const struct prepared_names *names, struct bytes name);
 /* Adds a name, taking over the reference to the statement. The name must be new. */

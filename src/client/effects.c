@@ -63,7 +63,10 @@ static void undo_prepared(struct client *client, const struct pipeline_entry *en
         struct prepared_on_server *there = server_memory_use(memory, statement);
         if (there != NULL) server_memory_remove(memory, statements, there);
     }
-    if (entry->action != PIPELINE_SWALLOW) undo_name(client, entry->number);
+    if (entry->action != PIPELINE_SWALLOW) {
+        undo_name(client, entry->number);
+        if (entry->number < client->names.undone_from) client->names.undone_from = entry->number;
+    }
     statement_unref(statements, &statement);
 }
 
@@ -90,8 +93,15 @@ static void settle_name_closed(struct client *client, const struct pipeline_entr
     prepared_drop(&client->set->statements, entry->effect);
 }
 
+/* The Parse of the name may stand in the same group, and be undone with it. */
 static void undo_name_closed(struct client *client, const struct pipeline_entry *entry) {
-    prepared_attach(&client->names, &client->set->statements, entry->effect);
+    struct prepared_name *name = entry->effect;
+    uint32_t undone_from = client->names.undone_from;
+    if (undone_from != 0 && name->sequence >= undone_from) {
+        prepared_drop(&client->set->statements, name);
+    } else {
+        prepared_attach(&client->names, &client->set->statements, name);
+    }
 }
 
 /* ---- statements under the client's own names */

@@ -92,10 +92,12 @@ static void make_up_next(struct client *client, struct outgoing *out) {
 
 /* After an error in the extended protocol the server skips up to the next Sync. */
 static void skip_group(struct client *client) {
+    client->names.undone_from = UINT32_MAX;
     while (pipeline_skips(&client->pipeline)) {
         struct pipeline_entry entry = pipeline_pop(&client->pipeline);
         effects_undo(client, &entry);
     }
+    client->names.undone_from = 0;
 }
 
 /* A replica's refusal of a group that may be sent again. */
