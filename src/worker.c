@@ -541,7 +541,10 @@ static void run_question(struct loop_mail *mail, void *context) {
         asked->is_quiet = pool_set_is_sent(&worker->pools, is_late) && are_clients_done;
     } else {
         asked->is_quiet = pool_set_is_quiet(&worker->pools, database);
-        if (asked->is_quiet) pool_set_close_idle(&worker->pools, database, "pause mode");
+        if (asked->is_quiet) {
+            listener_pause(&worker->pools, database, "pause mode");
+            pool_set_close_idle(&worker->pools, database, "pause mode");
+        }
     }
     asked->mail.run = run_answer;
     loop_post(asked->asker, &asked->mail);

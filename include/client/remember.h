@@ -32,6 +32,9 @@ void remember_send_ahead(struct client *client, struct bytes text, enum own_quer
 const char *remember_text(struct client *client, struct bytes text);
 const char *remember_statement(struct client *client, const struct statement *statement);
 
+/* A named statement is parsed, which is noted when it is bound. */
+void remember_parsed(struct client *client, struct bytes text);
+
 /* Sends what fails with FAULT_SESSION_STATE in place of a refused statement: a Query, or Parse,
  * Bind and Execute. */
 void remember_refuse(struct client *client, struct outgoing *out, bool is_query, const char *what);

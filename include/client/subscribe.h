@@ -12,6 +12,10 @@
 /* What a client may have waiting, unread, before its connection ends. */
 #define SUBSCRIBE_BYTES_MAX (1u << 20)
 
+/* Whether the next request has to wait for answers, since the server may have to be given channels
+ * ahead of it. */
+bool subscribe_must_wait(struct client *client);
+
 /* A statement with these traits goes to the server: a client that listens has its channels there
  * first, where they matter to it. Only with client->session. */
 void subscribe_note(struct client *client, const struct traits *traits);
@@ -28,7 +32,7 @@ enum subscribe_step {
 enum subscribe_step subscribe_step(struct client *client);
 
 /* Such an answer: an error, and then its end. */
-void subscribe_failed(struct client *client);
+void subscribe_failed(struct client *client, unsigned kind);
 void subscribe_answered(struct client *client, unsigned kind);
 
 /* A NotificationResponse of the client's server; false: the client hears it from the listener. */

@@ -97,7 +97,7 @@ bool listener_has_pool(const struct pool_set *set, const struct pool *pool);
 /* Opens again what was lost, and what a PAUSE, RELOAD or RECONNECT ended. */
 void listener_tick(struct pool_set *set);
 
-/* PAUSE: closes the connections of a database, NULL: of all. */
+/* PAUSE, when all else is at rest: closes the connections of a database, NULL: of all. */
 void listener_pause(struct pool_set *set, const struct database *database, const char *reason);
 
 /* Ends all. */

@@ -335,6 +335,7 @@ size_t prepare_parse(const struct request *request) {
         client->session != NULL && is_noted_now ? remember_text(client, text) : NULL;
     if (refused != NULL) return request_refuse(request, refused);
     if (is_noted_now) names_bring(request);
+    if (!is_noted_now && client->session != NULL) remember_parsed(client, text);
     if (name.len == 0) return parse_unnamed(request, body);
     if (request_is_tracking(client)) return parse_named(request, name, body);
     (void)request_owe(request, REQUEST_PARSE, PIPELINE_FORWARD);

@@ -32,9 +32,17 @@ void relay_raise_floor(struct client *client) {
 
 /* ---- binding */
 
+/* A session of its own: whatever is notified there, it is this client's. */
+static void note_session(struct client *client, struct server *server) {
+    struct listeners *listeners = client->set->pools->listeners;
+    if (client->pool->starts_servers && listeners != NULL)
+        listeners_note_sender(listeners, server, bytes_get_u32(client->key));
+}
+
 static void bind_server(struct client *client, struct server *server) {
     client_become(client, CLIENT_ACTIVE);
     client->doing = "being served";
+    note_session(client, server);
     client->reply.skip = 0;
     client->reply.is_dropping = false;
     client->query_us = loop_now_us(client->set->loop);
@@ -49,6 +57,7 @@ static void bind_server(struct client *client, struct server *server) {
 void relay_bind_own(struct client *client, struct server *server) {
     client_become(client, CLIENT_ACTIVE);
     client->doing = "being served";
+    note_session(client, server);
     if (server->memory == NULL) server->memory = server_memory_new(server);
 }
 

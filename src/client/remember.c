@@ -77,6 +77,13 @@ const char *remember_text(struct client *client, struct bytes text) {
     return note_text(client, text, true);
 }
 
+void remember_parsed(struct client *client, struct bytes text) {
+    struct client_set *set = client->set;
+    if (client->session->subscription == NULL || set->traits == NULL) return;
+    struct traits_context context = client_context(client);
+    subscribe_note(client, traits_of(set->traits, text, &context, loop_now_us(set->loop)));
+}
+
 const char *remember_statement(struct client *client, const struct statement *statement) {
     struct bytes text, rest;
     if (statement == NULL || !message_text(statement->body, &text, &rest)) {

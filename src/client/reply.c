@@ -137,7 +137,7 @@ static void on_own_error(const struct reply *reply, const struct fault_fields *f
     if (kind == OWN_QUERY_QUESTION) {
         client->session->has_failed = true;
     } else if (kind >= OWN_QUERY_GIVE) {
-        subscribe_failed(client);
+        subscribe_failed(client, kind);
     } else if (kind == OWN_QUERY_GAP && client->is_syncing && client->retry.is_holding &&
                !client->retry.is_repair) {
         server_close(reply->server, "invalid server parameter"); /* the primary may take it */
@@ -344,15 +344,21 @@ static void on_status(const struct reply *reply, const struct pipeline_match *ma
     if (match->verdict == PIPELINE_PASS && !client->retry.is_discarding) emit(reply);
 }
 
+/* Whether notifications name clients by the process ids that they were given. */
+static bool has_own_pids(const struct client *client) {
+    return client->session != NULL || client->pool->starts_servers;
+}
+
 static void on_notification(const struct reply *reply, const struct pipeline_match *match) {
     struct client *client = reply->client;
     if (judge_is_on(client)) (void)freshness_raise(client->pool->database->hash);
-    if (client->session == NULL) {
+    if (!has_own_pids(client)) {
         plain(reply, match);
         return;
     }
-    if (client->retry.is_discarding || reply->len < reply->length) return;
-    if (!subscribe_passes(client, body_of(reply))) return;
+    /* PostgreSQL's are all shorter than what is read whole. */
+    client->reply.is_dropping = client->retry.is_discarding || reply->len < reply->length;
+    if (client->reply.is_dropping || !subscribe_passes(client, body_of(reply))) return;
     /* Whatever is being answered just now, it belongs to the session. */
     char *message = memory_copy(reply->at, reply->len);
     bytes_put_u32(message + MESSAGE_HEAD_BYTES, subscribe_sender(client, body_of(reply)));
@@ -413,9 +419,10 @@ static void on_message(const struct reply *reply) {
 
 static bool is_read_whole(const struct reply *reply, const struct message_row *row,
                           uint32_t length) {
-    const struct session *session = reply->client->session;
-    bool is_needed = row->is_whole ||
-                     (session != NULL && (session->is_asking || row->kind == REPLY_NOTIFICATION));
+    const struct client *client = reply->client;
+    bool is_asking = client->session != NULL && client->session->is_asking;
+    bool is_needed =
+        row->is_whole || is_asking || (row->kind == REPLY_NOTIFICATION && has_own_pids(client));
     return is_needed && length <= WHOLE_BYTES_MAX;
 }
 

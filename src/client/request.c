@@ -9,6 +9,7 @@
 #include "client/names.h"
 #include "client/remember.h"
 #include "client/repair.h"
+#include "client/subscribe.h"
 #include "client/vacate.h"
 #include "core/log.h"
 #include "proto/startup.h"
@@ -202,8 +203,9 @@ static bool may_be_deallocate(struct bytes rest) {
 /* With routing each group has a target of its own: the next one waits for the end of this one,
  * unless a transaction is known to be open on the primary. One on a replica may be ending, and
  * what follows it may be a write. */
-static bool must_wait(const struct client *client) {
+static bool must_wait(struct client *client) {
     if (pipeline_is_full(&client->pipeline)) return true;
+    if (client->session != NULL && subscribe_must_wait(client)) return true;
     if (!client->is_routed || client->group_left > 0) return false;
     bool is_open = client->transaction != 'I' && client->route.target != ROUTE_REPLICA;
     return !is_open && client->unsynced == 0 && !pipeline_is_empty(&client->pipeline) &&

@@ -40,6 +40,8 @@
 /* Who listens to more keeps its server. */
 #define CHANNELS_MAX 10000u
 
+#define TRIES_MAX 5u
+
 /* Statements before which the server has to have the channels. */
 #define CHANNEL_FLAGS                                                                              \
     (TRAITS_BEGINS | TRAITS_LISTENS | TRAITS_UNLISTENS | TRAITS_RUNS_CODE | TRAITS_ANYTHING |      \
@@ -96,6 +98,7 @@ struct subscription {
     uint32_t change;    /* number of the last one */
     bool is_given;      /* the server at hand has its channels */
     bool has_failed;    /* the query under way */
+    unsigned tries;     /* that have failed: a cancel request may meet any of them */
     bool is_begun_anew; /* the listener was lost on the way */
     struct buf held;    /* whole messages for the client */
 };
@@ -237,12 +240,17 @@ static bool names_channels(const struct traits *traits) {
 /* Whether nothing of the client's is owed, so that a query of our own may go ahead. */
 static bool is_at_start(struct client *client) {
     struct pipeline *pipeline = &client->pipeline;
-    if (client->transaction != 'I' || client->sending == NULL) return false;
+    if (client->transaction != 'I') return false;
     for (uint32_t i = 0; i < pipeline->count; i++) {
         const struct pipeline_entry *entry = pipeline_at(pipeline, i);
         if (entry->request != REQUEST_QUERY || entry->action != PIPELINE_SWALLOW) return false;
     }
     return true;
+}
+
+bool subscribe_must_wait(struct client *client) {
+    bool is_within = client->transaction != 'I' || client->unsynced > 0 || client->is_copying;
+    return subscription_of(client) != NULL && !is_within && !is_at_start(client);
 }
 
 void subscribe_note(struct client *client, const struct traits *traits) {
@@ -385,9 +393,20 @@ enum subscribe_step subscribe_step(struct client *client) {
     return SUBSCRIBE_ASKS;
 }
 
-void subscribe_failed(struct client *client) {
+void subscribe_failed(struct client *client, unsigned kind) {
     struct subscription *subscription = subscription_of(client);
-    if (subscription != NULL) subscription->has_failed = true;
+    if (subscription == NULL) return;
+    subscription->has_failed = kind != OWN_QUERY_GIVE;
+    if (kind == OWN_QUERY_GIVE) subscription->is_given = false;
+}
+
+/* A query of the change has failed: it is sent again, a few times. */
+static void try_again(struct subscription *subscription, enum change_state state) {
+    bool is_enough = ++subscription->tries == TRIES_MAX;
+    subscription->state = is_enough ? CHANGE_CANNOT : state;
+    if (is_enough)
+        client_log(subscription->client, LOG_LEVEL_WARNING,
+                   "the shared listener cannot take over what it listens to");
 }
 
 void subscribe_answered(struct client *client, unsigned kind) {
@@ -395,21 +414,23 @@ void subscribe_answered(struct client *client, unsigned kind) {
     if (subscription == NULL || kind == OWN_QUERY_GIVE) return;
     bool has_failed = subscription->has_failed;
     subscription->has_failed = false;
-    bool is_begun_anew = subscription->is_begun_anew;
-    if (kind == OWN_QUERY_MARK && !has_failed && !is_begun_anew && !is_changing(subscription)) {
+    bool is_done = !has_failed && !subscription->is_begun_anew && !is_changing(subscription);
+    if (kind == OWN_QUERY_MARK && is_done) {
         send_unlisten(subscription);
         return;
     }
     client->is_syncing = false;
     client->is_release_due = true; /* or one more step */
     if (kind == OWN_QUERY_MARK) {
-        subscription->state = is_begun_anew && !has_failed ? CHANGE_READY : CHANGE_CANNOT;
-        return;
+        try_again(subscription, CHANGE_READY);
+    } else if (has_failed) {
+        try_again(subscription, CHANGE_NONE);
+    } else {
+        subscription->state = CHANGE_NONE;
+        subscription->tries = 0;
+        subscription->is_given = false;
+        client->session->pins &= ~PINNED_BY_LISTEN;
     }
-    subscription->state = has_failed ? CHANGE_CANNOT : CHANGE_NONE;
-    if (has_failed) return;
-    subscription->is_given = false;
-    client->session->pins &= ~PINNED_BY_LISTEN;
 }
 
 void subscribe_lost(struct client *client) {
@@ -456,7 +477,7 @@ uint32_t subscribe_sender(const struct client *client, struct bytes body) {
     const struct listeners *listeners = client->set->pools->listeners;
     uint32_t pid = bytes_get_u32(body.at);
     if (pid == server->backend_pid) return bytes_get_u32(client->key);
-    return listeners_are_heard(listeners) ? listeners_sender(listeners, server, pid) : pid;
+    return listeners == NULL ? pid : listeners_sender(listeners, server, pid);
 }
 
 /* Whether messages may be written: outside transactions, and between two messages. */

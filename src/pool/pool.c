@@ -572,7 +572,6 @@ static void close_idle(const struct pool_node *node, const char *reason) {
 
 void pool_set_close_idle(struct pool_set *set, const struct database *database,
                          const char *reason) {
-    listener_pause(set, database, reason);
     LIST_EACH (&set->all, l) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         if (database != NULL && pool->database != database) continue;

@@ -7,9 +7,8 @@ import time
 
 import pytest
 from console import wait_until
-from pooler import ADMIN, PATIENCE, WORKERS, rows_of
-from routed import start_routed
-from wire import SYNC, Client, Closed, Late, bind, execute, parse, query
+from pooler import ADMIN, PATIENCE, rows_of
+from wire import SYNC, Client, bind, cancel, execute, parse, query
 
 pytestmark = pytest.mark.weir_only
 
@@ -378,3 +377,67 @@ def test_those_who_leave_midway(pooler):
         assert channels(two) == []
         assert channels(one) == []
     wait_until(lambda: not listener_rows(pooler))
+
+
+def test_the_extended_protocol(pooler):
+    """As drivers speak it: BEGIN and what follows in one group, named statements, pipelines."""
+    with pooler.client() as ear, pooler.client() as mouth:
+        assert not ear.ask(parse("LISTEN a", "l"), bind((), "l"), execute(), SYNC).errors
+        wait_shared(pooler, ear)
+        ear.ask(parse("BEGIN"), bind(), execute(), parse("LISTEN b"), bind(), execute(), SYNC)
+        ear.ask(parse("UNLISTEN a", "u"), bind((), "u"), execute(), SYNC)
+        ear.ask(parse("COMMIT"), bind(), execute(), SYNC)
+        assert channels(ear) == ["b"]
+        ear.ask(bind((), "l"), execute(), SYNC)
+        assert channels(ear) == ["a", "b"]
+        ear.ask(bind((), "u"), execute(), SYNC)
+        assert channels(ear) == ["b"]
+        ask = parse("SELECT pg_listening_channels()", "c")
+        answer = ear.ask(ask, bind((), "c"), execute(), SYNC)
+        assert answer.rows == [("b",)]
+        answer = ear.ask(bind((), "c"), execute(), SYNC)
+        assert answer.rows == [("b",)]
+        # The unnamed statement outlives what goes ahead of another one.
+        ear.ask(parse("SELECT 7"), SYNC)
+        assert channels(ear) == ["b"]
+        mouth.query("NOTIFY a; NOTIFY b, 'yes'")
+        assert heard(ear) == [("b", "yes")]
+
+
+def test_groups_that_are_sent_together(pooler):
+    with pooler.client() as ear:
+        ear.query("LISTEN a; LISTEN b")
+        wait_shared(pooler, ear)
+        ear.send(*[query("SELECT 1")] * 3, query("UNLISTEN a"), query("SELECT 2"),
+                 query("LISTEN c"), query("SELECT pg_listening_channels() ORDER BY 1"))
+        answers = [ear.answer() for _ in range(7)]
+        assert not any(one.errors for one in answers)
+        assert answers[-1].rows == [("b",), ("c",)]
+        ear.send(parse("BEGIN"), bind(), execute(), SYNC, query("UNLISTEN *"), query("COMMIT"),
+                 query("SELECT pg_listening_channels()"))
+        answers = [ear.answer() for _ in range(4)]
+        assert answers[-1].rows == []
+        # What comes too late in a group adds to what there was.
+        ear.query("LISTEN a")
+        wait_shared(pooler, ear)
+        ear.ask(parse("SELECT 1"), bind(), execute(), parse("LISTEN b"), bind(), execute(), SYNC)
+        assert channels(ear) == ["a", "b"]
+
+
+@pytest.mark.timeout(60)
+def test_cancel_requests_do_no_harm(pooler, cluster):
+    """Whatever they meet of what Weir itself asks."""
+    with pooler.client() as ear:
+        for _ in range(15):
+            ear.query("LISTEN a")
+            cancel(pooler.address, ear.key)
+            ear.send(query("BEGIN"))
+            cancel(pooler.address, ear.key)
+            ear.answer()
+            ear.query("ROLLBACK")
+            assert channels(ear) in (["a"], [])
+        ear.query("LISTEN a")
+        wait_until(lambda: channels(ear) == ["a"])
+        wait_shared(pooler, ear)
+        cluster.primary.sql("NOTIFY a, 'x'")
+        assert heard(ear) == [("a", "x")]

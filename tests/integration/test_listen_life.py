@@ -106,6 +106,21 @@ def test_process_ids_on_a_server_of_its_own(start_pooler):
         assert found == [pid_of(ear)]
 
 
+@pytest.mark.parametrize("how", ["weir", "server"])
+def test_process_ids_in_session_mode(start_pooler, cluster, how):
+    pooler = start_pooler({**TRACK, "pool_mode": "session", "backend_pid": how})
+    with pooler.client() as ear, pooler.client() as other, direct(cluster) as stranger:
+        ear.query("LISTEN a")
+        answer = ear.query("NOTIFY a, 'mine'")
+        found = [note_of(one)[0] for one in answer.of("A")] or [note_of(ear.read())[0]]
+        assert found == [pid_of(ear)]
+        other.query("NOTIFY a, 'other'")
+        assert note_of(ear.read()) == (pid_of(other), "a", "other")
+        pid = int(stranger.query("SELECT pg_backend_pid()").value)
+        stranger.query("NOTIFY a, 'direct'")
+        assert note_of(ear.read()) == (pid, "a", "direct")
+
+
 # The listener is lost
 
 
@@ -153,7 +168,7 @@ def test_a_stream_of_numbers_while_the_listener_dies(pooler, cluster):
                 pid = listener_pid(pooler)
                 mouth.query(f"SELECT pg_terminate_backend({pid})")
             if number % 100 == 70:
-                wait_until(lambda: listener_pid(pooler) not in (None, pid))
+                wait_until(lambda: gaps(pooler) == number // 100 + 1)
         numbers = []
         while not numbers or numbers[-1] != 399:
             numbers.append(int(heard(ear)[0][1]))
