@@ -34,6 +34,7 @@ struct session {
     unsigned counted;      /* those of them that its pool counts */
     unsigned asked;        /* pins that the question is about */
     unsigned found;        /* those that it has found */
+    bool asks_facts;       /* it is also about functions (session/facts.h) */
     uint64_t pinned_us;    /* since when it keeps its server, 0: not */
     struct pool_shared *pinned_in;     /* where it is counted for that; a reference */
     bool is_asking;                    /* the question is under way */

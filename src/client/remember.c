@@ -14,6 +14,7 @@
 #include "client/subscribe.h"
 #include "client/vacate.h"
 #include "core/log.h"
+#include "session/facts.h"
 
 #define SETTING_FLAGS                                                                              \
     (TRAITS_SETS | TRAITS_SETS_LOCAL | TRAITS_SETS_ALIKE | TRAITS_RESETS_ALL |                     \
@@ -23,6 +24,50 @@
 static bool is_relevant(const struct traits *traits) {
     return traits->flags & (SETTING_FLAGS | NAMES_FLAGS | pins_flags);
 }
+
+/* ---- functions of which nothing is known */
+
+static struct facts *facts_at(struct client *client) {
+    return facts_of(&client->set->facts, bytes_of_text(client->pool->database->name));
+}
+
+static uint32_t schema_of(const struct client *client) {
+    return statements_schema(client->pool->database->hash);
+}
+
+/* Such functions may leave what pins, and one that was just made may be any. */
+static void note_functions(struct client *client, const struct traits *traits) {
+    struct session *session = client->session;
+    const struct facts *facts = facts_at(client);
+    bool is_due = facts_are_due(facts, schema_of(client), loop_now_us(client->set->loop));
+    if (is_due) session->asks_facts = true;
+    if (is_due || session->changes_schema || facts_concern(facts, traits))
+        session->seen |= TRAITS_RUNS_CODE;
+}
+
+/* A row of the question: true if it is about a function. */
+static bool facts_row(struct client *client, struct bytes body) {
+    struct bytes mark, name;
+    if (body.len < 2 || bytes_get_u16(body.at) != 2) return false;
+    struct bytes rest = bytes_of(body.at + 2, body.len - 2);
+    if (!message_column(&rest, &mark) || !message_column(&rest, &name)) return false;
+    if (mark.at == NULL || !bytes_equal_text(mark, FACTS_MARK) || name.at == NULL) return false;
+    facts_add(facts_at(client), name);
+    return true;
+}
+
+static void end_facts(struct client *client) {
+    struct facts *facts = facts_at(client);
+    uint64_t now_us = loop_now_us(client->set->loop);
+    if (client->session->has_failed) {
+        facts_failed(facts, schema_of(client), now_us);
+    } else {
+        facts_learned(facts, schema_of(client), now_us);
+    }
+    client->session->asks_facts = false;
+}
+
+/* ---- what a statement leaves */
 
 /* What the statement would leave that only its server can keep: NULL, or why it is refused. */
 static const char *note_traits(struct client *client, const struct traits *traits) {
@@ -37,6 +82,7 @@ static const char *note_traits(struct client *client, const struct traits *trait
                    "session state that its next transaction may not find: %s", made);
     if (traits->flags & TRAITS_CHANGES_SCHEMA) vacate_note(client, traits);
     session_note(session, traits, client->borrower.server);
+    if (traits->flags & TRAITS_RUNS_UNKNOWN && mode == ON_STATE_PIN) note_functions(client, traits);
     if (mode != ON_STATE_PIN) session->seen &= shared == 0 ? 0 : TRAITS_LISTENS | TRAITS_UNLISTENS;
     return NULL;
 }
@@ -278,6 +324,10 @@ enum remember_end remember_end(struct client *client) {
     struct server *server = client->borrower.server;
     struct buf query = {0};
     if (session_question(session, &query)) {
+        if (session->asks_facts) {
+            buf_append_text(&query, " UNION ALL ");
+            facts_append_question(&query);
+        }
         remember_send(client, buf_content(&query), OWN_QUERY_QUESTION);
         client->is_syncing = true;
         buf_release(&query);
@@ -318,7 +368,7 @@ void remember_lost(struct client *client) {
 }
 
 void remember_row(struct client *client, struct bytes body, bool is_whole) {
-    if (is_whole && names_row(client, body)) return;
+    if (is_whole && (names_row(client, body) || facts_row(client, body))) return;
     if (!is_whole || !session_row(client->session, body)) client->session->has_failed = true;
 }
 
@@ -328,6 +378,7 @@ void remember_answered(struct client *client) {
     client->is_release_due = true; /* or asks once more */
     session->is_asking = false;
     bool has_channels = session->asked & 1u << PIN_LISTEN;
+    if (session->asks_facts) end_facts(client);
     if (!session->has_failed) {
         session_learned(session, client->borrower.server, client->id);
         if (has_channels) subscribe_learned(client);

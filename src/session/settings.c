@@ -504,6 +504,7 @@ static void forget_transaction(struct session *session) {
     buf_release(&session->prepared);
     buf_release(&session->prepared_context);
     session->is_unknown = session->is_asking = session->is_context_open = false;
+    session->asks_facts = false;
     session->tries = 0;
     session->seen = 0;
     session->asked = session->found = 0;

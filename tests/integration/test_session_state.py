@@ -344,6 +344,69 @@ def test_what_only_one_server_can_keep(start_pooler, reason, make, use, undo, is
         other.query("COMMIT")
 
 
+@pytest.fixture
+def functions(cluster):
+    make = "CREATE FUNCTION {} RETURNS void LANGUAGE plpgsql AS $$ BEGIN {} END $$;"
+    made = {
+        "takes_a_lock()": "PERFORM pg_advisory_lock(99);",
+        "makes_a_table()": "CREATE TEMP TABLE IF NOT EXISTS made (a int);",
+        "calls_that()": "PERFORM makes_a_table();",
+        "is_harmless()": "PERFORM 1;",
+        "attempts()": "PERFORM 'attempt, template';",
+    }
+    cluster.primary.sql("".join(make.format(name, body) for name, body in made.items()))
+    yield cluster.primary.sql
+    cluster.primary.sql("".join(f"DROP FUNCTION {name};" for name in made))
+
+
+def test_what_functions_leave(start_pooler, functions):
+    """Functions of one's own whose texts tell that they may leave something are asked about."""
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 2})
+    pin = {"takes_a_lock": "an advisory lock", "makes_a_table": "a temporary object"}
+    pin["calls_that"] = pin["makes_a_table"]
+    with pooler.client() as one, pooler.client() as other:
+        for turn in range(2):
+            for name, reason in pin.items():
+                assert not one.query(f"SELECT {name}()").errors
+                assert [row["reasons"] for row in pins(pooler, one)] == [reason], name
+                assert other.query("SELECT 1").value == "1"
+                one.query("DISCARD ALL")
+                assert pins(pooler, one) == []
+            name = "public.takes_a_lock" if turn == 0 else "takes_a_lock"
+            assert not one.ask(parse(f"SELECT {name}()"), bind(), execute(), SYNC).errors
+            assert len(pins(pooler, one)) == 1
+            one.query("SELECT pg_advisory_unlock_all()")
+            assert pins(pooler, one) == []
+        one.query("SELECT is_harmless(), attempts()")
+        assert pins(pooler, one) == []
+
+
+def test_a_function_that_has_changed(start_pooler, functions):
+    """A function is looked at again when the schema has changed."""
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 2})
+    functions("GRANT CREATE ON SCHEMA public TO app_trust")
+    with pooler.client() as one:
+        make = (
+            "CREATE OR REPLACE FUNCTION changes() RETURNS void LANGUAGE plpgsql"
+            " AS $$ BEGIN PERFORM {}; END $$"
+        )
+        one.query(make.format("1"))
+        for _ in range(2):
+            one.query("SELECT changes()")
+            assert pins(pooler, one) == []
+        one.query("BEGIN; " + make.format("pg_advisory_lock(5)"))
+        one.query("SELECT changes()")
+        one.query("COMMIT")
+        assert len(pins(pooler, one)) == 1
+        one.query("SELECT pg_advisory_unlock(5)")
+        assert pins(pooler, one) == []
+        one.query("SELECT changes()")
+        assert len(pins(pooler, one)) == 1
+        one.query("DISCARD ALL")
+        one.query("DROP FUNCTION changes()")
+    functions("REVOKE CREATE ON SCHEMA public FROM app_trust")
+
+
 def test_what_is_undone_pins_nobody(pooler):
     with pooler.client() as one, pooler.client() as other:
         for sql in (
