@@ -78,7 +78,8 @@ struct client {
     uint32_t effects_synced;  /* of these, the ones of groups before this one */
     uint64_t unnamed_number;  /* of its last unnamed Parse; 0: there was none, or it failed */
     uint32_t unnamed_owed;    /* replies to Parses of the unnamed statement */
-    bool has_unnamed;         /* this group has such a Parse */
+    bool has_unnamed;         /* this group has such a Parse, */
+    bool is_unnamed_noted;    /* which the client sent, so that its traits are noted */
     struct outgoing *sending; /* requests handled in this callback and not written yet */
     struct pipeline pipeline;
     struct buf kept; /* request bytes that could not be handled yet */

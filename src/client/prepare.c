@@ -49,7 +49,10 @@ static void owe_unnamed(const struct request *request, enum pipeline_action acti
     (void)owe_effect(request, action, EFFECT_UNNAMED, NULL);
     client->unnamed_owed++;
     client->has_unnamed = true;
-    if (action == PIPELINE_FORWARD) client->unnamed_number = ++client->set->unnamed_last;
+    if (action == PIPELINE_FORWARD) {
+        client->unnamed_number = ++client->set->unnamed_last;
+        client->is_unnamed_noted = true;
+    }
     memory_of(request)->unnamed_owner = client->unnamed_number;
 }
 
@@ -385,7 +388,7 @@ size_t prepare_bind(const struct request *request) {
     client->unsynced++;
     if (name.len == 0 || !request_is_tracking(client)) {
         if (name.len == 0) ensure_unnamed(request);
-        bool is_noted_now = client->session != NULL && name.len == 0 && !client->has_unnamed;
+        bool is_noted_now = client->session != NULL && name.len == 0 && !client->is_unnamed_noted;
         const char *refused = is_noted_now ? remember_statement(client, client->unnamed) : NULL;
         if (refused != NULL) return request_refuse(request, refused);
         if (is_noted_now) names_bring(request);
@@ -394,6 +397,7 @@ size_t prepare_bind(const struct request *request) {
     }
     struct prepared_name *entry = prepared_find(&client->names, name);
     if (is_left_to_server(request, name, entry == NULL)) {
+        if (entry != NULL) (void)remember_statement(client, entry->statement);
         (void)request_owe(request, REQUEST_BIND, PIPELINE_FORWARD);
         return request_pass(request);
     }

@@ -110,7 +110,7 @@ static size_t on_sync(const struct request *request) {
     if (client->is_copying && client->copies == client->copy_began) return request_pass(request);
     client->unsynced = 0;
     client->effects_synced = client->effects;
-    client->has_unnamed = client->is_failed = false;
+    client->has_unnamed = client->is_unnamed_noted = client->is_failed = false;
     request_owe(request, REQUEST_SYNC, PIPELINE_FORWARD)->number = client->copies;
     return request_pass(request);
 }

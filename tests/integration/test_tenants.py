@@ -175,6 +175,21 @@ KNOWN = {
         parse("SET ROLE {f}", "{n}") + describe("{n}") + SYNC,
         bind((), "{n}") + execute() + close("{n}") + SYNC,
     ],
+    "unnamed, later": [
+        parse("SELECT set_config('app.tenant', $1, false)") + SYNC,
+        bind(("x",)) + execute() + SYNC, bind(("{f}",)) + execute() + SYNC,
+    ],
+    "unnamed, later described": [
+        ext("SELECT set_config('app.tenant', $1, false)", "x"),
+        describe() + bind(("{f}",)) + execute() + SYNC,
+    ],
+    "unnamed twice in one group": [
+        ext("SELECT set_config('app.tenant', $1, false)", "x"), "SELECT 1",
+        parse("SELECT set_config('app.tenant', $1, false)") + SYNC,
+        bind(("x",)) + execute() + bind(("{f}",)) + execute() + SYNC,
+    ],
+    "unnamed, and again": [ext("SELECT set_config('app.tenant', $1, false)", "x"),
+                           bind(("{f}",)) + execute() + SYNC],
     "pipeline": [
         parse("SELECT 1") + bind() + execute() + parse("SET app.tenant = '{f}'") + bind() + execute()
         + parse("SELECT 2") + bind() + execute() + SYNC
@@ -182,6 +197,23 @@ KNOWN = {
     "portal by portal": [
         parse("SELECT set_config('app.tenant', $1, false)") + bind(("x",), "", "p1")
         + bind(("{f}",), "", "p2") + execute("p1") + execute("p2") + SYNC
+    ],
+    "SQL's, bound": [
+        "PREPARE p (text) AS SELECT set_config('app.tenant', $1, false)",
+        bind(("{f}",), "p") + execute() + SYNC, "DEALLOCATE p",
+    ],
+    "SQL's, bound in its transaction": [
+        "BEGIN", "PREPARE p (text) AS SELECT set_config('role', $1, false)",
+        bind(("{f}",), "p") + execute() + SYNC, "COMMIT", "DEALLOCATE p",
+    ],
+    "the protocol's, executed": [
+        parse("SELECT set_config('app.tenant', $1, false)", "p") + SYNC, "EXECUTE p('{f}')",
+        "DEALLOCATE p",
+    ],
+    "bound after a failed DEALLOCATE": [
+        parse("SELECT set_config('app.tenant', $1, false)", "p") + SYNC, "BEGIN", "SAVEPOINT s",
+        "SELECT 1/0; DEALLOCATE p", "ROLLBACK TO s", "DEALLOCATE other", "ROLLBACK TO s",
+        bind(("{f}",), "p") + execute() + SYNC, "COMMIT", "DEALLOCATE p",
     ],
     "cursor": [
         "BEGIN", "DECLARE c CURSOR FOR SELECT set_config('app.tenant', '{f}', false)", "FETCH c",
@@ -537,3 +569,15 @@ def test_a_claim_in_another_encoding(start_pooler, cluster):
                     assert look(one) == {"claim cyrillic"}
                     assert not one.query("SET client_encoding = WIN1251").errors
     cluster.primary.sql("DELETE FROM by_claim WHERE tenant NOT LIKE 'firm%'")
+
+
+@pytest.mark.parametrize("again", [b"", describe()])
+def test_the_unnamed_statement_in_a_later_transaction(start_pooler, again):
+    """It sets another tenant than at first: who has the first one must not get that server as it is."""
+    pooler = start_one(start_pooler)
+    with pooler.client() as one, pooler.client() as other:
+        other.query("SET app.tenant = 'firm_b'")
+        assert one.ask(ext("SELECT set_config('app.tenant', $1, false)", "firm_b")).value == "firm_b"
+        assert one.ask(again + bind(("firm_a",)) + execute() + SYNC).value == "firm_a"
+        assert look(other) == {"claim firm_b"}
+        assert look(one) == {"claim firm_a"}
