@@ -71,7 +71,7 @@ struct settings_gap {
     bool is_scrubbed; /* SETTINGS_SCRUB goes first */
     struct buf query; /* then this, unless empty */
 };
-#define SETTINGS_SCRUB "RESET ROLE;RESET SESSION AUTHORIZATION;RESET ALL"
+#define SETTINGS_SCRUB "RESET ROLE;RESET SESSION AUTHORIZATION;RESET ALL;"
 
 /* Finds the gap between the client's parameters and settings and the server's, and counts it as
  * closed: the server is taken to have all that is sent. A server that ran something whose effect is

@@ -222,14 +222,29 @@ static void follow_setting(struct client *client) {
     }
 }
 
-/* A scrubbed server is given what its database's connect_query sets at each login. */
-static void send_scrub(struct client *client) {
+/* One Query does it all, but where a scrubbed server has to be given in between what its database's
+ * connect_query sets at each login. */
+static void send_gap(struct client *client, const struct settings_gap *gap) {
     const struct pool *pool = client->pool;
-    const struct config_database *entry =
-        config_database(client->set->pools->config, bytes_of_text(pool->database->name));
-    remember_send(client, bytes_of_text(SETTINGS_SCRUB), OWN_QUERY_GAP);
-    if (entry != NULL && entry->connect_query != NULL)
+    const struct config_database *entry = NULL;
+    struct buf query = {0};
+    if (gap->is_scrubbed) {
+        entry = config_database(client->set->pools->config, bytes_of_text(pool->database->name));
+        buf_append_text(&query, SETTINGS_SCRUB);
+    }
+    if (entry != NULL && entry->connect_query != NULL) {
+        remember_send(client, buf_content(&query), OWN_QUERY_GAP);
         remember_send(client, bytes_of_text(entry->connect_query), OWN_QUERY_CONNECT);
+        buf_clear(&query);
+    }
+    buf_append_bytes(&query, buf_content(&gap->query));
+    if (buf_length(&query) > 0) {
+        if (log_is_on(LOG_LEVEL_DEBUG))
+            server_log(client->borrower.server, LOG_LEVEL_DEBUG, "varcache_apply: %s",
+                       buf_text(&query));
+        remember_send(client, buf_content(&query), OWN_QUERY_GAP);
+    }
+    buf_release(&query);
 }
 
 void remember_lent(struct client *client) {
@@ -250,12 +265,7 @@ void remember_lent(struct client *client) {
         settings_find_gap(&gap, &client->parameters, client->session, client->id, server);
         if (client->session->unknown_on != server->id) client->session->unknown_on = 0;
     }
-    if (gap.is_scrubbed) send_scrub(client);
-    if (buf_length(&gap.query) > 0) {
-        if (log_is_on(LOG_LEVEL_DEBUG))
-            server_log(server, LOG_LEVEL_DEBUG, "varcache_apply: %s", buf_text(&gap.query));
-        remember_send(client, buf_content(&gap.query), OWN_QUERY_GAP);
-    }
+    send_gap(client, &gap);
     client->is_syncing = gap.step == PARAMETERS_FIRST;
     buf_release(&gap.query);
 }

@@ -7,6 +7,7 @@ import urllib.request
 import pytest
 
 from pooler import WORKERS
+from recorder import Recorder
 from routed import Watch, replay_paused, start_routed
 from wire import SYNC, bind, execute, parse
 
@@ -193,6 +194,40 @@ def test_a_role_that_is_gone_runs_nothing(pooler, cluster):
         assert other.query("SELECT count(*) FROM witness").value == "0"
     one.close()
     cluster.primary.sql("DROP TABLE witness")
+
+
+def test_what_a_swap_costs(start_pooler, cluster):
+    """A client that has set three parameters pays one Query ahead of its own, in the same write
+    once the server has accepted their values; who has set nothing, and meets what he left, none."""
+    with Recorder(cluster.primary) as recorder:
+        entry = f"host=127.0.0.1 port={recorder.port} dbname=app"
+        settings = {"session_state": "track", "default_pool_size": 1, "workers": 1}
+        pooler = start_pooler(settings, databases={"app": entry})
+        with pooler.client() as one, pooler.client() as other:
+            one.query("SET work_mem = '1MB'")
+            one.query("SET search_path = a")
+            one.query("SET app.x = 'y'")
+            show(one, "app.x")  # which comes behind the question after it
+            for turn in range(3):
+                for client, wanted in ((other, "4MB"), (one, "1MB")):
+                    recorder.take()
+                    recorder.hold = 2 if turn > 0 else 0
+                    assert show(client, "work_mem") == wanted
+                    recorder.hold = 0
+                    asked = recorder.take()
+                    assert [kind for kind, _ in asked] == ["Q", "Q"], asked
+                    assert asked[0][1].startswith(b"RESET ROLE;") == (client is other)
+                    recorder.take()
+                    assert show(client, "work_mem") == wanted
+                    assert len(recorder.take()) == 1
+            assert not recorder.was_late  # both came before the first was answered
+            one.query("SET ROLE tenant_a")
+            show(one, "role")
+            show(other, "role")
+            recorder.take()
+            recorder.hold = 2
+            assert show(one, "role") == "tenant_a"
+            assert recorder.was_late  # what was granted once may be refused today
 
 
 @pytest.mark.one_worker
