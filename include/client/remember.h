@@ -31,6 +31,11 @@ void remember_send_ahead(struct client *client, struct bytes text, enum own_quer
  * there, if that is why it has to be refused, or NULL. */
 const char *remember_text(struct client *client, struct bytes text);
 const char *remember_statement(struct client *client, const struct statement *statement);
+/* The same of a text that is parsed, and will not run before a Bind that is noted too; and of a
+ * Bind, with what it has behind its two names (at NULL: not in hand). */
+const char *remember_parse(struct client *client, struct bytes text);
+const char *remember_bind(struct client *client, const struct statement *statement,
+                          struct bytes values);
 
 /* A named statement is parsed, which is noted when it is bound. */
 void remember_parsed(struct client *client, struct bytes text);

@@ -40,6 +40,7 @@ struct session {
     bool is_asking;                    /* the question is under way */
     bool has_failed;                   /* it was not answered */
     unsigned tries;                    /* how often it has been asked */
+    struct session_bind *bind;         /* of the statement being noted, or NULL */
     struct buf named;                  /* names of prepared statements in the statement at hand */
     struct buf prepared;               /* those that the transaction may have made or ended */
     struct buf prepared_context;       /* the parse context of those it made */
@@ -55,8 +56,7 @@ void session_free(struct session **session, struct texts *texts);
 void session_start_with(struct session *session, struct texts *texts, struct bytes name,
                         struct bytes value);
 
-/* The login is done: the client has what it asked for. */
-void session_begin(struct session *session);
+void session_begin(struct session *session); /* the login is done: it has what it asked for */
 
 /* Settings are written one behind the other, "name\0value\0", by name. Takes the first one out of
  * `rest`; false at the end. */

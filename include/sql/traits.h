@@ -68,8 +68,9 @@ struct traits {
     char parameter[TRAITS_WHY_SIZE];
     /* The names of all functions ('f') and relations ('r') that it uses, for catalog facts, of the
      * databases that have to be without sessions for it ('b'), of the
-     * parameters that it sets beyond the transaction ('s'; to their defaults: also 'd') or up to
-     * its end ('l'), and of the prepared statements that PREPARE, EXECUTE and DEALLOCATE speak of
+     * parameters that it sets beyond the transaction ('s'; "$1": the Bind's first; to their
+     * defaults: also 'd') or up to its end ('l'), and of the prepared statements that PREPARE,
+     * EXECUTE and DEALLOCATE speak of
      * ('p'). Each is a kind byte, the name as written after folding ("public.t"; of a parameter in
      * lower case), and a NUL. Owned by the cache entry; may be cut, then names_complete is false.
      */

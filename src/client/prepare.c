@@ -308,6 +308,11 @@ static size_t parse_named(const struct request *request, struct bytes name, stru
     return request->length;
 }
 
+/* Whose Bind is not looked at must tell all at its Parse. */
+static const char *note_parse(struct client *client, struct bytes text) {
+    return request_is_tracking(client) ? remember_parse(client, text) : remember_text(client, text);
+}
+
 size_t prepare_parse(const struct request *request) {
     struct client *client = request->client;
     struct bytes name, body, text, rest;
@@ -334,8 +339,7 @@ size_t prepare_parse(const struct request *request) {
     if (gone != NULL) return parse_deallocate(request, gone);
     bool is_noted_now = name.len == 0 || !request_is_tracking(client);
     if (client->pool->starts_servers) vacate_text(client, text);
-    const char *refused =
-        client->session != NULL && is_noted_now ? remember_text(client, text) : NULL;
+    const char *refused = client->session != NULL && is_noted_now ? note_parse(client, text) : NULL;
     if (refused != NULL) return request_refuse(request, refused);
     if (is_noted_now) names_bring(request);
     if (!is_noted_now && client->session != NULL) remember_parsed(client, text);
@@ -375,6 +379,26 @@ static size_t fail_missing(const struct request *request, struct bytes name) {
     return request->length;
 }
 
+/* Whether the client's unnamed statement, parsed in this group, may set what its Bind names. */
+static bool sets_by_bind(const struct client *client) {
+    return request_is_tracking(client) && client->unnamed != NULL &&
+           client->unnamed->traits.flags & (TRAITS_SETS | TRAITS_SETS_ALIKE);
+}
+
+/* Whether a Bind of a statement that may set something is not whole yet, and short enough to be. */
+static bool lacks_values(const struct request *request, struct bytes name) {
+    const struct client *client = request->client;
+    if (client->session == NULL || request->is_whole) return false;
+    const struct prepared_name *entry = prepared_find(&client->names, name);
+    const struct statement *statement = entry == NULL ? client->unnamed : entry->statement;
+    return statement != NULL && statement->traits.flags & (TRAITS_SETS | TRAITS_SETS_ALIKE) &&
+           request->length <= client->set->gather_bytes;
+}
+
+static struct bytes values_of(const struct request *request, struct bytes rest) {
+    return request->is_whole ? rest : bytes_of(NULL, 0);
+}
+
 size_t prepare_bind(const struct request *request) {
     struct client *client = request->client;
     struct bytes portal, name, rest;
@@ -385,11 +409,14 @@ size_t prepare_bind(const struct request *request) {
     }
     if (request_is_tracking(client) && must_wait_for_effects(request)) return 0;
     if (request_is_tracking(client) && name.len == 0 && must_wait_for_unnamed(request)) return 0;
+    if (lacks_values(request, name)) return 0;
     client->unsynced++;
     if (name.len == 0 || !request_is_tracking(client)) {
         if (name.len == 0) ensure_unnamed(request);
-        bool is_noted_now = client->session != NULL && name.len == 0 && !client->is_unnamed_noted;
-        const char *refused = is_noted_now ? remember_statement(client, client->unnamed) : NULL;
+        bool is_noted_now = client->session != NULL && name.len == 0 &&
+                            (!client->is_unnamed_noted || sets_by_bind(client));
+        const char *refused =
+            is_noted_now ? remember_bind(client, client->unnamed, values_of(request, rest)) : NULL;
         if (refused != NULL) return request_refuse(request, refused);
         if (is_noted_now) names_bring(request);
         (void)request_owe(request, REQUEST_BIND, PIPELINE_FORWARD);
@@ -405,7 +432,8 @@ size_t prepare_bind(const struct request *request) {
     struct statement *statement = entry->statement;
     if (client->is_routed && client->group_left == 0 && statement->traits.flags & TRAITS_MAY_WRITE)
         client->may_write = true;
-    const char *refused = client->session == NULL ? NULL : remember_statement(client, statement);
+    const char *refused =
+        client->session == NULL ? NULL : remember_bind(client, statement, values_of(request, rest));
     if (refused != NULL) return request_refuse(request, refused);
     names_bring(request);
     stats_add(&client->pool->stats.binds, 1);

@@ -14,6 +14,7 @@
 #include "client/subscribe.h"
 #include "client/vacate.h"
 #include "core/log.h"
+#include "session/bind.h"
 #include "session/facts.h"
 
 #define SETTING_FLAGS                                                                              \
@@ -140,6 +141,26 @@ const char *remember_statement(struct client *client, const struct statement *st
     /* The names are not kept with the statement. A Query ahead would end an unnamed one. */
     bool is_noted = is_relevant(&statement->traits) || client->session->subscription != NULL;
     return is_noted ? note_text(client, text, statement != client->unnamed) : NULL;
+}
+
+const char *remember_parse(struct client *client, struct bytes text) {
+    struct session_bind later = {.is_later = true};
+    client->session->bind = &later;
+    const char *refused = remember_text(client, text);
+    client->session->bind = NULL;
+    return refused;
+}
+
+const char *remember_bind(struct client *client, const struct statement *statement,
+                          struct bytes values) {
+    struct session_bind bind = {.types = bytes_of("", 0), .values = values};
+    struct bytes text;
+    if (values.at == NULL) bind.values = bytes_of("", 0);
+    if (statement != NULL) (void)message_text(statement->body, &text, &bind.types);
+    client->session->bind = &bind;
+    const char *refused = remember_statement(client, statement);
+    client->session->bind = NULL;
+    return refused;
 }
 
 /* ---- on_session_state = reject */

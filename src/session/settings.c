@@ -15,6 +15,7 @@
 #include "core/check.h"
 #include "core/memory.h"
 #include "proto/message.h"
+#include "session/bind.h"
 
 #define ROLE          "role"
 #define AUTHORIZATION "session_authorization"
@@ -320,8 +321,9 @@ static void note_unknown(struct session *session) {
     touch_all(session, false);
 }
 
-/* What decides how a statement is read, and which constants its literals become. search_path and
- * the role do not: the server looks at them again whenever it executes. */
+/* What decides how a statement is read, and which constants its literals become; a name that only a
+ * Bind tells may. search_path and the role do not: the server looks at them again whenever it
+ * executes. */
 static bool decides_parse(struct bytes name) {
     static const char *const names[] = {"client_encoding",
                                         "standard_conforming_strings",
@@ -339,7 +341,7 @@ static bool decides_parse(struct bytes name) {
     for (size_t i = 0; i < COUNT(names); i++) {
         if (bytes_equal_text(name, names[i])) return true;
     }
-    return false;
+    return name.len > 0 && name.at[0] == '$';
 }
 
 static void note_context(struct session *session, const struct traits *traits) {
@@ -353,6 +355,24 @@ static void note_context(struct session *session, const struct traits *traits) {
         if (decides_parse(bytes_of(entry.at + 1, entry.len - 1))) session->is_context_open = true;
     }
     if (!is_named && traits->parameter[0] == '\0') session->is_context_open = true;
+}
+
+/* set_config with a name that a parameter gives. */
+static void note_bound(struct session *session, const struct traits *traits,
+                       const struct server *server, struct bytes parameter) {
+    const struct session_bind *bind = session->bind;
+    struct buf name = {0};
+    if (bind != NULL && bind->is_later && !(traits->flags & TRAITS_PREPARES)) return;
+    if (!bind_name(bind, parameter, &name)) {
+        note_unknown(session);
+    } else {
+        bool is_with_role = bytes_equal_text(buf_content(&name), AUTHORIZATION);
+        if (is_with_role) add_name(&session->touched, bytes_of_text(ROLE));
+        remove_name(&session->reset, is_with_role ? bytes_of_text(ROLE) : buf_content(&name));
+        if (!is_reported(server, buf_content(&name)))
+            add_name(&session->touched, buf_content(&name));
+    }
+    buf_release(&name);
 }
 
 void session_note(struct session *session, const struct traits *traits,
@@ -373,6 +393,10 @@ void session_note(struct session *session, const struct traits *traits,
     while (message_text(rest, &entry, &rest)) {
         if (entry.len == 0 || (entry.at[0] != 's' && entry.at[0] != 'd')) continue;
         struct bytes name = bytes_of(entry.at + 1, entry.len - 1);
+        if (name.len > 0 && name.at[0] == '$') {
+            note_bound(session, traits, server, name);
+            continue;
+        }
         if (!is_ascii(name)) {
             note_unknown(session);
             continue;

@@ -11,6 +11,8 @@
 #include "core/check.h"
 #include "sql/builtins.h"
 
+#include <stdio.h>
+
 #define PRIMARY TRAITS_NEEDS_PRIMARY
 #define WRITE   (TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE | TRAITS_KNOWN_WRITE)
 #define DDL     (WRITE | TRAITS_CHANGES_SCHEMA)
@@ -87,13 +89,20 @@ static bool is_plain_cast(const struct tree_node *node) {
     return bytes_equal_text(parts[count - 1], "text") || bytes_equal_text(parts[count - 1], "bool");
 }
 
-/* The text of a constant, also behind casts; at is NULL where it is none or NULL itself. */
-static struct bytes constant_text(struct tree_node node) {
+/* What stands behind casts that leave it as it is. */
+static struct tree_node behind_casts(struct tree_node node) {
     struct tree_node value;
     while (strcmp(tree_type_name(&node), "TypeCast") == 0 && is_plain_cast(&node) &&
            tree_child(&node, "arg", &value)) {
         node = value;
     }
+    return node;
+}
+
+/* The text of a constant, also behind casts; at is NULL where it is none or NULL itself. */
+static struct bytes constant_text(struct tree_node node) {
+    struct tree_node value;
+    node = behind_casts(node);
     if (strcmp(tree_type_name(&node), "AConst") != 0) return bytes_of(NULL, 0);
     if (tree_child(&node, "sval", &value)) return tree_text(&value, "sval");
     if (tree_child(&node, "fval", &value)) return tree_text(&value, "fval");
@@ -136,6 +145,18 @@ static void look_at_setting(struct findings *findings, const struct tree_node *n
                       name.at == NULL ? 9 : shown(name), name.at == NULL ? "a setting" : name.at);
 }
 
+/* The parameter ("$1") that the first argument is; "" where it is none. */
+static void parameter_text(const struct tree_node *node, char text[16]) {
+    struct tree_node rest = *node;
+    struct tree_field field;
+    text[0] = '\0';
+    if (!tree_next_named(&rest, "args", &field) || field.kind != TREE_NODE) return;
+    struct tree_node first = behind_casts(field.node);
+    if (strcmp(tree_type_name(&first), "ParamRef") != 0) return;
+    uint64_t number = tree_number(&first, "number");
+    if (number >= 1 && number <= UINT16_MAX) (void)snprintf(text, 16, "$%u", (unsigned)number);
+}
+
 /* set_config(name, value, is_local) */
 static void look_at_set_config(struct findings *findings, const struct tree_node *node) {
     struct bytes name = constant_at(node, "args", 0);
@@ -143,8 +164,12 @@ static void look_at_set_config(struct findings *findings, const struct tree_node
     bool is_known_local = is_local.at != NULL && bytes_equal_text(is_local, "on");
     uint32_t flag = is_known_local ? TRAITS_SETS_LOCAL : TRAITS_SETS;
     if (name.at == NULL) {
-        /* What is undone at the end of its transaction is nobody's concern. */
-        uint32_t unknown = is_known_local ? 0 : TRAITS_RUNS_UNKNOWN;
+        char parameter[16];
+        parameter_text(node, parameter);
+        struct bytes bound = bytes_of_text(parameter);
+        if (bound.len > 0) findings_add_name(findings, is_known_local ? 'l' : 's', &bound, 1);
+        /* A Bind tells it, and what is undone at the end of its transaction is nobody's concern. */
+        uint32_t unknown = is_known_local || bound.len > 0 ? 0 : TRAITS_RUNS_UNKNOWN;
         findings_note(findings, PRIMARY | flag | unknown, "sets some parameter");
         findings->parameters++;
         findings->parameter[0] = '\0';

@@ -169,10 +169,12 @@ def test_what_ran_has_ended_within_a_second(start_pooler, cluster):
 
 @pytest.mark.one_worker
 @pytest.mark.parametrize(
-    "parts", [[query("SELECT 'half'" + " " * 900)[:100]], [parse("SELECT $1"), bind(["x" * 999])[:99]]]
+    "parts", [[query("SELECT 'half'" + " " * 40000)[:30000]],
+              [parse("SELECT $1"), bind(["x" * 40000])[:30000]]]
 )
 def test_half_a_message_costs_the_server(start_pooler, parts):
-    """Only of COPY data can the rest be made up: nobody knows what the whole would have done."""
+    """One that is too long to be held back until it is whole. Only of COPY data can the rest be made
+    up: nobody knows what the whole would have done."""
     pooler = start_pooler({"default_pool_size": 1, "session_state": "track"})
     client = pooler.client()
     pid = client.query("BEGIN; SELECT pg_backend_pid()").value

@@ -2,6 +2,7 @@
 never reaches another client."""
 
 import re
+import struct
 import urllib.request
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from pooler import WORKERS
 from recorder import Recorder
 from routed import Watch, replay_paused, start_routed
-from wire import SYNC, bind, execute, parse
+from wire import SYNC, bind, execute, message, parse
 
 pytestmark = pytest.mark.weir_only
 
@@ -152,6 +153,64 @@ def test_extended_protocol(pooler):
         one.answer(), one.answer()
         show(other, "app.b")
         assert show(one, "app.b") == "1" and show(one, "app.c") == "2"
+
+
+SET_BOTH = "SELECT set_config($1, $2, false)"
+# Statement, the values of its Bind, what is set then, and whether the server is known afterwards.
+BOUND = {
+    "name and value": (SET_BOTH, (), ("app.bound", "one"), "one", True),
+    "capitals": (SET_BOTH, (), ("APP.Bound", "one"), "one", True),
+    "casts": ("SELECT set_config($1::text, $2::text, $3::bool)", (), ("app.bound", "one", "f"), "one",
+              True),
+    "other way round": ("SELECT set_config($2, $1, false)", (), ("one", "app.bound"), "one", True),
+    "several": (f"{SET_BOTH}, set_config($3, $4, false)", (), ("work_mem", "1MB", "app.bound", "two"),
+                "two", True),
+    "local by parameter": ("SELECT set_config($1, $2, $3)", (), ("app.bound", "one", "t"), "", True),
+    "no name": (SET_BOTH, (), (None, "one"), "", False),
+    "name of type text": (SET_BOTH, (25, 25), ("app.bound", "one"), "one", True),
+    "name of type char(n)": (SET_BOTH, (1042, 25), ("app.bound  ", "one"), "one", False),
+    "name of type name": (SET_BOTH, (19, 25), ("app." + "x" * 70, "one"), "", False),
+    "made up of two": ("SELECT set_config($1 || $2, 'one', false)", (), ("app.", "bound"), "one", False),
+}
+
+
+@pytest.mark.parametrize("case", BOUND.values(), ids=BOUND.keys())
+@pytest.mark.parametrize("how", ["unnamed", "named", "binary", "two groups"])
+def test_names_that_a_bind_gives(pooler, case, how):
+    """set_config with a name as a parameter: it follows its client, and reaches nobody."""
+    text, types, values, expected, is_known = case
+    name = "" if how in ("unnamed", "two groups") else "s"
+    with pooler.client() as one, pooler.client() as other:
+        before = show(other, "work_mem")
+        made = parse(text, name, types)
+        bound = bind(values, name)
+        if how == "binary" and "$3" not in text.replace("$3, $4", ""):
+            bound = binary_bind(values, name)
+        for _ in range(2):
+            if how == "two groups":
+                one.ask(made, SYNC)
+                show(other, "app.bound")
+                one.ask(bound, execute(), SYNC)
+            elif name and _ == 1:
+                one.ask(bound, execute(), SYNC)
+            else:
+                one.ask(made, bound, execute(), SYNC)
+            assert (show(other, "app.bound") or "", show(other, "work_mem")) == ("", before)
+            assert other.query(f"SELECT current_setting('app.{'x' * 59}', true)").value in ("", None)
+            if is_known:
+                assert (show(one, "app.bound") or "") == expected
+        if is_known and "work_mem" in values:
+            assert show(one, "work_mem") == "1MB"
+
+
+def binary_bind(values, name):
+    """Values in binary format, in which a text is the same."""
+    rows = b"".join(
+        struct.pack("!i", -1) if one is None else struct.pack("!i", len(one)) + one.encode()
+        for one in values
+    )
+    body = b"\0" + name.encode() + b"\0" + struct.pack("!HHH", 1, 1, len(values)) + rows
+    return message("B", body + struct.pack("!H", 0))
 
 
 def test_what_nobody_knows_reaches_nobody(pooler):

@@ -7,6 +7,7 @@
 
 #include "core/check.h"
 #include "core/memory.h"
+#include "session/bind.h"
 #include "session/settings.h"
 
 #define ID     7u
@@ -404,6 +405,66 @@ static void pins(void **unused) {
     assert_int_equal(pin_of_mark(bytes_of_text("role")), PIN_COUNT);
 }
 
+/* set_config($1, $2, false): what its Bind says, behind the two names, and the types of its Parse.
+ */
+#define ONE_TEXT(value) "\0\0\0\2\0\0\0" value "\0\0\0\1x\0\0"
+static const struct bind_row {
+    const char *values, *types;
+    size_t values_len, types_len;
+    const char *touched; /* NULL: the session is unknown */
+} binds[] = {
+#define ROW(values, types, touched)                                                                \
+    { values, types, sizeof(values) - 1, sizeof(types) - 1, touched }
+    ROW(ONE_TEXT("\5App.B"), "\0\0", "app.b"),
+    ROW("\0\1\0\1\0\2\0\0\0\3a.b\377\377\377\377\0\0", "\0\0", "a.b"),
+    ROW(ONE_TEXT("\3a.b"), "\0\1\0\0\0\31", "a.b"),
+    ROW(ONE_TEXT("\3a.b"), "\0\1\0\0\0\27", NULL),     /* an integer */
+    ROW(ONE_TEXT("\3a.b"), "\0\3\0\0\0\31", NULL),     /* fewer types than it says */
+    ROW(ONE_TEXT("\4a.b "), "\0\0", NULL),             /* blanks may be cut */
+    ROW(ONE_TEXT("\3a\303b"), "\0\0", NULL),           /* case is not known */
+    ROW(ONE_TEXT("\0"), "\0\0", NULL),                 /* empty */
+    ROW("\0\0\0\1\377\377\377\377\0\0", "\0\0", NULL), /* NULL */
+    ROW("\0\0\0\0\0\0", "\0\0", NULL),                 /* no parameters */
+    ROW("\0\0\0\1\177\377\377\377a.b", "\0\0", NULL),  /* longer than the message */
+#undef ROW
+};
+
+static void bind_note(struct world *world, struct bytes values, struct bytes types) {
+    static const char names[] = "s$1";
+    struct session_bind bind = {.types = types, .values = values};
+    struct traits traits = {
+        .flags = TRAITS_SETS, .names = bytes_of(names, sizeof names), .names_complete = true};
+    world->session->bind = &bind;
+    session_note(world->session, &traits, &world->server);
+    world->session->bind = NULL;
+}
+
+/* Names that a Bind gives; one that is cut anywhere is read to its end and no further. */
+static void names_in_a_bind(void **unused) {
+    (void)unused;
+    for (size_t i = 0; i < COUNT(binds); i++) {
+        const struct bind_row *row = &binds[i];
+        struct world world;
+        world_init(&world, "", "");
+        struct bytes types = bytes_of(row->types, row->types_len);
+        bind_note(&world, bytes_of(row->values, row->values_len), types);
+        assert_int_equal(world.session->is_unknown, row->touched == NULL);
+        if (row->touched != NULL)
+            assert_string_equal(buf_content(&world.session->touched).at, row->touched);
+        for (size_t len = 0; len < row->values_len; len++) {
+            char *cut = memory_copy(row->values, len);
+            bind_note(&world, bytes_of(cut, len), types);
+            memory_free(cut);
+        }
+        for (size_t len = 0; len < row->types_len; len++) {
+            char *cut = memory_copy(row->types, len);
+            bind_note(&world, bytes_of(row->values, row->values_len), bytes_of(cut, len));
+            memory_free(cut);
+        }
+        world_release(&world);
+    }
+}
+
 /* What the answer does not tell is gone; what nobody can be asked about stays. */
 static void pins_come_and_go(void **unused) {
     (void)unused;
@@ -455,7 +516,7 @@ int main(void) {
         cmocka_unit_test(questions),        cmocka_unit_test(start_up),
         cmocka_unit_test(special_notes),    cmocka_unit_test(malformed_rows),
         cmocka_unit_test(leaving),          cmocka_unit_test(pins),
-        cmocka_unit_test(pins_come_and_go),
+        cmocka_unit_test(pins_come_and_go), cmocka_unit_test(names_in_a_bind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
