@@ -24,7 +24,9 @@ static void note_context(struct client *client) {
 void names_note(struct client *client, const struct traits *traits) {
     struct session *session = client->session;
     struct bytes rest = traits->names, entry;
-    bool is_change = traits->flags & (TRAITS_PREPARES | TRAITS_DEALLOCATES);
+    /* A transaction that has failed changes nothing, and has not been brought the names. */
+    bool is_void = client->transaction == 'E' && !(traits->flags & TRAITS_ENDS);
+    bool is_change = traits->flags & (TRAITS_PREPARES | TRAITS_DEALLOCATES) && !is_void;
     buf_clear(&session->named);
     if (client_keeps_server(client)) return;
     while (message_text(rest, &entry, &rest)) {

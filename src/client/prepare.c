@@ -177,7 +177,8 @@ static bool read_deallocate(const struct client *client, struct bytes text, stru
         *name = bytes_of(name->at + 1, name->len - 2);
     if (client->session == NULL || name->len == 0) return name->len > 0;
     bool is_quoted = name->at[-1] == '"';
-    bool is_open = session_has_touched_prepared(client->session, *name);
+    bool is_open =
+        client->transaction == 'E' || session_has_touched_prepared(client->session, *name);
     return !is_open && (is_quoted ? memchr(name->at, '"', name->len) == NULL : is_folded(*name));
 }
 

@@ -424,3 +424,20 @@ def test_a_mistake_is_told_once(pooler, table):
         assert run(other, "s", 5).tags == ["INSERT 0 1"]
         assert run(one, "s", 6).tags == ["INSERT 0 1"]
         assert other.query("SELECT count(*) FROM changing").value == "3"
+
+
+@pytest.mark.parametrize("failing", ["PREPARE p AS SELECT 2", "DEALLOCATE p", "DEALLOCATE ALL"])
+def test_a_failed_transaction_changes_no_name(start_pooler, failing):
+    """Its server may lack a statement that the client has all the same."""
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 2})
+    with pooler.client() as one, pooler.client() as other:
+        one.query("PREPARE p AS SELECT 1")
+        for _ in range(2):
+            other.query("BEGIN")  # now on one server, now on the other
+            one.query("BEGIN; SELECT 1/0")
+            for sent in ([query(failing)], [parse(failing), bind(), execute(), SYNC]):
+                assert one.ask(*sent).code == "25P02"
+            one.query("ROLLBACK")
+            assert one.query("EXECUTE p").value == "1"
+            other.query("COMMIT")
+            other.query("SELECT 1")
