@@ -60,6 +60,7 @@ struct listener {
     struct buf todo;   /* statements of the next query */
     struct list asked; /* to be answered with the next query */
     struct list sent;  /* to be answered with the one under way */
+    bool is_halted;    /* closed by a PAUSE that is in force */
     bool is_busy;      /* a query is under way */
     bool is_up;        /* it listens to all channels */
     bool is_known;     /* it did once: what it misses now is missed */
@@ -309,11 +310,12 @@ static void push(struct listener *listener) {
 
 /* Now, or at a later tick. */
 static void open_server(struct listener *listener) {
-    const struct pool *pool = listener->pool;
-    bool is_paused = listener->set->is_paused || atomic_load(&pool->database->is_paused) ||
-                     atomic_load(&pool->database->is_removed);
+    const struct database *database = listener->pool->database;
+    bool is_paused = listener->set->is_paused || atomic_load(&database->is_paused);
     bool is_there = listener->borrower.server != NULL || listener->borrower.making != NULL;
-    if (is_there || is_paused || loop_now_us(listener->set->loop) < listener->retry_us) return;
+    if (!is_paused) listener->is_halted = false;
+    if (is_there || listener->is_halted || atomic_load(&database->is_removed)) return;
+    if (loop_now_us(listener->set->loop) < listener->retry_us) return;
     (void)own_listen(listener->pool, &listener->borrower);
 }
 
@@ -602,6 +604,7 @@ void listener_pause(struct pool_set *set, const struct database *database, const
         if (database != NULL && listener->pool->database != database) continue;
         struct server *server = listener->borrower.server;
         if (server == NULL) server = listener->borrower.making;
+        listener->is_halted = true;
         if (server != NULL) server_close(server, "%s", reason);
     }
 }

@@ -3,8 +3,11 @@ which drivers and queues of jobs use LISTEN."""
 
 import asyncio
 import contextlib
+import os
+import random
 import select
 import signal
+import subprocess
 import threading
 import urllib.request
 
@@ -18,8 +21,9 @@ from routed import Watch, start_routed
 from test_listen import (
     TRACK, channels, console, direct, heard, listener_rows, note_of, pid_of, wait_shared,
 )  # fmt: skip
+from test_drivers import ENVIRONMENT, source
 from test_restart import Restarts
-from wire import SYNC, bind, execute, parse
+from wire import SYNC, bind, execute, parse, query
 
 pytestmark = pytest.mark.weir_only
 
@@ -480,3 +484,103 @@ def test_asyncpg(pooler):
 
 def channels_of(rows):
     return [row[0] for row in rows]
+
+
+@pytest.mark.parametrize("driver,told", [
+    ("pg", [f"mouth jobs:insert {i}" for i in range(5)] + ["ear jobs:insert ", "left 0"]),
+    ("postgres", [f"heard {i}" for i in range(5)] + ["left"]),
+])  # fmt: skip
+def test_node(pooler, driver, told):
+    url = f"postgresql://app_trust@{pooler.host}:{pooler.port}/app"
+    done = subprocess.run(
+        ["node", source("listen.js"), driver, url],
+        capture_output=True, text=True, check=False, timeout=30 * PATIENCE,
+        env={**ENVIRONMENT, "PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
+    assert done.stdout.splitlines() == told
+
+
+# The same by chance
+
+CHANNELS = ["a", "b", "C d"]
+STEPS = [
+    "LISTEN {c}", "LISTEN {c}", "LISTEN {c}", "UNLISTEN {c}", "UNLISTEN *", "SELECT 1", "SELECT 1",
+    "BEGIN", "BEGIN", "COMMIT", "COMMIT", "ROLLBACK", "SAVEPOINT s", "ROLLBACK TO s", "SELECT 1/0",
+    "LISTEN {c}; UNLISTEN {d}", "BEGIN; LISTEN {c}; ROLLBACK", "LISTEN {c}; SELECT 1/0",
+    "BEGIN; UNLISTEN {c}; LISTEN {d}; COMMIT", "DISCARD ALL",
+    "DO $$ BEGIN EXECUTE 'LISTEN {c}'; END $$", "DO $$ BEGIN EXECUTE 'UNLISTEN {c}'; END $$",
+    "SELECT pg_listening_channels() ORDER BY 1", "SELECT pg_listening_channels() ORDER BY 1",
+    "CREATE TEMP TABLE IF NOT EXISTS t (i int)", "DROP TABLE IF EXISTS t", "SET work_mem = '5MB'",
+]  # fmt: skip
+
+
+class Twins:
+    """One session through Weir, the same on a connection of its own, and what both have heard."""
+
+    def __init__(self, ends, pooler, cluster):
+        self.both = [ends.enter_context(pooler.client()), ends.enter_context(direct(cluster))]
+        self.heard = [[], []]
+        self.status = "I"
+
+    def run(self, one, is_extended=False):
+        parts = [parse(one), bind(), execute(), SYNC] if is_extended else [query(one)]
+        answers = [client.ask(*parts) for client in self.both]
+        for answer, found in zip(answers, self.heard):
+            found += [note_of(message)[1:] for message in answer.of("A")]
+        self.status = answers[1].status
+        return [
+            (one.rows, one.tags, [error["C"] for error in one.errors], one.status)
+            for one in answers
+        ]
+
+    def catch_up(self):
+        """Outside of transactions: reads what is still to be told, and compares it channel by
+        channel."""
+        if self.status != "I":
+            return
+        self.run("SELECT 2")
+        weir, truth = self.heard
+        while len(weir) < len(truth):
+            weir += heard(self.both[0])
+        for channel in CHANNELS:
+            mine, right = ([one for one in found if one[0] == channel] for found in self.heard)
+            assert mine == right
+        self.heard = [[], []]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("seed", range(4))
+def test_by_chance(start_pooler, cluster, seed):
+    """Three sessions that do anything: each hears and sees what it would on a connection of its
+    own. What was notified just before an UNLISTEN may be lost in either; so that is waited for."""
+    dice = random.Random(seed)
+    pooler = start_pooler({**TRACK, "default_pool_size": 4})
+    names = [f'"{name}"' for name in CHANNELS]
+    steps = []
+    with contextlib.ExitStack() as ends:
+        mouth = ends.enter_context(direct(cluster))
+        twins = [Twins(ends, pooler, cluster) for _ in range(3)]
+        for number in range(250):
+            if dice.random() < 0.3:
+                told = [f"{dice.choice(names)}, '{number}.{i}'" for i in range(dice.choice([1, 3]))]
+                steps.append("; ".join(f"NOTIFY {one}" for one in told))
+                mouth.query(steps[-1])
+                continue
+            who = dice.randrange(len(twins))
+            step = dice.choice(STEPS).format(c=dice.choice(names), d=dice.choice(names))
+            steps.append((who, step))
+            if any(word in step for word in ("UNLISTEN", "DISCARD", "BEGIN")):
+                twins[who].catch_up()
+            weir, truth = twins[who].run(step, ";" not in step and dice.random() < 0.3)
+            assert weir == truth, steps
+            if dice.random() < 0.3:
+                twins[who].catch_up()
+        for one in twins:
+            one.run("ROLLBACK")
+            one.run("LISTEN a")
+            one.catch_up()
+        mouth.query("NOTIFY a, 'the end'")
+        for one in twins:
+            one.catch_up()
+            assert not one.both[0].unread and one.both[0].is_silent(0.02), steps
