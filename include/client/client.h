@@ -57,6 +57,7 @@ struct client {
     bool has_ended;         /* it has ended since the last ReadyForQuery */
     bool is_syncing;        /* a parameter change has to be answered first */
     bool is_forced_primary; /* the group was refused by a replica */
+    bool is_greeting_due;   /* a server is asked to take what it asks for, before its welcome */
     bool is_stuck;          /* requests in hand have to wait for answers */
     bool is_skipping;       /* requests are dropped up to the next Sync */
     bool is_failed;         /* the server drops requests up to a Sync that is still to come */

@@ -50,6 +50,11 @@ struct client_set_ops {
     void *owner;
 };
 
+/* What a login asked for that a server has taken, and how it spelled it (client/asked.h). */
+struct asked_login {
+    struct text *asked, *told;
+};
+
 /* All clients of one worker. */
 struct client_set {
     struct loop *loop;
@@ -78,6 +83,8 @@ struct client_set {
     struct buf scratch;   /* messages being made, during one callback */
     struct buf spare[16]; /* memory for short-lived buffers */
     unsigned spare_count;
+    struct asked_login asked[32]; /* a ring */
+    unsigned asked_next;
     char random[256]; /* for cancel keys; the first random_left bytes are unused */
     size_t random_left;
     _Atomic int *total; /* clients of the whole process, for max_client_conn */

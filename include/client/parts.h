@@ -48,6 +48,10 @@ static inline bool client_keeps_server(const struct client *client) {
 void client_login_bytes(struct client *client, const char *at, size_t len);
 void client_login_welcome(struct client *client);
 void client_login_own(struct client *client, struct bytes greeting);
+/* A server was lent to take what the client asks for; it has taken it, or refused it in its last
+ * words. */
+void client_login_check(struct client *client, struct server *server);
+void client_login_checked(struct client *client);
 /* A client in STARTUP that has no cancel key yet. */
 struct client *client_new(struct client_set *set, int fd);
 /* Has the client's key name a server's process, if that is a number which no key of ours has. */
@@ -63,6 +67,9 @@ void request_refuse_simple(struct client *client);
 /* Borrows a server for the judged group. False if the client has to wait, for a server or for its
  * parameters. */
 bool relay_borrow(struct client *client);
+
+/* A server was lent for the login's sake. */
+void relay_bind_check(struct client *client, struct server *server);
 
 /* The server that was made for a replication client is its own now. */
 void relay_bind_own(struct client *client, struct server *server);

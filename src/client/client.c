@@ -7,6 +7,7 @@
  */
 #include "client/client.h"
 
+#include "client/asked.h"
 #include "client/lookup.h"
 #include "client/parts.h"
 #include "client/quota.h"
@@ -458,6 +459,7 @@ void client_set_release(struct client_set *set) {
     CHECK(set->clients[CLIENT_CLOSED].count == 0);
     lookup_release(set);
     vacate_release(set);
+    asked_release(set);
     while (set->spare_count > 0) buf_release(&set->spare[--set->spare_count]);
     buf_release(&set->scratch);
     map_release(&set->keys);

@@ -10,6 +10,7 @@
  */
 #include "auth/ldap.h"
 #include "auth/pam.h"
+#include "client/asked.h"
 #include "client/lookup.h"
 #include "client/parts.h"
 #include "client/quota.h"
@@ -34,13 +35,12 @@ static void write_and_release(struct client *client, struct buf *out) {
 
 /* ---- welcome */
 
-/* Adds the greeting, with the client's own values where it gave some, and gives it the others. What
- * a client gave that its server was asked for at its start is there already, as that server has it.
- */
-static void add_greeting(struct client *client, struct bytes greeting, struct buf *out) {
+/* Adds the greeting, with the client's own values where it gave some, and gives it the others. With
+ * a server that has taken what the client gave, all are as that server has them. */
+static void add_greeting(struct client *client, struct bytes greeting, const struct server *server,
+                         struct buf *out) {
     struct client_set *set = client->set;
     client->reported = 0;
-    const struct server *server = client->borrower.server;
     bool is_own = server != NULL;
     struct text **is_read_only = &client->parameters.values[TRACKED_DEFAULT_TRANSACTION_READ_ONLY];
     bool is_given = *is_read_only != NULL, is_standby = false;
@@ -108,11 +108,20 @@ static void take_backend_pid(struct client *client) {
         client_take_pid(client, server->backend_pid);
 }
 
+/* What follows the parameters. */
+static void end_welcome(struct client *client, struct buf *out) {
+    message_write_backend_key_data(out, bytes_get_u32(client->key), bytes_get_u32(client->key + 4));
+    const char *notice = client->set->pools->config->login_notify_message;
+    if (notice[0] != '\0') fault_notice_write(out, notice, NULL);
+    message_write_ready_for_query(out, 'I');
+    stats_add(&client->pool->stats.client_logins, 1);
+}
+
 static void welcome(struct client *client, struct bytes greeting) {
     struct buf out = {0};
     const char *name;
     message_write_authentication_ok(&out);
-    add_greeting(client, greeting, &out);
+    add_greeting(client, greeting, client->borrower.server, &out);
     if (client->borrower.server == NULL && drop_unreported(client, &name)) {
         buf_release(&out);
         client_fail(client, FAULT_PARAMETER_UNSUPPORTED, name);
@@ -120,24 +129,68 @@ static void welcome(struct client *client, struct bytes greeting) {
     }
     if (client->session != NULL) session_begin(client->session);
     take_backend_pid(client);
-    message_write_backend_key_data(&out, bytes_get_u32(client->key),
-                                   bytes_get_u32(client->key + 4));
-    const char *notice = client->set->pools->config->login_notify_message;
-    if (notice[0] != '\0') fault_notice_write(&out, notice, NULL);
-    message_write_ready_for_query(&out, 'I');
+    end_welcome(client, &out);
     client_become(client, CLIENT_IDLE);
     client->doing = "idle";
     client->pool->clients++;
-    stats_add(&client->pool->stats.client_logins, 1);
     write_and_release(client, &out);
     stream_start(&client->stream);
     if (buf_length(&client->kept) > 0) relay_resume_later(client);
 }
 
-void client_login_welcome(struct client *client) {
+static struct bytes greeting_of(const struct client *client) {
     const struct greeting *greeting = pool_shared_greeting(client->pool->nodes[0]->shared);
     CHECK(greeting != NULL);
-    welcome(client, bytes_of(greeting->messages, greeting->len));
+    return bytes_of(greeting->messages, greeting->len);
+}
+
+void client_login_welcome(struct client *client) {
+    struct pool *pool = client->pool;
+    bool is_tracked = client->session != NULL && pool->tracks_sessions;
+    if (!is_tracked || asked_is_known(client, greeting_of(client))) {
+        welcome(client, greeting_of(client));
+        return;
+    }
+    client->doing = "waiting for a server to take what it asks for";
+    client->is_greeting_due = client->is_forced_primary = true;
+    if (judge_is_on(client)) judge_again(client);
+    struct server *server = pool_borrow(pool, &client->borrower);
+    if (server != NULL) client_login_check(client, server);
+}
+
+void client_login_check(struct client *client, struct server *server) {
+    struct buf unused = {0};
+    const char *name;
+    add_greeting(client, greeting_of(client), NULL, &unused);
+    buf_release(&unused);
+    (void)drop_unreported(client, &name);
+    session_begin(client->session);
+    client_become(client, CLIENT_IDLE);
+    client->pool->clients++;
+    relay_bind_check(client, server);
+    if (!client->is_syncing) relay_resume_later(client);
+}
+
+void client_login_checked(struct client *client) {
+    struct buf out = {0};
+    if (buf_length(&client->last_words) > 0) {
+        client->set->faults[FAULT_COUNTER_SERVER]++;
+        buf_append_u8(&out, 'E');
+        buf_append_u32(&out, (uint32_t)(4 + buf_length(&client->last_words)));
+        buf_append_bytes(&out, buf_content(&client->last_words));
+        client_close_with(client, "the server refused a start-up parameter", buf_content(&out));
+        buf_release(&out);
+        return;
+    }
+    struct server *server = client->borrower.server;
+    settings_accepted(&client->parameters, client->session, server);
+    message_write_authentication_ok(&out);
+    add_greeting(client, greeting_of(client), server, &out);
+    asked_note(client);
+    end_welcome(client, &out);
+    client->is_greeting_due = false;
+    write_and_release(client, &out);
+    relay_end(client);
 }
 
 void client_login_own(struct client *client, struct bytes greeting) {

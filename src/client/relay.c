@@ -61,6 +61,11 @@ void relay_bind_own(struct client *client, struct server *server) {
     if (server->memory == NULL) server->memory = server_memory_new(server);
 }
 
+void relay_bind_check(struct client *client, struct server *server) {
+    bind_server(client, server);
+    client->is_syncing = !pipeline_is_empty(&client->pipeline);
+}
+
 void relay_resume_later(struct client *client) {
     struct client_set *set = client->set;
     if (!link_is_listed(&client->resume)) list_append(&set->released, &client->resume);
@@ -75,6 +80,10 @@ static bool has_to_wait(const struct client *client) {
 void relay_resume(struct client *client) {
     if (client->state != CLIENT_IDLE && client->state != CLIENT_ACTIVE) return;
     if (client->is_syncing) return;
+    if (client->is_greeting_due) {
+        client_login_checked(client);
+        return;
+    }
     struct buf kept = client->kept;
     client->kept = (struct buf){0};
     client->is_stuck = false;
@@ -129,8 +138,11 @@ static void on_made(struct borrower *borrower, struct server *server, struct byt
 
 static void on_lent(struct borrower *borrower, struct server *server) {
     struct client *client = LIST_OWNER(borrower, struct client, borrower);
+    if (client->state == CLIENT_WELCOME && server != NULL) {
+        client_login_check(client, server);
+        return;
+    }
     if (client->state == CLIENT_WELCOME) {
-        CHECK(server == NULL);
         borrower->wants_greeting_only = false;
         client_login_welcome(client);
         return;

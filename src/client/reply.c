@@ -112,6 +112,22 @@ static bool is_to_be_sent_again(const struct reply *reply, const struct fault_fi
     return true;
 }
 
+/* A login asks for what the server does not take: told when the server is ready. */
+static void on_refused_login(const struct reply *reply, const struct fault_fields *fields) {
+    struct server_memory *memory = reply->server->memory;
+    struct client *client = reply->client;
+    struct fault_fields told = *fields;
+    struct buf message = {0};
+    told.severity = bytes_of_text("FATAL");
+    fault_write_custom(&message, &told);
+    buf_consume(&message, MESSAGE_HEAD_BYTES);
+    buf_clear(&client->last_words);
+    buf_append_bytes(&client->last_words, buf_content(&message));
+    buf_release(&message);
+    memory->is_unknown = true;
+    memory->unknown_by = 0;
+}
+
 /* Weir's own SET was refused: the client must not run anything under the wrong settings. */
 static void on_refused_parameters(const struct reply *reply, const struct fault_fields *fields) {
     const struct fault *fault = fault_of(FAULT_SERVER_PARAMETER);
@@ -134,7 +150,9 @@ static void on_refused_parameters(const struct reply *reply, const struct fault_
 static void on_own_error(const struct reply *reply, const struct fault_fields *fields,
                          uint32_t kind) {
     struct client *client = reply->client;
-    if (kind == OWN_QUERY_QUESTION) {
+    if (kind == OWN_QUERY_GAP && client->is_greeting_due) {
+        on_refused_login(reply, fields);
+    } else if (kind == OWN_QUERY_QUESTION) {
         client->session->has_failed = true;
     } else if (kind >= OWN_QUERY_GIVE) {
         subscribe_failed(client, kind);
@@ -241,7 +259,12 @@ static void on_own_ready(const struct reply *reply, uint32_t kind) {
         return;
     }
     if (kind >= OWN_QUERY_GIVE) subscribe_answered(client, kind);
-    if (kind != OWN_QUERY_GAP) return;
+    bool is_login = client->is_greeting_due && client->is_syncing;
+    if (is_login && pipeline_is_empty(&client->pipeline)) {
+        client->is_syncing = false;
+        relay_resume_later(client);
+    }
+    if (kind != OWN_QUERY_GAP || is_login) return;
     settings_accepted(&client->parameters, client->session, reply->server);
     if (!client->is_syncing || !pipeline_is_empty(&client->pipeline)) return;
     client->is_syncing = false;

@@ -7,9 +7,22 @@ import struct
 import psycopg
 import pytest
 
-from routed import PROBING
+from pooler import WORKERS
+from routed import PROBING, start_routed
 from tools import wait_running
-from wire import FLUSH, SYNC, Client, bind, cancel, copy_data, execute, parse, query
+from wire import (
+    FLUSH,
+    SYNC,
+    Client,
+    LoginFailed,
+    bind,
+    cancel,
+    copy_data,
+    execute,
+    parse,
+    query,
+    startup,
+)
 
 PID_MAX = 4194304  # of Linux
 
@@ -249,3 +262,106 @@ def test_the_prober_lets_go_of_a_database_too(start_pooler, cluster, wanted):
     with pooler.client() as client:
         answer = client.query("DROP DATABASE wanted")
         assert not answer.errors, answer
+
+
+# Parameters are told as the server spells them, after it took them
+
+
+SPELLED = {
+    "client_encoding": ("utf-8", "UTF8"),
+    "DateStyle": ("german", "German, DMY"),
+    "TimeZone": ("asia/tokyo", "Asia/Tokyo"),
+    "IntervalStyle": ("ISO_8601", "iso_8601"),
+    "application_name": ("caf\u00e9 " + "x" * 70, ("caf?? " + "x" * 70)[:63]),
+}
+
+
+@pytest.fixture
+def tracked(start_pooler):
+    return start_pooler({"session_state": "track", "default_pool_size": 1})
+
+
+@pytest.mark.weir_only
+@pytest.mark.parametrize("name", SPELLED)
+def test_the_greeting_is_spelled_as_the_server_spells_it(tracked, cluster, name):
+    asked, told = SPELLED[name]
+    with Client((cluster.primary.host, cluster.primary.port)) as direct:
+        direct.login("app_trust", database="app", **{name: asked})
+        assert direct.parameters[name] == told
+    for _ in range(3):
+        with tracked.client(**{name: asked}) as client, tracked.client() as other:
+            assert client.parameters == direct.parameters
+            assert other.query(f"SHOW {name}").value != told or name == "client_encoding"
+            assert client.query(f"SHOW {name}").value == told
+            assert client.parameters[name] == told
+    with tracked.client(**{name: asked}, options="-c work_mem=1MB") as client:
+        assert client.parameters == direct.parameters
+        assert client.query("SHOW work_mem").value == "1MB"
+
+
+REFUSED = {
+    "22023": {"DateStyle": "nonsense"},
+    "42704": {"no_such_parameter": "1"},
+    "42501": {"role": "postgres"},
+    "55P02": {"shared_buffers": "1GB"},
+}
+
+
+@pytest.mark.weir_only
+@pytest.mark.parametrize("code", REFUSED)
+def test_a_login_is_refused_in_the_servers_words(tracked, cluster, code):
+    """At once, and it costs nobody anything: the server stays, and is clean."""
+    with tracked.client() as first:
+        pid = first.query("SELECT pg_backend_pid()").value
+    told = []
+    for address in ((tracked.host, tracked.port), (cluster.primary.host, cluster.primary.port)):
+        with Client(address) as client, pytest.raises(LoginFailed) as failure:
+            client.login("app_trust", database="app", work_mem="1MB", **REFUSED[code])
+        told.append([failure.value.fields[key] for key in "SVCM" if key in failure.value.fields])
+    assert told[0][0] == told[1][0] == "FATAL"
+    assert told[0][-2:] == told[1][-2:] and told[0][-2] == code
+    with tracked.client() as client:
+        assert client.query("SHOW work_mem").value == "4MB"
+        if WORKERS == 1:
+            assert client.query("SELECT pg_backend_pid()").value == pid
+
+
+@pytest.mark.weir_only
+@pytest.mark.one_worker
+def test_a_login_that_is_known_needs_no_server(tracked):
+    """Only the first of its kind waits where there is none."""
+    known = {"search_path": "a", "DateStyle": "german", "application_name": "one"}
+    tracked.client(**known).close()
+    busy = tracked.client()
+    busy.query("BEGIN")
+    for plain in ({}, {"application_name": "any"}, {"client_encoding": "UTF8"},
+                  {**known, "application_name": "two"}):
+        with tracked.client(**plain) as client:
+            assert client.parameters["application_name"] == plain.get("application_name", "")
+    with tracked.client(**known) as client:
+        assert client.parameters["DateStyle"] == "German, DMY"
+    new = tracked.connect()
+    new.send(startup({"user": "app_trust", "database": "app", "search_path": "b"}),
+             query("SELECT 'early'"))
+    assert new.is_silent()
+    busy.query("COMMIT")
+    new.authenticate("app_trust", "")
+    assert new.answer().value == "early"
+    assert new.query("SHOW search_path").value == "b"
+    gone = tracked.connect()
+    gone.send(startup({"user": "app_trust", "database": "app", "search_path": "c"}))
+    gone.reset()
+    for one in (busy, new):
+        assert one.query("SELECT 1").value == "1"
+        one.close()
+
+
+@pytest.mark.weir_only
+def test_logins_of_a_routed_database_are_checked_on_the_primary(start_pooler, cluster):
+    pooler = start_routed(start_pooler, cluster, {"session_state": "track"})
+    for _ in range(2):
+        with pooler.client(DateStyle="german", search_path="a") as client:
+            assert client.parameters["DateStyle"] == "German, DMY"
+            assert client.query("SHOW search_path").value == "a"
+    with pytest.raises(LoginFailed):
+        pooler.client(DateStyle="nonsense")
