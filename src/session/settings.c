@@ -154,24 +154,40 @@ static void append_values(struct settings_gap *gap, const struct server *server,
     }
 }
 
-/* The server is as it was after its login. */
-static void note_scrubbed(struct server *server) {
+/* The server has no settings but those of its login. */
+static void forget_settings(struct server *server) {
     struct server_memory *memory = server->memory;
-    struct texts *texts = server->pool->set->texts;
-    text_unref(texts, &memory->settings);
+    text_unref(server->pool->set->texts, &memory->settings);
     memory->is_unknown = false;
-    for (unsigned i = 0; i < SERVER_PARAMETERS_MAX; i++) {
-        struct text *login = text_ref(memory->login[i]);
-        text_unref(texts, &server->parameters[i]);
-        server->parameters[i] = login;
-    }
 }
 
 bool settings_scrub(struct server *server) {
     const struct server_memory *memory = server->memory;
     if (memory == NULL || (memory->settings == NULL && !memory->is_unknown)) return false;
-    note_scrubbed(server);
+    forget_settings(server);
+    struct texts *texts = server->pool->set->texts;
+    for (unsigned i = 0; i < SERVER_PARAMETERS_MAX; i++) {
+        struct text *login = text_ref(memory->login[i]);
+        text_unref(texts, &server->parameters[i]);
+        server->parameters[i] = login;
+    }
     return true;
+}
+
+/* What differs from the parameters of the login, which the scrub ahead of it gives back. What the
+ * server has reported stays, since it reports at the end of the Query what then is another value:
+ * nothing where scrub and SET together change nothing. */
+static enum parameters_step difference_from_login(struct settings_gap *gap,
+                                                  const struct parameters *parameters,
+                                                  struct server *server) {
+    const struct server_memory *memory = server->memory;
+    struct text *reported[SERVER_PARAMETERS_MAX];
+    memcpy(reported, server->parameters, sizeof reported);
+    memcpy(server->parameters, memory->login, sizeof reported);
+    enum parameters_step step =
+        parameters_difference(parameters, server->pool->set, server, &gap->query);
+    memcpy(server->parameters, reported, sizeof reported);
+    return step;
 }
 
 void settings_find_gap(struct settings_gap *gap, const struct parameters *parameters,
@@ -193,10 +209,12 @@ void settings_find_gap(struct settings_gap *gap, const struct parameters *parame
                        !is_extension(content(memory->settings), content(settings));
     if (gap->is_scrubbed) {
         gap->step = PARAMETERS_TOGETHER;
-        note_scrubbed(server);
+        forget_settings(server);
     }
     append_values(gap, server, content(settings), false);
-    enum parameters_step step = parameters_difference(parameters, set, server, &gap->query);
+    enum parameters_step step = gap->is_scrubbed
+                                    ? difference_from_login(gap, parameters, server)
+                                    : parameters_difference(parameters, set, server, &gap->query);
     if (step > gap->step) gap->step = step;
     append_values(gap, server, content(settings), true);
     text_unref(set->texts, &memory->settings);

@@ -599,3 +599,14 @@ def test_state_that_is_let_be(start_pooler, mode):
         one.query("LISTEN x")
         assert other.query("SELECT 1").value == "1"
     assert ("may not find: LISTEN" in pooler.log_text()) == (mode == "log")
+
+
+def test_a_value_that_a_scrub_and_the_next_client_leave_as_it_was(pooler):
+    """The server reports nothing then, and has it all the same."""
+    with pooler.client() as one, pooler.client() as other, pooler.client() as third:
+        one.query("SET DateStyle = 'German, DMY'; SET work_mem = '1MB'")
+        other.query("SET DateStyle = 'German, DMY'; SET lock_timeout = 7")
+        third.query("SET lock_timeout = 7")
+        for _ in range(2):
+            for client, style in ((one, "German, DMY"), (other, "German, DMY"), (third, "ISO, MDY")):
+                assert show(client, "DateStyle") == style
