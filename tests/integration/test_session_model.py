@@ -113,7 +113,8 @@ REMEMBERED = ["SELECT currval('public.q{k}')", "SELECT lastval()"]
 SQL_STATEMENTS = [
     "PREPARE w AS SELECT word FROM seen", "PREPARE v (int) AS SELECT $1 + {n}", "EXECUTE w",
     "EXECUTE v({n})", "DEALLOCATE w", "DEALLOCATE v", "DEALLOCATE ALL",
-    "PREPARE d AS SELECT '1.2.2024'::date::text", "EXECUTE d", "EXPLAIN (COSTS off) EXECUTE v(1)",
+    "PREPARE d AS SELECT '2024-02-01'::date::text", "EXECUTE d", "EXPLAIN (COSTS off) EXECUTE v(1)",
+    "EXECUTE a", "EXECUTE b({n})", "DEALLOCATE a", "DEALLOCATE b",
 ]  # fmt: skip
 NOTIFICATIONS = [
     "LISTEN news", "LISTEN more", "UNLISTEN news", "UNLISTEN *", "NOTIFY news, '{u}'",
@@ -128,7 +129,8 @@ MANY = [
     "SAVEPOINT s; SET app.v = '{n}'; ROLLBACK TO s", "COMMIT; BEGIN; SET LOCAL app.v = 'local'",
     "; ;", "SELECT 1; SELEC 2",
 ]  # fmt: skip
-# For statements of the protocol, each with its parameters.
+# For statements of the protocol, each with its parameters. A date as it is read by DateStyle has no
+# name: prepared on another server, after its client has set another style, it would be another date.
 PARSED = [
     ("SELECT $1::int + 1", 1), ("SELECT word FROM seen", 0), ("SELECT set_config('app.v', $1, false)", 1),
     ("SELECT generate_series(1, $1::int)", 1), ("SELECT 10 / $1::int", 1), ("SET work_mem = '3MB'", 0),
@@ -155,7 +157,7 @@ HELD = (
     " + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())"
     " + (SELECT count(*) FROM pg_cursors WHERE is_holdable)"
 )
-NAMES = "SELECT name FROM pg_prepared_statements WHERE NOT from_sql"
+NAMES = "SELECT name FROM pg_prepared_statements"
 
 
 def columns(body):
@@ -196,8 +198,8 @@ class Twins:
         self.both = [pooler.client(), Client((cluster.primary.host, cluster.primary.port), 20 * PATIENCE)]
         self.both[1].login("app_trust", database=MIRROR)
         self.news = [[], []]
-        self.status, self.names, self.counts = "I", set(), {}
-        self.is_holding = self.has_memory = self.has_value = self.was_kept = False
+        self.status, self.names, self.counts = "I", set(), {"w": 0, "d": 0, "v": 1}
+        self.is_holding = self.has_memory = self.has_value = self.was_kept = self.is_reading = False
 
     def hear(self, side, messages):
         """Keeps notifications, which come when they come; the rest."""
@@ -268,7 +270,10 @@ class Model:
         kinds = [(SETTINGS, 6), (BLOCKS, 5), (READS, 4), (MANY, 2)]
         kinds += [(PINS, 4), (SQL_STATEMENTS, 2), (NOTIFICATIONS, 2)]
         lists, weights = zip(*kinds)
-        return self.filled(self.dice.choice(self.dice.choices(lists, weights)[0]), pair)
+        text = self.filled(self.dice.choice(self.dice.choices(lists, weights)[0]), pair)
+        # A primary allows these in a READ ONLY transaction, the replica that may run it does not.
+        is_for_primary = any(word in text for word in ("TEMP", "LISTEN", "NOTIFY", "notify", "HOLD"))
+        return "SELECT 1" if pair.is_reading and is_for_primary else text
 
     def simple(self, pair):
         text = self.some_text(pair)
@@ -278,6 +283,7 @@ class Model:
             pair.has_memory = pair.has_value = False
         as_parsed = self.dice.random() < 0.4 and ";" not in text
         self.note(pair, ("extended " if as_parsed else "") + text)
+        pair.is_reading |= text == "BEGIN READ ONLY" and pair.status == "I"
         sent = parse(text) + bind() + describe_portal() + execute() + SYNC if as_parsed else query(text)
         heard = pair.ask(sent)
         if "currval" in text:
@@ -296,8 +302,8 @@ class Model:
                 acts += ["parse", "run", "run", "describe", "close"]
             act = self.dice.choice(acts)
             sql, count = self.dice.choice(PARSED)
-            name = self.dice.choice(["a", "b", "c"])
-            if act == "parse" and name not in known:
+            name = self.dice.choice(["a", "b", "c", "a", "b", "c", "w", "v", "d"])
+            if act == "parse" and name not in known and name in "abc" and "1.2." not in sql:
                 sent += parse(sql, name)
                 known[name] = pair.counts[name] = count
             elif act == "run" and name in known:
@@ -363,6 +369,7 @@ class Model:
         act(pair)
         if pair.status != "E":
             pair.ask(query(self.dice.choice([SEEN, SEEN_ANYWHERE])))
+        pair.is_reading &= pair.status != "I"
         pair.look()
 
     def tell(self):
