@@ -44,6 +44,9 @@ uint32_t subscribe_sender(const struct client *client, struct bytes body);
 /* The client is outside a transaction: it is told what has come meanwhile. */
 void subscribe_deliver(struct client *client);
 
+/* Whether what it listens to would be lost with its server. */
+bool subscribe_needs_server(const struct client *client);
+
 /* Its server was lost. */
 void subscribe_lost(struct client *client);
 

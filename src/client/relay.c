@@ -297,7 +297,9 @@ static void write_loss(struct client *client, const char *reason, bool is_kept, 
 
 /* Whether every reply that is owed can be an error, so that the client can go on. */
 static bool can_go_on(const struct client *client) {
-    bool is_pinned = client->session != NULL && client->session->pins != 0;
+    unsigned pins = client->session == NULL ? 0 : client->session->pins;
+    if (pins == 1u << PIN_LISTEN && !subscribe_needs_server(client)) pins = 0;
+    bool is_pinned = pins != 0;
     if (client_keeps_server(client) || is_pinned || client->transaction != 'I') return false;
     if (pipeline_is_empty(&client->pipeline) || pipeline_lacks_sync(&client->pipeline))
         return false;

@@ -357,6 +357,7 @@ void subscribe_learned(struct client *client) {
         return;
     }
     subscription->state = is_all ? CHANGE_NONE : CHANGE_CANNOT;
+    subscription->tries = 0;
     if (!is_all || !is_changing(subscription)) return;
     change(subscription);
     subscription->state = CHANGE_ASKED;
@@ -402,7 +403,7 @@ void subscribe_failed(struct client *client, unsigned kind) {
 
 /* A query of the change has failed: it is sent again, a few times. */
 static void try_again(struct subscription *subscription, enum change_state state) {
-    bool is_enough = ++subscription->tries == TRIES_MAX;
+    bool is_enough = ++subscription->tries >= TRIES_MAX;
     subscription->state = is_enough ? CHANGE_CANNOT : state;
     if (is_enough)
         client_log(subscription->client, LOG_LEVEL_WARNING,
@@ -431,6 +432,11 @@ void subscribe_answered(struct client *client, unsigned kind) {
         subscription->is_given = false;
         client->session->pins &= ~PINNED_BY_LISTEN;
     }
+}
+
+bool subscribe_needs_server(const struct client *client) {
+    const struct subscription *subscription = subscription_of(client);
+    return subscription == NULL || subscription->state != CHANGE_NONE || is_changing(subscription);
 }
 
 void subscribe_lost(struct client *client) {

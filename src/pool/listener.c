@@ -36,6 +36,9 @@
 /* Servers whose senders are known, hashed; of two that collide one is forgotten. */
 #define SENDERS 4096u
 
+/* What may wait to be sent to a server that does not answer. */
+#define TODO_BYTES_MAX (4u << 20)
+
 /* A notification that comes sooner after a request has not been caused by it. */
 #define REQUEST_US_MIN 30u
 
@@ -578,6 +581,9 @@ void listener_take(struct pool_set *set, const struct listen_mail *mail) {
         end(listener);
         return;
     }
+    bool is_stuck = buf_length(&listener->todo) > TODO_BYTES_MAX;
+    if (is_stuck && listener->borrower.server != NULL)
+        server_close(listener->borrower.server, "it does not answer");
     open_server(listener);
     push(listener);
 }

@@ -16,7 +16,7 @@ import psycopg
 import psycopg2
 import pytest
 from console import wait_until
-from pooler import PATIENCE
+from pooler import PATIENCE, SECRETS
 from routed import Watch, start_routed
 from test_listen import (
     TRACK, channels, console, direct, heard, listener_rows, note_of, pid_of, wait_shared,
@@ -260,6 +260,37 @@ def test_who_listens_stays_at_an_online_restart(pooler):
         assert restart.old[0].wait(10 * PATIENCE) == 0
     finally:
         restart.stop()
+
+
+def test_a_server_is_lost_that_had_the_channels(pooler, cluster):
+    """The client learns that its program failed, goes on, and listens to what it did."""
+    with pooler.client() as ear:
+        ear.query("LISTEN a")
+        wait_shared(pooler, ear)
+        ear.send(query("DO $$ BEGIN PERFORM pg_sleep(20); END $$"))
+        asleep = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        cluster.primary.wait_for(f"SELECT count(*) FROM ({asleep}) s", "1")
+        cluster.primary.sql(f"SELECT pg_terminate_backend(pid) FROM ({asleep}) s")
+        assert ear.answer().code == "57P01"
+        assert channels(ear) == ["a"]
+        cluster.primary.sql("NOTIFY a, 'x'")
+        assert heard(ear) == [("a", "x")]
+
+
+def test_with_keys_that_clients_prove(start_pooler, cluster):
+    """Nobody but a client can log in: the listener has what the first one proved."""
+    secret = cluster.primary.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'app'")
+    settings = {**TRACK, "auth_type": "scram-sha-256"}
+    pooler = start_pooler(settings, secrets={**SECRETS, "app": secret})
+    with contextlib.ExitStack() as ends:
+        ears = [ends.enter_context(pooler.client("app", SECRETS["app"])) for _ in range(4)]
+        for ear in ears:
+            ear.query("LISTEN a")
+        wait_shared(pooler, *ears)
+        for number in range(3):
+            ears[number].query(f"NOTIFY a, '{number}'")
+            for ear in ears:
+                assert heard(ear) == [("a", str(number))]
 
 
 # Where it cannot be
