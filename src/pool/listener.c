@@ -36,6 +36,8 @@
 /* Servers whose senders are known, hashed; of two that collide one is forgotten. */
 #define SENDERS 4096u
 
+#define CHECK_US_MIN US_PER_S
+
 /* What may wait to be sent to a server that does not answer. */
 #define TODO_BYTES_MAX (4u << 20)
 
@@ -69,6 +71,8 @@ struct listener {
     bool is_known;     /* it did once: what it misses now is missed */
     bool is_down;      /* as its clients were told last */
     struct buf input;
+    uint64_t asked_us; /* when the query under way was sent */
+    uint64_t heard_us; /* when its last bytes came */
     uint64_t lost_us;
     uint64_t retry_us; /* not before */
 };
@@ -309,6 +313,7 @@ static void push(struct listener *listener) {
     for (struct link *l = list_pop(&listener->asked); l != NULL; l = list_pop(&listener->asked))
         list_append(&listener->sent, l);
     listener->is_busy = true;
+    listener->asked_us = loop_now_us(listener->set->loop);
 }
 
 /* Now, or at a later tick. */
@@ -354,19 +359,25 @@ static void come_up(struct listener *listener) {
     tell_all(listener, LISTEN_AGAIN);
 }
 
+/* Whether it owes an answer for too long. */
+static bool is_silent(const struct listener *listener, uint64_t now_us) {
+    uint64_t limit_us = listener->set->config->server_connect_timeout_us;
+    return listener->is_busy && limit_us > 0 && now_us - listener->asked_us >= limit_us;
+}
+
 /* There is no connection any more, or none could be made. */
 static void go_down(struct listener *listener) {
     uint64_t now_us = loop_now_us(listener->set->loop);
     bool was_up = listener->is_up;
     uint64_t retry_us = listener->set->config->server_login_retry_us;
-    listener->is_up = listener->is_busy = false;
     listener->is_down = !was_up;
     buf_release(&listener->input);
     for (struct link *l = list_last(&listener->sent); l != NULL; l = list_last(&listener->sent)) {
         list_remove(&listener->sent, l);
         list_prepend(&listener->asked, l);
     }
-    if (was_up) listener->lost_us = now_us;
+    if (was_up) listener->lost_us = is_silent(listener, now_us) ? listener->heard_us : now_us;
+    listener->is_up = listener->is_busy = false;
     listener->retry_us = was_up ? 0 : now_us + (retry_us < RETRY_US_MIN ? RETRY_US_MIN : retry_us);
     tell_all(listener, was_up ? LISTEN_LOST : LISTEN_DOWN);
 }
@@ -440,6 +451,7 @@ static void on_message(struct listener *listener, char type, struct bytes body) 
         on_error(listener, body);
         break;
     case REPLY_COMPLETE:
+    case REPLY_EMPTY:
     case REPLY_NOTICE:
     case REPLY_STATUS:
         break;
@@ -453,6 +465,7 @@ static void on_bytes(struct borrower *borrower, const char *at, size_t len) {
     struct listener *listener = LIST_OWNER(borrower, struct listener, borrower);
     const struct server *server = borrower->server;
     struct buf *input = &listener->input;
+    listener->heard_us = loop_now_us(listener->set->loop);
     buf_append(input, at, len);
     while (server->state == SERVER_LISTENING && buf_length(input) >= MESSAGE_HEAD_BYTES) {
         struct bytes rest = buf_content(input);
@@ -592,6 +605,20 @@ bool listener_has_pool(const struct pool_set *set, const struct pool *pool) {
     return set->listening.count > 0 && find(set, pool->node.key) != NULL;
 }
 
+/* Who hears nothing for long asks whether anybody is there: a connection that something between
+ * has forgotten would be silent for ever. */
+static void check(struct listener *listener) {
+    uint64_t now_us = loop_now_us(listener->set->loop);
+    uint64_t delay_us = listener->set->config->server_check_delay_us;
+    if (is_silent(listener, now_us)) {
+        server_close(listener->borrower.server, "the shared listener does not answer");
+    } else if (listener->is_up && !listener->is_busy &&
+               now_us - listener->heard_us >= (delay_us < CHECK_US_MIN ? CHECK_US_MIN : delay_us)) {
+        buf_append_text(&listener->todo, ";");
+        push(listener);
+    }
+}
+
 void listener_tick(struct pool_set *set) {
     struct map_node *node = map_next(&set->listening, NULL);
     for (; node != NULL; node = map_next(&set->listening, node)) {
@@ -599,6 +626,7 @@ void listener_tick(struct pool_set *set) {
         struct server *server = listener->borrower.server;
         if (server != NULL && !pool_server_stays(server))
             server_close(server, "the connection has to be replaced");
+        if (server != NULL) check(listener);
         open_server(listener);
     }
 }

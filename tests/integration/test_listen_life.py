@@ -145,6 +145,26 @@ def test_the_listener_is_killed(pooler, cluster):
         assert gaps(pooler) == 1
 
 
+def test_the_listener_does_not_answer(start_pooler, cluster):
+    """As after a firewall has forgotten the connection: it is asked, given up and made anew."""
+    quick = {"server_check_delay": "1", "server_connect_timeout": "1", "server_login_retry": "0.1"}
+    pooler = start_pooler({**TRACK, **quick})
+    with pooler.client() as ear:
+        ear.query("LISTEN a")
+        wait_shared(pooler, ear)
+        pid = listener_pid(pooler)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: listener_pid(pooler) not in (None, pid))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        wait_heard(pooler, cluster.primary, ear)
+        pooler.wait_log("shared listener is lost: the shared listener does not answer")
+        (seconds,) = pooler.wait_log(r"nobody listened for (\d+)\.\d+ s").groups()
+        assert 1 <= int(seconds) < 20 * PATIENCE
+        assert gaps(pooler) == 1
+
+
 def test_the_primary_restarts(pooler, cluster):
     with contextlib.ExitStack() as ends:
         ears = [ends.enter_context(pooler.client()) for _ in range(3)]
