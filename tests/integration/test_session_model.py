@@ -40,6 +40,7 @@ pytestmark = pytest.mark.weir_only
 FIRST, _, LAST = os.environ.get("MODEL_SEEDS", "0-2").partition("-")
 SEEDS = range(int(FIRST), int(LAST or FIRST) + 1)
 STEPS = int(os.environ.get("MODEL_STEPS", "250" if SANITIZED else "600"))
+TOLD = int(os.environ.get("MODEL_TOLD", "50"))
 CLIENTS, SERVERS = 7, 4
 MIRROR = "mirror"
 
@@ -151,6 +152,7 @@ SEEN_ANYWHERE = (
     "SELECT current_user, current_setting('search_path'), current_setting('TimeZone'),"
     " coalesce(current_setting('app.v', true), ''), 0.1::float8, '1.2.2024'::date"
 )
+FOR_PRIMARY = ("TEMP", "LISTEN", "NOTIFY", "notify", "HOLD", "COMMIT;", "CHAIN", "advisory_lock")
 # What keeps a server, on the twin: then a client may need one for itself.
 HELD = (
     "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = pg_my_temp_schema())"
@@ -178,6 +180,13 @@ def told(found):
         keys = (b"S", b"C") if fields[b"C"] == b"25006" else (b"S", b"C", b"M", b"D")
         return found.kind, [fields.get(key) for key in keys]
     return found.kind, columns(found.body) if found.kind == "T" else found.body
+
+
+def without_acks(heard):
+    """The same, where it has an error, but for what only says that a message was taken: a statement
+    that Weir prepares for an EXECUTE fails ahead of that, not amid it."""
+    has_error = any(one[0] == "E" for one in heard)
+    return [one for one in heard if one[0] not in "12nt"] if has_error else heard
 
 
 class Differs(AssertionError):
@@ -216,7 +225,7 @@ class Twins:
             heard = [self.hear(i, one.answer().messages) for i, one in enumerate(self.both)]
             # Parameters are reported in any order, and ahead of or behind what sets them.
             heard = [sorted(x for x in one if x[0] == "S") + [x for x in one if x[0] != "S"] for one in heard]
-            if heard[0] != heard[1]:
+            if heard[0] != heard[1] and without_acks(heard[0]) != without_acks(heard[1]):
                 raise Differs(*heard)
             self.status = heard[1][-1][1].decode()
         return heard[1]
@@ -255,7 +264,8 @@ class Twins:
 
 
 class Model:
-    def __init__(self, pooler, cluster, seed):
+    def __init__(self, pooler, cluster, seed, is_routed):
+        self.is_routed = is_routed
         self.dice = random.Random(seed)
         self.seed = seed
         self.story = []
@@ -264,6 +274,8 @@ class Model:
 
     def filled(self, text, pair):
         self.serial += 1
+        if self.is_routed and text.endswith("TRANSACTION READ ONLY"):
+            text = "SELECT 1"  # all its transactions would be such
         return text.format(n=self.dice.randint(1, 3), k=pair.number, u=f"{self.seed}.{self.serial}")
 
     def some_text(self, pair):
@@ -271,8 +283,9 @@ class Model:
         kinds += [(PINS, 4), (SQL_STATEMENTS, 2), (NOTIFICATIONS, 2)]
         lists, weights = zip(*kinds)
         text = self.filled(self.dice.choice(self.dice.choices(lists, weights)[0]), pair)
-        # A primary allows these in a READ ONLY transaction, the replica that may run it does not.
-        is_for_primary = any(word in text for word in ("TEMP", "LISTEN", "NOTIFY", "notify", "HOLD"))
+        # A primary allows these in a READ ONLY transaction, the replica that may run it does not; and
+        # what begins behind a COMMIT, or holds a lock, stays on the replica.
+        is_for_primary = any(word in text for word in FOR_PRIMARY)
         return "SELECT 1" if pair.is_reading and is_for_primary else text
 
     def simple(self, pair):
@@ -348,7 +361,8 @@ class Model:
         way = self.dice.choice(["out", "in", "fail", "wrong", "parsed"])
         self.note(pair, f"copy {way}")
         pair.ask({
-            "out": query(out), "in": query(into) + row + COPY_DONE, "fail": query(into) + row + copy_fail("no"),
+            "out": query(out), "in": query(into) + row + COPY_DONE,
+            "fail": query(into) + row + copy_fail("no"),
             "wrong": query(into) + copy_data(b"x\n") + COPY_DONE,
             "parsed": parse(into) + bind() + execute() + row + COPY_DONE + SYNC,
         }[way])  # fmt: skip
@@ -373,7 +387,7 @@ class Model:
         pair.look()
 
     def tell(self):
-        steps = "\n".join(f"{number} {what}" for number, what in self.story[-int(os.environ.get("MODEL_TOLD", "50")) :])
+        steps = "\n".join(f"{number} {what}" for number, what in self.story[-TOLD:])
         return f"seed {self.seed}, step {len(self.story)}:\n{steps}"
 
     def run(self):
@@ -403,18 +417,18 @@ def test_as_if_each_had_its_own_server(start_pooler, cluster, is_routed):
     else:
         pooler = start_pooler(settings)
     for seed in SEEDS:
-        Model(pooler, cluster, seed).run()
+        Model(pooler, cluster, seed, is_routed).run()
 
 
 def test_a_name_that_was_parsed_in_vain_and_closed_is_free(start_pooler):
     """The failed Parse takes its name along, the skipped Close behind it must not bring it back."""
     pooler = start_pooler({"session_state": "track"})
     with pooler.client() as client:
-        for failing in (parse("SELECT nothing", "b"), parse("SELECT 1/0") + bind() + execute() + parse("SELECT 5", "b")):
+        in_vain = parse("SELECT 1/0") + bind() + execute()
+        for failing in (parse("SELECT nothing", "b"), in_vain + parse("SELECT 5", "b")):
             assert client.ask(failing, close("b"), SYNC).kinds[-2:] == "EZ"
             answer = client.ask(parse("SELECT 7", "b"), bind((), "b"), execute(), close("b"), SYNC)
             assert answer.kinds == "12DC3Z" and answer.value == "7"
         assert client.ask(parse("SELECT 8", "b"), SYNC).kinds == "1Z"
-        failing = parse("SELECT 1/0") + bind() + execute()
-        assert client.ask(failing, close("b"), SYNC).code == "22012"
+        assert client.ask(in_vain, close("b"), SYNC).code == "22012"
         assert client.ask(bind((), "b"), execute(), SYNC).value == "8"  # its Close was skipped
