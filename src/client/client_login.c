@@ -104,6 +104,7 @@ static void take_backend_pid(struct client *client) {
     const struct config_database *entry =
         config_database(config, bytes_of_text(client->pool->database->name));
     if (server == NULL || !client->pool->starts_servers || entry == NULL) return;
+    if (config->peer_id != 0) return; /* which has to be in the key */
     if (config_backend_pid(config, entry) == BACKEND_PID_SERVER)
         client_take_pid(client, server->backend_pid);
 }

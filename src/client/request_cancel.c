@@ -10,7 +10,7 @@
  * byte 1 is never 0: what a client takes for its process id is above all that Linux has, so that
  * pg_cancel_backend and pg_terminate_backend of it hit nobody. With backend_pid = server it is the
  * server's process id and a random number, whose upper 30 bits leave the worker when divided by the
- * count of workers: byte 1 is 0 then, and such a key is never passed on to a peer.
+ * count of workers; byte 1 is 0 then. Where there are peers, no such key is given.
  */
 #include "client/request_cancel.h"
 
@@ -46,7 +46,7 @@ void client_cancel_request(struct client *client, const char *key) {
     client_become(client, CLIENT_CANCEL);
     client->doing = "asking for a cancel";
     unsigned own = (unsigned)set->pools->config->peer_id;
-    if (own != 0 && key[0] != '\0' && peer_of(key) != own) {
+    if (own != 0 && peer_of(key) != own) {
         forward(client, key, ticket);
     } else {
         set->ops.cancel(set->ops.owner, key, ticket);

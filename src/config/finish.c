@@ -143,10 +143,11 @@ static void database_check(const struct config *config, const struct config_data
                    database->entry.name, database->entry.where);
     bool is_started = config_session_state(config, database) == SESSION_STATE_TRACK &&
                       config_pool_mode(config, database, NULL) == POOL_MODE_SESSION;
-    if (config_backend_pid(config, database) == BACKEND_PID_SERVER && !is_started)
+    if (config_backend_pid(config, database) == BACKEND_PID_SERVER &&
+        (!is_started || config->peer_id != 0))
         errors_warn(errors,
                     "database \"%s\" (%s): backend_pid = server counts only with pool_mode = "
-                    "session and session_state = track",
+                    "session and session_state = track, and without peer_id",
                     database->entry.name, database->entry.where);
     enum routing asked = database->routing == ROUTING_UNSET ? config->routing : database->routing;
     if (asked == ROUTING_READ_WRITE &&

@@ -404,9 +404,8 @@ static const struct setting pooler_settings[] = {
     {"backend_pid", ENUM, POOLER(backend_pid), LIVE | OWN, "weir", 0, 0, backend_pids,
      "The process id that a client is told: a number of Weir's own, which no process has (weir), "
      "or, "
-     "in session mode with session_state = track, its server's (server), so that it is the one in "
-     "pg_stat_activity and pg_locks. Cancel requests work with either; with server they are not "
-     "passed on to peers."},
+     "in session mode with session_state = track and without a peer_id, its server's (server), so "
+     "that it is the one in pg_stat_activity and pg_locks. Cancel requests work with either."},
     {"console_old_columns", BOOL, POOLER(console_old_columns), LIVE | OWN, "0", 0, 0, NULL,
      "Adds the columns total_requests to SHOW STATS and reserve_pool to SHOW DATABASES, as the "
      "last ones: PgBouncer's former names of total_query_count and reserve_pool_size, which old "

@@ -301,11 +301,17 @@ def test_backend_pid(start_pooler, cluster, where):
         client.close()
 
 
-def test_backend_pid_elsewhere_is_warned_of(start_pooler):
-    pooler = start_pooler({"session_state": "track", "backend_pid": "server"})
+@pytest.mark.parametrize("more", [{"session_state": "track"}, {**TRACK, "peer_id": 3},
+                                  {"pool_mode": "session"}])
+def test_backend_pid_elsewhere_is_warned_of(start_pooler, cluster, more):
+    pooler = start_pooler({**more, "backend_pid": "server"})
     pooler.wait_log("backend_pid = server counts only with pool_mode = session and")
     with pooler.client() as client:
         assert not 0 <= pid_of(client) <= 4194304
+        client.send(query("SELECT pg_sleep(60), 'victim'"))
+        wait_running(cluster, "victim")
+        wire.cancel(pooler.address, client.key)
+        assert client.answer().code == "57014"
 
 
 def test_psycopg(pooler):
