@@ -18,10 +18,11 @@
  * or the change is begun anew where the server's M has not come yet.
  *
  * A later transaction runs on a server that knows nothing of the channels. Where that might
- * matter (a transaction block, LISTEN, UNLISTEN, pg_listening_channels(), a program) the server
- * LISTENs to them first, in the same write, and is asked or just UNLISTENs at the end. What it
- * notifies of these channels meanwhile is dropped, since the listener tells it. Only in the middle
- * of a pipeline that comes too late: then what is there is added to what there was.
+ * matter (a transaction block, UNLISTEN, pg_listening_channels(), a program) the server LISTENs to
+ * them first, in the same write, and is asked or just UNLISTENs at the end. What it notifies of
+ * these channels meanwhile is dropped, since the listener tells it. A LISTEN alone needs none of
+ * that: what is there is added to what there was; so it is in the middle of a pipeline, where our
+ * own LISTEN would come too late.
  *
  * A client is told between its transactions only, as PostgreSQL does it. One that does not read has
  * up to SUBSCRIBE_BYTES_MAX waiting; then its connection ends.
@@ -42,10 +43,9 @@
 
 #define TRIES_MAX 5u
 
-/* Statements before which the server has to have the channels. */
+/* Statements before which the server has to have the channels. LISTEN alone only adds some. */
 #define CHANNEL_FLAGS                                                                              \
-    (TRAITS_BEGINS | TRAITS_LISTENS | TRAITS_UNLISTENS | TRAITS_RUNS_CODE | TRAITS_ANYTHING |      \
-     TRAITS_RUNS_UNKNOWN)
+    (TRAITS_BEGINS | TRAITS_UNLISTENS | TRAITS_RUNS_CODE | TRAITS_ANYTHING | TRAITS_RUNS_UNKNOWN)
 
 #define PINNED_BY_LISTEN (1u << PIN_LISTEN)
 
