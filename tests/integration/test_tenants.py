@@ -581,3 +581,75 @@ def test_the_unnamed_statement_in_a_later_transaction(start_pooler, again):
         assert one.ask(again + bind(("firm_a",)) + execute() + SYNC).value == "firm_a"
         assert look(other) == {"claim firm_b"}
         assert look(one) == {"claim firm_a"}
+
+
+AUTHORIZATIONS = [
+    ["SET SESSION AUTHORIZATION {f}"],
+    ["SELECT set_config('session_authorization', '{f}', false)"],
+    ["BEGIN", "SET SESSION AUTHORIZATION {f}", "COMMIT"],
+    ["BEGIN", "SET LOCAL SESSION AUTHORIZATION {f}", "COMMIT"],
+    ["BEGIN", "SET SESSION AUTHORIZATION {f}", "SELECT 1/0", "ROLLBACK"],
+    ["SET SESSION AUTHORIZATION {f}; SET ROLE {f}", "SET ROLE NONE"],
+    ["SET ROLE {f}", "SET SESSION AUTHORIZATION DEFAULT"],
+    [ext("SET SESSION AUTHORIZATION {f}")],
+    ["DO $$ BEGIN EXECUTE 'SET SESSION AUTHORIZATION {f}'; END $$"],
+]
+
+
+def test_session_authorization(start_pooler, cluster):
+    """Superusers who become others, on one server: nobody is another, nor stays one."""
+    pooler = start_one(start_pooler)
+    pairs = [Pair(pooler, cluster, user="postgres") for _ in range(3)]
+    who = "SELECT session_user || ' ' || current_user"
+    pairs[1].run(["SET SESSION AUTHORIZATION {f}"], "firm_b")
+    for steps in AUTHORIZATIONS:
+        pairs[0].run(steps, "firm_a")
+        is_clouded = "DO" in str(steps)
+        for _ in range(2):
+            for pair in pairs[1:]:
+                seen, expected = pair.client.query(who).value, pair.twin.query(who).value
+                assert seen == expected, (steps, seen, expected)
+            seen, expected = (one.query(who).value for one in (pairs[0].client, pairs[0].twin))
+            assert seen in (expected, "postgres postgres" if is_clouded else expected), steps
+        pairs[0].run(["RESET SESSION AUTHORIZATION", "DISCARD ALL"], "")
+    for pair in pairs:
+        pair.close()
+
+
+def test_defaults_of_a_role(start_pooler, cluster):
+    """What ALTER ROLE gives to each session is there, also after what another client has set."""
+    cluster.primary.sql("ALTER ROLE app_trust IN DATABASE app SET app.tenant = 'firm_b'")
+    try:
+        pooler = start_one(start_pooler)
+        one, other = Pair(pooler, cluster), Pair(pooler, cluster)
+        for steps in (KNOWN["SET"], KNOWN["role"], UNKNOWN["function"], ["RESET app.tenant"], ["RESET ALL"]):
+            one.is_clouded = steps is UNKNOWN["function"]
+            one.run(steps, "firm_a")
+            wrong = other.check(steps)
+            assert not wrong
+            if not one.is_clouded:
+                assert not one.check(steps)
+        one.run(["DISCARD ALL"], "")
+        assert not one.check("DISCARD ALL") + other.check("DISCARD ALL")
+        one.close()
+        other.close()
+    finally:
+        cluster.primary.sql("ALTER ROLE app_trust IN DATABASE app RESET app.tenant")
+
+
+@pytest.mark.parametrize("way", ["dropped", "revoked"])
+def test_a_role_that_is_taken_away(start_pooler, cluster, way):
+    """The statement must not run with the rights of the login, nor of who had the server before."""
+    cluster.primary.sql("CREATE ROLE firm_x; GRANT firm_x TO app_trust")
+    pooler = start_one(start_pooler)
+    with pooler.client() as one, pooler.client() as other:
+        one.query("SET ROLE firm_x")
+        other.query("SET ROLE firm_b")
+        assert look(one) == set() and look(other) == {"role firm_b"}
+        cluster.primary.sql("DROP ROLE firm_x" if way == "dropped" else "REVOKE firm_x FROM app_trust")
+        one.send(query("INSERT INTO public.writes VALUES ('taken away')"))
+        assert one.read_to_end().error["C"] == "08P01"
+        assert look(other) == {"role firm_b"}
+        count = "SELECT count(*) FROM public.writes WHERE tenant = 'taken away'"
+        assert other.query(count).value == "0"
+    cluster.primary.sql("DROP ROLE IF EXISTS firm_x")
