@@ -19,7 +19,7 @@
 #include "pool/pool.h"
 #include "proto/startup.h"
 #include "session/prepared.h"
-#include "session/settings.h"
+#include "session/question.h"
 
 /* Reads the replies of the server at hand. */
 struct reply_cursor {

@@ -1,8 +1,11 @@
 /*
- * Facts of a database's catalog: which of its functions may leave something in a session that only
- * its server can keep (session/pins.h): a temporary table, an advisory lock, a cursor WITH HOLD,
- * LISTEN. Their texts are looked at, and those that name such functions count too. What is put
- * together from parts only when it runs is not seen.
+ * Facts of a database's catalog: what its functions may leave in a session, as far as their texts
+ * tell. Functions that name such functions count too. What is put together from parts only when it
+ * runs is not seen.
+ *
+ *      lasts         a temporary table, an advisory lock, a cursor WITH HOLD, LISTEN
+ * (session/pins.h) sets          parameters by names that are written there sets unknown parameters
+ * of which the text does not tell the names, or all
  *
  * They are asked along with the question at the end of a transaction that ran a function of which
  * nothing is known, again when the schema has changed, and every ten minutes.
@@ -12,11 +15,12 @@
 
 #include "core/buf.h"
 #include "core/map.h"
-#include "sql/traits.h"
+
+enum { FACT_LASTS = 1 << 0, FACT_SETS = 1 << 1, FACT_SETS_UNKNOWN = 1 << 2 };
 
 struct facts {
     struct map_node node; /* by the database's name */
-    struct buf names;     /* of such functions, each with its NUL */
+    struct buf told;      /* a kind's letter and a name, each with its NUL */
     struct buf coming;    /* those of an answer under way */
     uint64_t due_us;      /* when to ask again */
     uint32_t schema;      /* as statements_schema (session/prepared.h) when it was asked */
@@ -30,16 +34,24 @@ void facts_release_all(struct map *all);
 
 bool facts_are_due(const struct facts *facts, uint32_t schema, uint64_t now_us);
 
-/* Whether statements with these traits call such a function, as far as is known. */
-bool facts_concern(const struct facts *facts, const struct traits *traits);
+/* What a function may leave, a set of the above, by its name or as traits tell it, with its schema.
+ * Where facts are not to be had: FACT_LASTS. */
+unsigned facts_of_function(const struct facts *facts, struct bytes name);
 
-/* The question: rows of FACTS_MARK and a name. Then each name of the answer, and its end. */
-#define FACTS_MARK " f"
+/* The same for a program, whose text is in hand. */
+unsigned facts_of_program(const struct facts *facts, struct bytes text);
+
+/* The parameters that functions with FACT_SETS may set: takes the next one out of `rest`, which
+ * begins as facts->told. False at the end. */
+bool facts_next_parameter(struct bytes *rest, struct bytes *name);
+
+/* The question: rows of a mark and a name. Then each row of the answer, false if it is another
+ * question's; and its end. */
 void facts_append_question(struct buf *query);
-void facts_add(struct facts *facts, struct bytes name);
+bool facts_row(struct facts *facts, struct bytes mark, struct bytes name);
 void facts_learned(struct facts *facts, uint32_t schema, uint64_t now_us);
 
-/* The question was refused: it is not asked again soon, and every function counts. */
+/* The question was refused: it is not asked again soon. */
 void facts_failed(struct facts *facts, uint32_t schema, uint64_t now_us);
 
 #endif

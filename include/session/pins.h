@@ -17,6 +17,7 @@ enum pin {
     PIN_LISTEN,
     PIN_PREPARED, /* by SQL's PREPARE, in a way that cannot be repeated elsewhere */
     PIN_MEMORY,   /* LOAD, currval and the like, about which nobody can be asked */
+    PIN_PROGRAM,  /* what a program has set, by names that nobody knows */
     PIN_COUNT
 };
 

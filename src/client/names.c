@@ -4,7 +4,7 @@
 #include "client/effects.h"
 #include "client/remember.h"
 #include "core/log.h"
-#include "sql/prepared_text.h"
+#include "sql/cut.h"
 
 /* ---- what a statement speaks of */
 
@@ -186,7 +186,7 @@ static bool make_body(struct bytes name, struct bytes told, struct buf *body) {
     }
     bool is_told = pos < told.len && count <= UINT16_MAX;
     if (is_told) text = bytes_of(told.at + pos + 1, told.len - pos - 1);
-    if (is_told && told.at[0] == 's') is_told = prepared_text(text, name, &text);
+    if (is_told && told.at[0] == 's') is_told = cut_prepared(text, name, &text);
     if (is_told) {
         buf_append_bytes(body, text);
         buf_append_u8(body, 0);

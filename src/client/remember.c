@@ -16,6 +16,7 @@
 #include "core/log.h"
 #include "session/bind.h"
 #include "session/facts.h"
+#include "sql/cut.h"
 
 #define SETTING_FLAGS                                                                              \
     (TRAITS_SETS | TRAITS_SETS_LOCAL | TRAITS_SETS_ALIKE | TRAITS_RESETS_ALL |                     \
@@ -36,25 +37,62 @@ static uint32_t schema_of(const struct client *client) {
     return statements_schema(client->pool->database->hash);
 }
 
-/* Such functions may leave what pins, and one that was just made may be any. */
-static void note_functions(struct client *client, const struct traits *traits) {
+/* Something ran of which the traits tell nothing but names. A program tells by its text, too. */
+static void note_functions(struct client *client, const struct traits *traits, struct bytes text) {
+    struct session *session = client->session;
+    struct bytes rest = traits->names, entry;
+    while (message_text(rest, &entry, &rest)) {
+        if (entry.len > 0 && entry.at[0] == 'f')
+            session_note_ran(session, bytes_of(entry.at + 1, entry.len - 1));
+    }
+    if (text.at == NULL) return;
+    if (traits->flags & TRAITS_ANYTHING || !traits->names_complete)
+        buf_append_bytes(&session->programs, text);
+    if (!(traits->flags & TRAITS_RUNS_CODE)) return;
+    while (cut_next_constant(&text, &entry)) { /* one of them is the program */
+        buf_append_u8(&session->programs, ';');
+        buf_append_bytes(&session->programs, entry);
+    }
+}
+
+/* What the functions that ran may have left is asked about, or keeps the server. */
+static void apply_facts(struct client *client) {
     struct session *session = client->session;
     const struct facts *facts = facts_at(client);
-    bool is_due = facts_are_due(facts, schema_of(client), loop_now_us(client->set->loop));
-    if (is_due) session->asks_facts = true;
-    if (is_due || session->changes_schema || facts_concern(facts, traits))
-        session->seen |= TRAITS_RUNS_CODE;
+    struct bytes rest = buf_content(&session->ran), name;
+    bool is_pinning = client->pool->on_session_state == ON_STATE_PIN;
+    unsigned left = facts_of_program(facts, buf_content(&session->programs));
+    while (message_text(rest, &name, &rest)) left |= facts_of_function(facts, name);
+    buf_release(&session->ran);
+    buf_release(&session->programs);
+    if (left & FACT_LASTS && is_pinning) session->seen |= TRAITS_RUNS_CODE;
+    if (left & FACT_SETS_UNKNOWN && is_pinning) session->pins |= 1u << PIN_PROGRAM;
+    if (!(left & FACT_SETS)) return;
+    session_touch(session, bytes_of_text("role"));
+    rest = buf_content(&facts->told);
+    while (facts_next_parameter(&rest, &name)) session_touch(session, name);
+}
+
+/* The transaction has ended: what is known of its functions counts, or is asked along. */
+static void judge_functions(struct client *client) {
+    struct session *session = client->session;
+    const struct facts *facts = facts_at(client);
+    if (facts_are_due(facts, schema_of(client), loop_now_us(client->set->loop))) {
+        session->asks_facts = true;
+        session_touch(session, bytes_of_text("role")); /* so that there is a question */
+        if (client->pool->on_session_state == ON_STATE_PIN) session->seen |= TRAITS_RUNS_CODE;
+    } else {
+        apply_facts(client);
+    }
 }
 
 /* A row of the question: true if it is about a function. */
-static bool facts_row(struct client *client, struct bytes body) {
+static bool take_fact(struct client *client, struct bytes body) {
     struct bytes mark, name;
     if (body.len < 2 || bytes_get_u16(body.at) != 2) return false;
     struct bytes rest = bytes_of(body.at + 2, body.len - 2);
     if (!message_column(&rest, &mark) || !message_column(&rest, &name)) return false;
-    if (mark.at == NULL || !bytes_equal_text(mark, FACTS_MARK) || name.at == NULL) return false;
-    facts_add(facts_at(client), name);
-    return true;
+    return mark.at != NULL && name.at != NULL && facts_row(facts_at(client), mark, name);
 }
 
 static void end_facts(struct client *client) {
@@ -71,7 +109,8 @@ static void end_facts(struct client *client) {
 /* ---- what a statement leaves */
 
 /* What the statement would leave that only its server can keep: NULL, or why it is refused. */
-static const char *note_traits(struct client *client, const struct traits *traits) {
+static const char *note_traits(struct client *client, const struct traits *traits,
+                               struct bytes text) {
     struct session *session = client->session;
     unsigned shared = client->pool->shares_listen ? 1u << PIN_LISTEN : 0;
     const char *made = pins_text(pins_made(traits->flags) & ~session->pins & ~shared);
@@ -83,18 +122,20 @@ static const char *note_traits(struct client *client, const struct traits *trait
                    "session state that its next transaction may not find: %s", made);
     if (traits->flags & TRAITS_CHANGES_SCHEMA) vacate_note(client, traits);
     session_note(session, traits, client->borrower.server);
-    if (traits->flags & TRAITS_RUNS_UNKNOWN && mode == ON_STATE_PIN) note_functions(client, traits);
+    if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING))
+        note_functions(client, traits, text);
     if (mode != ON_STATE_PIN) session->seen &= shared == 0 ? 0 : TRAITS_LISTENS | TRAITS_UNLISTENS;
     return NULL;
 }
 
 /* A text with PREPARE, EXECUTE or DEALLOCATE. */
-static const char *note_named(struct client *client, const struct traits *traits) {
+static const char *note_named(struct client *client, const struct traits *traits,
+                              struct bytes text) {
     struct traits rest = *traits;
     const struct statement *executed = names_executed(client, traits);
     names_note(client, traits);
     if (executed != NULL) rest.flags &= ~(uint32_t)TRAITS_RUNS_UNKNOWN;
-    const char *refused = note_traits(client, &rest);
+    const char *refused = note_traits(client, &rest, text);
     if (executed == NULL || refused != NULL) return refused;
     return remember_statement(client, executed);
 }
@@ -117,7 +158,8 @@ static const char *note_text(struct client *client, struct bytes text, bool may_
     note_sender(client, traits->flags);
     if (may_send && client->session->subscription != NULL) subscribe_note(client, traits);
     if (!is_relevant(traits)) return NULL;
-    return traits->flags & NAMES_FLAGS ? note_named(client, traits) : note_traits(client, traits);
+    return traits->flags & NAMES_FLAGS ? note_named(client, traits, text)
+                                       : note_traits(client, traits, text);
 }
 
 const char *remember_text(struct client *client, struct bytes text) {
@@ -354,6 +396,8 @@ enum remember_end remember_end(struct client *client) {
     struct session *session = client->session;
     struct server *server = client->borrower.server;
     struct buf query = {0};
+    bool ran_functions = buf_length(&session->ran) + buf_length(&session->programs) > 0;
+    if (ran_functions && session->tries == 0) judge_functions(client);
     if (session_question(session, &query)) {
         if (session->asks_facts) {
             buf_append_text(&query, " UNION ALL ");
@@ -383,7 +427,7 @@ bool remember_left(struct client *client) {
     if (session == NULL) return false;
     struct server *server = client->borrower.server;
     bool is_dirty = session->pins != 0 || pins_to_ask(session->seen, 0) != 0 ||
-                    buf_length(&session->prepared) > 0;
+                    buf_length(&session->prepared) > 0 || buf_length(&session->ran) > 0;
     remember_schema(client);
     give_pin(client);
     session_left(session, server, client->id);
@@ -399,7 +443,7 @@ void remember_lost(struct client *client) {
 }
 
 void remember_row(struct client *client, struct bytes body, bool is_whole) {
-    if (is_whole && (names_row(client, body) || facts_row(client, body))) return;
+    if (is_whole && (names_row(client, body) || take_fact(client, body))) return;
     if (!is_whole || !session_row(client->session, body)) client->session->has_failed = true;
 }
 
@@ -413,6 +457,7 @@ void remember_answered(struct client *client) {
     if (!session->has_failed) {
         session_learned(session, client->borrower.server, client->id);
         if (has_channels) subscribe_learned(client);
+        apply_facts(client);
     }
     buf_release(&session->channels);
     session->has_failed = false;

@@ -420,9 +420,9 @@ static const struct setting pooler_settings[] = {
      "HOST:PORT for metrics, health and the live page; empty = off."},
     {"on_session_state", ENUM, POOLER(on_session_state), LIVE | OWN, "pin", 0, 0, on_session_states,
      "With session_state = track: what becomes of a client whose session has what only one server "
-     "can keep, such as a temporary table or an advisory lock. It keeps that server until the "
-     "thing "
-     "is gone (pin), the statement is refused (reject), a warning is logged (log), or nothing "
+     "can keep, such as a temporary table, an advisory lock or what a program has set. It keeps "
+     "that server until the thing is gone (pin), the statement is refused (reject), a warning is "
+     "logged (log), or nothing "
      "(ignore)."},
     {"parse_inline_tokens", INT, POOLER(parse_inline_tokens), OWN, "200", 0, 8000, NULL,
      "Statements up to so many tokens, and never more than 1000, are parsed at once, longer ones "

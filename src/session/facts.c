@@ -1,13 +1,14 @@
 /* Facts of catalogs; see session/facts.h. */
 #include "session/facts.h"
 
+#include "core/check.h"
 #include "core/memory.h"
 #include "proto/message.h"
 
 #define FACTS_AGE_US (UINT64_C(600) * 1000000)
 
-/* So many names of such functions are kept; with more, every function counts. */
-#define FACTS_NAMES_MAX  1000
+/* So many are kept; with more, every function may leave what lasts. */
+#define FACTS_MAX        2000
 #define TEXT_OF(number)  TEXT_OF_(number)
 #define TEXT_OF_(number) #number
 
@@ -26,7 +27,7 @@ void facts_release_all(struct map *all) {
         struct facts *facts = MAP_OWNER(node, struct facts, node);
         node = map_next(all, node);
         map_remove(all, &facts->node);
-        buf_release(&facts->names);
+        buf_release(&facts->told);
         buf_release(&facts->coming);
         memory_free(facts);
     }
@@ -37,6 +38,20 @@ bool facts_are_due(const struct facts *facts, uint32_t schema, uint64_t now_us) 
     return facts->schema != schema || now_us >= facts->due_us;
 }
 
+/* ---- what is told */
+
+/* Kinds of rows; in their marks two blanks stand in front, as in no other. */
+#define KIND_LASTS       'l'
+#define KIND_SETS        's'
+#define KIND_SETS_OTHERS 'u'
+#define KIND_PARAMETER   'v'
+
+static unsigned fact_of_kind(char kind) {
+    if (kind == KIND_LASTS) return FACT_LASTS;
+    if (kind == KIND_SETS) return FACT_SETS;
+    return kind == KIND_SETS_OTHERS ? FACT_SETS_UNKNOWN : 0;
+}
+
 /* The last part of a name as traits tell it: "schema.name". */
 static struct bytes last_part(struct bytes name) {
     size_t from = name.len;
@@ -44,58 +59,127 @@ static struct bytes last_part(struct bytes name) {
     return bytes_of(name.at + from, name.len - from);
 }
 
-static bool is_among(const struct facts *facts, struct bytes name) {
-    struct bytes rest = buf_content(&facts->names), other;
-    while (message_text(rest, &other, &rest)) {
-        if (bytes_equal(other, name)) return true;
-    }
-    return false;
-}
-
-bool facts_concern(const struct facts *facts, const struct traits *traits) {
-    struct bytes rest = traits->names, entry;
-    if (!facts->is_known || !traits->names_complete) return true;
+unsigned facts_of_function(const struct facts *facts, struct bytes name) {
+    struct bytes rest = buf_content(&facts->told), entry;
+    unsigned found = facts->is_known ? 0 : FACT_LASTS;
+    struct bytes own = last_part(name);
     while (message_text(rest, &entry, &rest)) {
-        if (entry.len == 0 || entry.at[0] != 'f') continue;
-        if (is_among(facts, last_part(bytes_of(entry.at + 1, entry.len - 1)))) return true;
+        if (bytes_equal(bytes_of(entry.at + 1, entry.len - 1), own))
+            found |= fact_of_kind(entry.at[0]);
+    }
+    return found;
+}
+
+bool facts_next_parameter(struct bytes *rest, struct bytes *name) {
+    struct bytes entry;
+    while (message_text(*rest, &entry, rest)) {
+        *name = bytes_of(entry.at + 1, entry.len - 1);
+        if (entry.at[0] == KIND_PARAMETER) return true;
     }
     return false;
 }
 
-/* Functions from 16384 on are no part of PostgreSQL itself. One of SQL without a text has a parsed
- * body, which can take locks. */
-void facts_append_question(struct buf *query) {
-    buf_append_text(
-        query, "SELECT '" FACTS_MARK "'::pg_catalog.text, n::pg_catalog.text FROM ("
-               "WITH RECURSIVE f(n) AS (SELECT p.proname FROM pg_catalog.pg_proc p"
-               " WHERE p.oid OPERATOR(pg_catalog.>=) 16384 AND (p.prosrc OPERATOR(pg_catalog.~*)"
-               " E'\\\\mtemp(orary)?\\\\M|pg_temp|advisory|\\\\mlisten\\\\M|\\\\mhold\\\\M'"
-               " OR p.prosrc OPERATOR(pg_catalog.=) '')"
-               " UNION SELECT p.proname FROM pg_catalog.pg_proc p, f"
-               " WHERE p.oid OPERATOR(pg_catalog.>=) 16384 AND"
-               " pg_catalog.strpos(p.prosrc, f.n::pg_catalog.text) OPERATOR(pg_catalog.>) 0)"
-               " SELECT DISTINCT n FROM f LIMIT " TEXT_OF(FACTS_NAMES_MAX) ") f");
+/* ---- programs */
+
+static bool is_word_byte(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || (unsigned char)c >= 0x80;
 }
 
-void facts_add(struct facts *facts, struct bytes name) {
+/* Takes the next word out of `rest`, in lower case into `word`, cut at its size. `mark` is a `;` in
+ * front of it, or else the last byte there that is no blank. */
+static bool next_word(struct bytes *rest, char *word, size_t size, char *mark) {
+    size_t pos = 0, len = 0;
+    *mark = ' ';
+    for (; pos < rest->len && !is_word_byte(char_lower(rest->at[pos])); pos++) {
+        if (rest->at[pos] > ' ' && *mark != ';') *mark = rest->at[pos];
+    }
+    for (; pos < rest->len && is_word_byte(char_lower(rest->at[pos])); pos++) {
+        if (len + 1 < size) word[len++] = char_lower(rest->at[pos]);
+    }
+    word[len] = '\0';
+    *rest = bytes_of(rest->at + pos, rest->len - pos);
+    return len > 0;
+}
+
+/* Whether a statement of a program begins behind that word and mark. */
+static bool begins_statement(const char *word, char mark) {
+    static const char *const words[] = {"begin", "then", "else", "loop"};
+    if (mark == ';' || mark == '$' || mark == '\'') return true;
+    for (size_t i = 0; i < COUNT(words); i++) {
+        if (strcmp(word, words[i]) == 0) return true;
+    }
+    return false;
+}
+
+unsigned facts_of_program(const struct facts *facts, struct bytes text) {
+    char word[64], before[64] = "begin", mark;
+    unsigned found = 0;
+    while (next_word(&text, word, sizeof word, &mark)) {
+        bool is_set = strcmp(word, "set") == 0 || strcmp(word, "reset") == 0;
+        if (strcmp(word, "set_config") == 0 || (is_set && begins_statement(before, mark)))
+            found |= FACT_SETS_UNKNOWN;
+        if (facts->is_known) found |= facts_of_function(facts, bytes_of_text(word));
+        memcpy(before, word, sizeof before);
+    }
+    return found;
+}
+
+/* ---- the question */
+
+/* Functions from 16384 on are no part of PostgreSQL itself. What is set up to the end of the
+ * transaction does not count. One of SQL without a text has a parsed body, which can take locks. */
+void facts_append_question(struct buf *query) {
+    static const char text[] =
+        "SELECT k, n FROM (WITH RECURSIVE p(n, t) AS (SELECT p.proname::pg_catalog.text,"
+        " pg_catalog.regexp_replace(p.prosrc,"
+        " E'set_config\\s*\\([^()]*,\\s*true\\s*\\)|\\mset\\s+local\\M', '', 'gi')"
+        " FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.>=) 16384),"
+        " f(k, n) AS (SELECT r.k, p.n FROM p, (VALUES"
+        " ('  l'::pg_catalog.text,"
+        " E'\\mtemp(orary)?\\M|pg_temp|advisory|\\mlisten\\M|\\mhold\\M|^$'),"
+        " ('  s', E'set_config\\s*\\(\\s*''[a-z0-9_.]+''|(^|;|\\m(begin|then|else|loop))\\s*"
+        "set\\s+((session\\s+)?[a-z0-9_.]+\\s*(=|to\\M)|role\\M)'),"
+        " ('  u', E'set_config\\s*\\(\\s*[^'' ]|(^|;|\\m(begin|then|else|loop))\\s*"
+        "(set\\s+session\\s+authorization|reset)\\M|''\\s*(set|reset)\\s')) r(k, e)"
+        " WHERE p.t OPERATOR(pg_catalog.~*) r.e"
+        " UNION SELECT f.k, p.n FROM p, f"
+        " WHERE pg_catalog.strpos(p.t, f.n) OPERATOR(pg_catalog.>) 0)"
+        " SELECT k, n FROM f UNION"
+        " SELECT '  v', pg_catalog.lower(coalesce(m[1], m[2])) FROM p, "
+        "pg_catalog.regexp_matches(p.t,"
+        " E'set_config\\s*\\(\\s*''([a-z0-9_.]+)''|(?:^|;|\\m(?:begin|then|else|loop))\\s*set\\s+"
+        "(?:session\\s+)?([a-z0-9_.]+)\\s*(?:=|to\\M)', 'gi') m"
+        " LIMIT " TEXT_OF(FACTS_MAX) ") f";
+    for (const char *c = text; *c != '\0'; c++) {
+        if (*c == '\\') buf_append_u8(query, '\\'); /* within E'' */
+        buf_append_u8(query, (unsigned char)*c);
+    }
+}
+
+bool facts_row(struct facts *facts, struct bytes mark, struct bytes name) {
+    static const char kinds[] = {KIND_LASTS, KIND_SETS, KIND_SETS_OTHERS, KIND_PARAMETER};
+    bool is_fact = mark.len == 3 && memcmp(mark.at, "  ", 2) == 0;
+    if (!is_fact || memchr(kinds, mark.at[2], sizeof kinds) == NULL) return false;
+    buf_append_u8(&facts->coming, (unsigned char)mark.at[2]);
     buf_append_bytes(&facts->coming, name);
     buf_append_u8(&facts->coming, 0);
+    return true;
 }
 
 static void end_question(struct facts *facts, uint32_t schema, uint64_t now_us) {
-    buf_release(&facts->names);
-    facts->names = facts->coming;
+    buf_release(&facts->told);
+    facts->told = facts->coming;
     facts->coming = (struct buf){0};
     facts->schema = schema;
     facts->due_us = now_us + FACTS_AGE_US;
 }
 
 void facts_learned(struct facts *facts, uint32_t schema, uint64_t now_us) {
-    struct bytes rest = buf_content(&facts->coming), name;
+    struct bytes rest = buf_content(&facts->coming), entry;
     unsigned count = 0;
-    while (message_text(rest, &name, &rest)) count++;
+    while (message_text(rest, &entry, &rest)) count++;
     end_question(facts, schema, now_us);
-    facts->is_known = count < FACTS_NAMES_MAX;
+    facts->is_known = count < FACTS_MAX;
 }
 
 void facts_failed(struct facts *facts, uint32_t schema, uint64_t now_us) {

@@ -26,6 +26,7 @@ static const struct {
     [PIN_LISTEN] = {TRAITS_LISTENS | TRAITS_RUNS_CODE, TRAITS_UNLISTENS, " n", "LISTEN", "true"},
     /* Found by the question after names; see client/names.h. */
     [PIN_PREPARED] = {0, 0, NULL, "PREPARE", NULL},
+    [PIN_PROGRAM] = {0, 0, NULL, "settings of a program", NULL},
     [PIN_MEMORY] = {TRAITS_SESSION_MEMORY, 0, NULL, "memory of the session", NULL},
 };
 

@@ -10,7 +10,7 @@
  * RESET ALL asks for no right, which taking back one value of a superuser's would. A role comes
  * last and goes first: values are set with the rights of the login.
  */
-#include "session/settings.h"
+#include "session/question.h"
 
 #include "core/check.h"
 #include "core/memory.h"
@@ -25,6 +25,11 @@
 
 struct session *session_new(void) {
     return memory_new(sizeof(struct session));
+}
+
+static void forget_functions(struct session *session) {
+    buf_release(&session->ran);
+    buf_release(&session->programs);
 }
 
 void session_free(struct session **session_at, struct texts *texts) {
@@ -291,6 +296,14 @@ static void add_name(struct buf *names, struct bytes name) {
     if (has_name(names, name)) return;
     buf_append_bytes(names, name);
     buf_append_u8(names, 0);
+}
+
+void session_touch(struct session *session, struct bytes name) {
+    add_name(&session->touched, name);
+}
+
+void session_note_ran(struct session *session, struct bytes name) {
+    add_name(&session->ran, name);
 }
 
 void session_touch_prepared(struct session *session, struct bytes name) {
@@ -607,6 +620,8 @@ void session_discarded(struct session *session, struct server *server) {
 
 void session_lost(struct session *session) {
     session->pins = 0;
+    forget_functions(session);
+    forget_functions(session);
     forget_transaction(session);
 }
 
@@ -614,5 +629,6 @@ void session_left(struct session *session, struct server *server, uint32_t id) {
     session->pins = 0;
     if (buf_length(&session->touched) > 0) session->is_unknown = true;
     mark_unknown(session, server, buf_length(&session->touched) > 0 ? 0 : id);
+    forget_functions(session);
     forget_transaction(session);
 }

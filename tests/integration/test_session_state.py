@@ -213,8 +213,12 @@ def binary_bind(values, name):
     return message("B", body + struct.pack("!H", 0))
 
 
-def test_what_nobody_knows_reaches_nobody(pooler):
+SECRETLY = {"session_state": "track", "default_pool_size": 1, "on_session_state": "log"}
+
+
+def test_what_nobody_knows_reaches_nobody(start_pooler):
     """A function that sets a parameter: the next client gets a server that was scrubbed."""
+    pooler = start_pooler(SECRETLY)
     secret = [
         "SELECT set_in_secret('app.tenant_id', 'mine')",
         "DO $$ BEGIN PERFORM set_config('app.tenant_id', 'mine', false); END $$",
@@ -473,6 +477,76 @@ def test_what_functions_leave(start_pooler, functions):
             assert pins(pooler, one) == []
         one.query("SELECT is_harmless(), attempts()")
         assert pins(pooler, one) == []
+
+
+SETTERS = [
+    "SELECT set_in_secret('app.v', 'mine')",
+    "DO $$ BEGIN PERFORM set_config('app.v', 'mine', false); END $$",
+    "DO $$ BEGIN PERFORM set_in_secret('app.v', 'mine'); END $$",
+    "DO $x$ BEGIN EXECUTE 'SET app.v = mine'; END $x$",
+    "DO LANGUAGE plpgsql 'BEGIN SET app.v = mine; END'",
+]
+
+
+@pytest.mark.parametrize("sql", SETTERS)
+def test_a_program_that_sets_keeps_its_server(start_pooler, sql):
+    """What it has set, by a name that nobody knows, is there until DISCARD ALL."""
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 2})
+    with pooler.client() as one, pooler.client() as other:
+        one.query("SET app.w = '1'")
+        for is_extended in (False, True):
+            if is_extended:
+                assert not one.ask(parse(sql), bind(), execute(), SYNC).errors
+            else:
+                assert not one.query(sql).errors
+            assert [row["reasons"] for row in pins(pooler, one)] == ["settings of a program"]
+            assert not show(other, "app.v") and not show(other, "app.w")
+            assert show(one, "app.v") == "mine"
+            one.query("DISCARD ALL")
+            assert pins(pooler, one) == [] and not show(one, "app.v")
+
+
+def test_programs_that_set_nothing_keep_nothing(start_pooler):
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 2})
+    with pooler.client() as one:
+        for sql in (
+            "DO $$ BEGIN PERFORM 1; END $$; SET app.v = '1'",
+            "DO $$ BEGIN IF false THEN UPDATE pg_class SET relname = 'x'; END IF; END $$",
+        ):
+            assert not one.query(sql).errors
+            assert pins(pooler, one) == []
+        assert show(one, "app.v") == "1"
+
+
+def test_a_function_that_sets_by_name(start_pooler, cluster):
+    """Where its text tells the name, the value follows its client, and reaches nobody else."""
+    make = "CREATE FUNCTION {} LANGUAGE {} AS $$ {} $$;"
+    cluster.primary.sql(
+        make.format("set_tenant(v text) RETURNS text", "sql",
+                    "SELECT set_config('App.Tenant', v, false)")
+        + make.format("enter(v text) RETURNS void", "plpgsql",
+                      "BEGIN PERFORM set_tenant(v); SET work_mem TO '3MB'; SET ROLE tenant_a; END")
+        + make.format("passes(v text) RETURNS void", "plpgsql",
+                      "BEGIN PERFORM set_config('app.passing', v, true); END")
+    )  # fmt: skip
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 1})
+    with pooler.client() as one, pooler.client() as other, pooler.client() as third:
+        for turn in range(2):
+            assert one.query(f"SELECT set_tenant('one{turn}')").value == f"one{turn}"
+            assert other.ask(parse("SELECT enter($1)"), bind([f"o{turn}"]), execute(), SYNC).rows
+            third.query("SELECT passes('x')")
+            for client, tenant in ((one, f"one{turn}"), (other, f"o{turn}"), (third, "")) * 2:
+                assert (show(client, "app.tenant") or "") == tenant
+                assert (show(client, "app.passing") or "") == ""
+                assert show(client, "work_mem") == ("3MB" if client is other else "4MB")
+                assert show(client, "role") == ("tenant_a" if client is other else "none")
+            assert pins(pooler, one) == []
+        one.query("BEGIN; SELECT set_tenant('undone'); ROLLBACK")
+        show(other, "role")
+        assert show(one, "app.tenant") == "one1"
+    cluster.primary.sql(
+        "DROP FUNCTION set_tenant(text), enter(text), passes(text)"
+    )
 
 
 def test_a_function_that_has_changed(start_pooler, functions):

@@ -8,7 +8,7 @@
 #include "core/check.h"
 #include "core/memory.h"
 #include "session/bind.h"
-#include "session/settings.h"
+#include "session/question.h"
 
 #define ID     7u
 #define SERVER 9u

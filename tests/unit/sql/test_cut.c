@@ -1,6 +1,7 @@
-/* What stands behind AS in a PREPARE; see sql/prepared_text.h. */
+/* Texts cut at their tokens; see sql/cut.h. */
+#include "core/buf.h"
 #include "core/check.h"
-#include "sql/prepared_text.h"
+#include "sql/cut.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -45,7 +46,7 @@ static void test_rows(void **state) {
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct bytes statement;
         bool found =
-            prepared_text(bytes_of_text(rows[i].text), bytes_of_text(rows[i].name), &statement);
+            cut_prepared(bytes_of_text(rows[i].text), bytes_of_text(rows[i].name), &statement);
         assert_int_equal(found, rows[i].statement != NULL);
         if (!found) continue;
         assert_int_equal(statement.len, strlen(rows[i].statement));
@@ -53,7 +54,35 @@ static void test_rows(void **state) {
     }
 }
 
+static const struct constants_row {
+    const char *text, *constants; /* each with a | behind it */
+} constants[] = {
+    {"DO $$ BEGIN END $$", " BEGIN END |"},
+    {"DO LANGUAGE plpgsql $a$ $$;$$ $a$; SET x = 'y'", " $$;$$ |y|"},
+    {"SELECT 'it''s', \"'\", $1, a$b, '' -- 'no'", "it|s||"},
+    {"SELECT $1 $ 2", ""},
+    {"DO $a$ without an end", " without an end|"},
+    {"SELECT 'a", "a|"},
+    {"SELECT '", "|"},
+    {"", ""},
+};
+
+static void test_constants(void **state) {
+    (void)state;
+    for (size_t i = 0; i < COUNT(constants); i++) {
+        struct buf found = {0};
+        struct bytes rest = bytes_of_text(constants[i].text), constant;
+        while (cut_next_constant(&rest, &constant)) {
+            buf_append_bytes(&found, constant);
+            buf_append_u8(&found, '|');
+        }
+        assert_string_equal(buf_text(&found), constants[i].constants);
+        buf_release(&found);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows),
+                                       cmocka_unit_test(test_constants)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,5 @@
-/*
- * Finding what a PREPARE prepares; see sql/prepared_text.h. The server has parsed the text already:
- * here it is cut at its tokens only, with PostgreSQL's lexical rules (its manual, section 4.1).
- */
-#include "sql/prepared_text.h"
+/* Tokens, and what is found between them; see sql/cut.h. */
+#include "sql/cut.h"
 
 static bool is_space(char c) {
     return c == ' ' || (c >= '\t' && c <= '\r');
@@ -143,7 +140,7 @@ static struct bytes take_statement(struct cursor *cursor) {
     return bytes_of(cursor->text.at + from, to - from);
 }
 
-bool prepared_text(struct bytes text, struct bytes name, struct bytes *statement) {
+bool cut_prepared(struct bytes text, struct bytes name, struct bytes *statement) {
     struct cursor cursor = {.text = text};
     unsigned found = 0;
     if (memchr(text.at, '\\', text.len) != NULL) return false;
@@ -161,4 +158,32 @@ bool prepared_text(struct bytes text, struct bytes name, struct bytes *statement
         found++;
     }
     return found == 1 && statement->len > 0;
+}
+
+/* Without the quotes, or the tags; a constant that has no end goes to that of the text. */
+static struct bytes between_quotes(struct bytes token) {
+    size_t ahead = 1;
+    if (token.at[0] == '$') {
+        while (token.at[ahead] != '$') ahead++;
+        ahead++;
+    }
+    bool is_closed =
+        token.len >= 2 * ahead && memcmp(token.at, token.at + token.len - ahead, ahead) == 0;
+    return bytes_of(token.at + ahead, token.len - (is_closed ? 2 : 1) * ahead);
+}
+
+/* A parameter has one `$` only. */
+static bool is_constant(struct bytes token) {
+    if (token.at[0] == '\'') return true;
+    return token.at[0] == '$' && memchr(token.at + 1, '$', token.len - 1) != NULL;
+}
+
+bool cut_next_constant(struct bytes *rest, struct bytes *constant) {
+    struct cursor cursor = {.text = *rest};
+    struct bytes token = next_token(&cursor);
+    while (token.len > 0 && !is_constant(token)) token = next_token(&cursor);
+    *rest = bytes_of(rest->at + cursor.pos, rest->len - cursor.pos);
+    if (token.len == 0) return false;
+    *constant = between_quotes(token);
+    return true;
 }
