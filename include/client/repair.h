@@ -18,4 +18,11 @@ void repair_begin(struct client *client, struct bytes bytes);
 bool repair_is_due(struct client *client, const struct pipeline_entry *entry,
                    const struct fault_fields *fields);
 
+/* A Bind that asks for other result formats than there are columns now: its statement has changed
+ * since the client described it. PostgreSQL, which would still have had the old one, calls that a
+ * cached plan whose result type has changed, and drivers then prepare anew. Appends that error to
+ * `out`; false if it is another one. */
+bool repair_disguise(const struct client *client, const struct pipeline_entry *entry,
+                     const struct fault_fields *fields, struct buf *out);
+
 #endif

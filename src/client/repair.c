@@ -71,3 +71,18 @@ bool repair_is_due(struct client *client, const struct pipeline_entry *entry,
     if (stale[row].is_certain) statements_schema_changed(client->pool->database->hash);
     return is_group_kept(client);
 }
+
+bool repair_disguise(const struct client *client, const struct pipeline_entry *entry,
+                     const struct fault_fields *fields, struct buf *out) {
+    const struct fault_fields told = {.severity = bytes_of_text("ERROR"),
+                                      .sqlstate = bytes_of_text("0A000"),
+                                      .message =
+                                          bytes_of_text("cached plan must not change result type"),
+                                      .routine = bytes_of_text("RevalidateCachedQuery")};
+    bool is_named = entry->number != 0 && entry->request == REQUEST_BIND;
+    if (client->session == NULL || !is_named || !bytes_equal_text(fields->sqlstate, "08P01") ||
+        !bytes_equal_text(fields->routine, "PortalSetResultFormat"))
+        return false;
+    fault_write_custom(out, &told);
+    return true;
+}

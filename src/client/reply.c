@@ -164,6 +164,18 @@ static void on_own_error(const struct reply *reply, const struct fault_fields *f
     }
 }
 
+static void emit_error(const struct reply *reply, const struct pipeline_match *match,
+                       const struct fault_fields *fields) {
+    struct buf disguise = {0};
+    if (repair_disguise(reply->client, &match->entry, fields, &disguise)) {
+        outgoing_copy(reply->out, buf_content(&disguise).at, buf_length(&disguise));
+        reply->client->reply.is_dropping = true; /* what is still to come of it */
+    } else {
+        emit(reply);
+    }
+    buf_release(&disguise);
+}
+
 static void on_error(const struct reply *reply, const struct pipeline_match *match) {
     struct client *client = reply->client;
     struct bytes body = body_of(reply);
@@ -193,7 +205,7 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
     } else if (client->retry.is_holding) {
         release_held(client, reply->out);
     }
-    if (!client->retry.is_discarding) emit(reply);
+    if (!client->retry.is_discarding) emit_error(reply, match, &fields);
     if (match->verdict != PIPELINE_SKIP) return;
     skip_group(client);
     client->is_failed = pipeline_is_empty(&client->pipeline);

@@ -179,6 +179,14 @@ public class WithHibernate {
         say("discarded", settings(connection), one(connection, "select count(*) from items"));
     }
 
+    // Statements of the server's from before the table changed.
+    static void change(Connection connection, Connection other) throws Exception {
+        String sql = "select * from items where id=?";
+        for (int i = 0; i < 6; i++) one(connection, sql, 1L);
+        one(other, "alter table items add column note text");
+        say("changed", one(connection, sql, 1L), one(connection, sql, 2L));
+    }
+
     static void clean(Connection connection) throws SQLException {
         for (String name : new String[] {"parts", "items"}) one(connection, "drop table " + name);
         one(connection, "drop sequence items_seq");
@@ -197,6 +205,7 @@ public class WithHibernate {
         update(connection, other);
         read(connection);
         schemas(connection, other);
+        change(connection, other);
         clean(other);
         connection.close();
         other.close();

@@ -1,10 +1,12 @@
 """session_state = track: prepared statements of SQL and of the protocol are one name space, which
 follows its client from server to server."""
 
+import struct
+
 import pytest
 
 from routed import Watch, start_routed
-from wire import SYNC, bind, close, describe, execute, parse, query
+from wire import SYNC, bind, close, describe, execute, message, parse, query, text0
 
 pytestmark = pytest.mark.weir_only
 
@@ -441,3 +443,31 @@ def test_a_failed_transaction_changes_no_name(start_pooler, failing):
             assert one.query("EXECUTE p").value == "1"
             other.query("COMMIT")
             other.query("SELECT 1")
+
+
+def bind_formats(name, count):
+    """A Bind without parameters that asks for the text format of so many columns."""
+    return message("B", b"\0" + text0(name) + struct.pack("!HHH", 0, 0, count) + bytes(2 * count))
+
+
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_result_formats_of_a_table_that_has_changed(start_pooler, make_table, is_pinned):
+    """On a server that prepares the statement only now: what PostgreSQL says of its old plan, so that
+    drivers prepare it anew."""
+    make_table("growing", "a int, z int")
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 2})
+    with pooler.client() as one, pooler.client() as other, pooler.client("postgres") as owner:
+        one.query("SELECT pg_advisory_lock(1)" if is_pinned else "SELECT 1")
+        for _ in range(3):
+            assert not one.ask(parse("TABLE growing", "g"), describe("g"), SYNC).errors
+            assert not one.ask(bind_formats("g", 2), execute(), SYNC).errors
+            other.query("BEGIN")
+            owner.query("ALTER TABLE growing ADD COLUMN b int")
+            error = one.ask(bind_formats("g", 2), execute(), SYNC).error
+            assert (error["C"], error["R"]) == ("0A000", "RevalidateCachedQuery"), error
+            assert error["M"] == "cached plan must not change result type"
+            assert not one.ask(close("g"), SYNC).errors
+            owner.query("ALTER TABLE growing DROP COLUMN b")
+            other.query("COMMIT")
+        wrong = one.ask(parse("SELECT 1"), bind_formats("", 2), execute(), SYNC)
+        assert wrong.code == "08P01"
