@@ -61,10 +61,13 @@ static void keep_counts(struct pool *pool, const struct stats *stats) {
 #undef STATS_KEEP
 }
 
+/* Those that took its place may share its heads with it. */
 static void node_free(struct pool_node *node) {
     struct pool_set *set = node->pool->set;
+    const struct pool_node *other = node->pool->nodes_count > 0 ? node->pool->nodes[0] : node;
+    bool is_shared = other != node && other->shared == node->shared;
     keep_counts(node->pool, &node->stats);
-    for (unsigned line = 0; line < POOL_LINE_COUNT; line++)
+    for (unsigned line = 0; line < POOL_LINE_COUNT && !is_shared; line++)
         pool_shared_publish(node->shared, set->worker, line, 0);
     permits_put(set->permits, &node->shared);
     cluster_free(&node->cluster);
@@ -84,7 +87,7 @@ static void make_nodes(struct pool *pool) {
 
 /* The database has other nodes now: idle servers of the old ones end, busy ones when released. */
 static void retire_nodes(struct pool *pool) {
-    for (size_t i = 0; i < pool->nodes_count; i++) {
+    for (size_t i = pool->nodes_count; i-- > 0;) {
         struct pool_node *node = pool->nodes[i];
         node->is_old = true;
         list_append(&pool->old_nodes, &node->old);
@@ -165,7 +168,8 @@ struct pool *pool_get(struct pool_set *set, struct database *database, struct by
 }
 
 static void pool_free(struct pool *pool) {
-    for (size_t i = 0; i < pool->nodes_count; i++) node_free(pool->nodes[i]);
+    for (size_t i = pool->nodes_count; i-- > 0;) node_free(pool->nodes[i]);
+    pool->nodes_count = 0;
     LIST_EACH_SAFE (&pool->old_nodes, l, following) {
         node_free(LIST_OWNER(l, struct pool_node, old));
     }
@@ -195,10 +199,7 @@ void pool_take_met(struct pool *pool, struct users **met) {
     struct bytes name = bytes_of_text(pool->user);
     const struct user *old = pool->met == NULL ? NULL : users_find(pool->met, name);
     const struct user *new = users_find(*met, name);
-    bool is_same = old != NULL && new != NULL &&
-                   old->secret.len ==
-                       new->secret.len &&memcmp(old->secret.at, new->secret.at, new->secret.len) ==
-                       0;
+    bool is_same = old != NULL && new != NULL &&bytes_equal(old->secret, new->secret);
     if (!is_same) memory_wipe(&pool->scram, sizeof pool->scram);
     users_free(&pool->met);
     pool->met = *met;

@@ -365,3 +365,38 @@ def test_logins_of_a_routed_database_are_checked_on_the_primary(start_pooler, cl
             assert client.query("SHOW search_path").value == "a"
     with pytest.raises(LoginFailed):
         pooler.client(DateStyle="nonsense")
+
+
+@pytest.mark.weir_only
+def test_logins_that_end_while_they_are_checked(tracked, cluster):
+    """Clients that leave, servers that are ended and a changed mind: nobody waits for ever, and
+    nothing is left of those who have gone."""
+    for turn in range(40):
+        one = tracked.connect()
+        one.send(startup({"user": "app_trust", "database": "app", "search_path": f"s{turn}"}))
+        if turn % 4 == 0:
+            one.reset()
+        elif turn % 4 == 1:
+            one.drop()
+        elif turn % 4 == 2:
+            cluster.primary.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app_trust'"
+            )
+            try:
+                one.authenticate("app_trust", "")
+                one.close()
+            except LoginFailed:
+                one.drop()
+        else:
+            tracked.admin(f"SET session_state = {'off' if turn % 8 == 3 else 'track'}")
+            try:
+                one.authenticate("app_trust", "")
+            except LoginFailed as refused:  # its session is not tracked
+                assert refused.fields["C"] in ("08P01", "57P01"), refused.fields
+            one.drop()
+    tracked.admin("SET session_state = track")
+    with tracked.client() as client:
+        assert client.query("SHOW search_path").value == '"$user", public'
+        assert client.query("SELECT 1").value == "1"
+        rows = [row for row in tracked.admin("SHOW POOLS") if row["database"] == "app"]
+        assert sum(row["cl_active"] + row["cl_waiting"] for row in rows) == 1, rows
