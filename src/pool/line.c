@@ -119,6 +119,7 @@ static bool is_held(const struct pool *pool) {
 static bool suits(const struct borrower *borrower, const struct server *server) {
     const struct pool_node *node = server->node;
     if (server->start != (borrower->own == NULL ? NULL : borrower->own->start)) return false;
+    if (borrower->own != NULL && server->greeting == NULL) return false;
     if (borrower->avoid & UINT64_C(1) << server->host) return false;
     if (!cluster_is_probed(node->cluster)) return true;
     return route_suits(borrower->route, borrower->request, node->cluster, node->index,

@@ -61,11 +61,10 @@ static void keep_counts(struct pool *pool, const struct stats *stats) {
 #undef STATS_KEEP
 }
 
-/* Those that took its place may share its heads with it. */
 static void node_free(struct pool_node *node) {
     struct pool_set *set = node->pool->set;
     const struct pool_node *other = node->pool->nodes_count > 0 ? node->pool->nodes[0] : node;
-    bool is_shared = other != node && other->shared == node->shared;
+    bool is_shared = other != node && other->shared == node->shared; /* its heads live on */
     keep_counts(node->pool, &node->stats);
     for (unsigned line = 0; line < POOL_LINE_COUNT && !is_shared; line++)
         pool_shared_publish(node->shared, set->worker, line, 0);
@@ -244,7 +243,8 @@ void pool_take_keys(struct pool *pool, const struct scram_client_cache *keys) {
 
 bool pool_server_stays(const struct server *server) {
     const struct pool *pool = server->pool;
-    if (server->is_close_needed || server->node->is_old) return false;
+    bool is_strange = server->start != NULL && !pool->starts_servers; /* it would suit nobody */
+    if (server->is_close_needed || server->node->is_old || is_strange) return false;
     return server->generation == atomic_load(&pool->database->generation);
 }
 

@@ -443,7 +443,7 @@ void server_login_done(struct server *server, struct bytes greeting) {
         server_login_free(&server->login);
         return;
     }
-    if (server->pool->starts_servers)
+    if (server->pool->starts_servers || server->reserved != NULL)
         server->greeting = text_get(server->pool->set->texts, greeting);
     if (server->start == NULL)
         pool_shared_greet(server->node->shared, greeting, server->reconnects);

@@ -328,3 +328,38 @@ def test_psycopg(pooler):
     with pooler.psycopg(application_name="drv") as connection:
         assert connection.execute("SHOW search_path").fetchone() == ('"$user", public',)
     assert time.monotonic() - began < 5 * PATIENCE
+
+
+def test_logins_that_end_while_their_server_is_made(start_pooler, cluster):
+    """Clients that leave, servers that are ended, settings that change: nobody waits for ever, and
+    nobody gets a server that was started for another."""
+    pooler = start_pooler({**TRACK, "default_pool_size": 2, "server_login_retry": "0.1"})
+    for turn in range(48):
+        one = pooler.connect()
+        one.send(wire.startup({"user": "app_trust", "database": "app", "search_path": f"s{turn % 5}"}))
+        if turn % 4 == 0:
+            one.reset()
+        elif turn % 4 == 1:
+            one.drop()
+        elif turn % 4 == 2:
+            cluster.primary.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app_trust'"
+            )
+            try:
+                one.authenticate("app_trust", "")
+                answer = one.query("SHOW search_path")
+                assert answer.errors or answer.value == f"s{turn % 5}"
+            except (LoginFailed, wire.Closed):
+                pass
+            one.drop()
+        else:
+            pooler.admin(f"SET session_state = {'off' if turn % 8 == 3 else 'track'}")
+            try:
+                one.authenticate("app_trust", "")
+            except LoginFailed as refused:  # its session is not tracked
+                assert refused.fields["C"] in ("08P01", "57P01"), refused.fields
+            one.drop()
+    pooler.admin("SET session_state = track")
+    for path in ("s1", None, "s2", "s3", None):
+        with pooler.client(**({} if path is None else {"search_path": path})) as client:
+            assert show(client, "search_path") == (path or '"$user", public')
