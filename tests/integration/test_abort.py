@@ -23,6 +23,9 @@ from wire import (
 
 pytestmark = pytest.mark.weir_only
 
+# What runs on would take a minute; a loaded machine takes its time.
+SOON = 5 * PATIENCE
+
 SLEEP = "SELECT pg_sleep(60), 'victim'"
 LONG = "SELECT repeat('x', 100) FROM generate_series(1, 3000000)"
 COPY = "COPY left_over FROM STDIN"
@@ -118,7 +121,7 @@ def abort(pooler, cluster, parts, wait, how):
     began = time.monotonic()
     with pooler.client() as following:
         assert following.query("SELECT pg_backend_pid()").value == pid, pooler.log_text()[-2000:]
-        assert time.monotonic() - began < 1 * PATIENCE
+        assert time.monotonic() - began < SOON
         assert following.query("SELECT pg_current_xact_id_if_assigned()").rows == [(None,)]
         assert following.query("SELECT count(*) FROM left_over").value == "0"
         statements = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%no_such%'"
@@ -152,7 +155,7 @@ def test_the_server_stays_in_session_mode(start_pooler, cluster):
             raise AssertionError(f"{name}: {failure}") from failure
 
 
-def test_what_ran_has_ended_within_a_second(start_pooler, cluster):
+def test_what_ran_has_ended_soon(start_pooler, cluster):
     """Also where there is more than one server, and nobody waits for this one."""
     pooler = start_pooler({"session_state": "track"})
     for parts, wait in ABORTS.values():
@@ -164,7 +167,7 @@ def test_what_ran_has_ended_within_a_second(start_pooler, cluster):
         client.reset()
         began = time.monotonic()
         cluster.primary.wait_for(backends(cluster, "state <> 'idle'"), "0")
-        assert time.monotonic() - began < 1 * PATIENCE
+        assert time.monotonic() - began < SOON
 
 
 @pytest.mark.one_worker
