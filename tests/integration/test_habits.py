@@ -122,8 +122,8 @@ def direct(cluster):
 
 
 SETTINGS = {
-    "auth_type": "scram-sha-256", "session_state": "track", "default_pool_size": 3,
-    "server_round_robin": 1, "pin_limit": 2, "ignore_startup_parameters": None,
+    "auth_type": "scram-sha-256", "session_state": "track", "default_pool_size": 6,
+    "server_round_robin": 1, "pin_limit": 5, "ignore_startup_parameters": None,
 }  # fmt: skip
 
 
