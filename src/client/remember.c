@@ -128,16 +128,10 @@ static const char *note_traits(struct client *client, const struct traits *trait
     return NULL;
 }
 
-/* A text with PREPARE, EXECUTE or DEALLOCATE. */
-static const char *note_named(struct client *client, const struct traits *traits,
-                              struct bytes text) {
-    struct traits rest = *traits;
-    const struct statement *executed = names_executed(client, traits);
-    names_note(client, traits);
-    if (executed != NULL) rest.flags &= ~(uint32_t)TRAITS_RUNS_UNKNOWN;
-    const char *refused = note_traits(client, &rest, text);
-    if (executed == NULL || refused != NULL) return refused;
-    return remember_statement(client, executed);
+static const struct traits *traits_at(const struct client *client, struct bytes text) {
+    struct client_set *set = client->set;
+    struct traits_context context = client_context(client);
+    return traits_of(set->traits, text, &context, loop_now_us(set->loop));
 }
 
 /* Others are told of what it notifies. */
@@ -147,14 +141,28 @@ static void note_sender(const struct client *client, uint32_t flags) {
     listeners_note_sender(listeners, client->borrower.server, bytes_get_u32(client->key));
 }
 
+/* A text with PREPARE, EXECUTE or DEALLOCATE. */
+static const char *note_named(struct client *client, const struct traits *traits,
+                              struct bytes text) {
+    struct traits rest = *traits;
+    const struct statement *executed = names_executed(client, traits);
+    names_note(client, traits);
+    if (executed != NULL) rest.flags &= ~(uint32_t)TRAITS_RUNS_UNKNOWN;
+    const char *refused = note_traits(client, &rest, text);
+    struct bytes inner, types;
+    if (executed == NULL || refused != NULL || !message_text(executed->body, &inner, &types))
+        return refused;
+    traits = traits_at(client, inner);
+    note_sender(client, traits->flags);
+    return is_relevant(traits) ? note_traits(client, traits, inner) : NULL;
+}
+
 static const char *note_text(struct client *client, struct bytes text, bool may_send) {
-    struct client_set *set = client->set;
-    if (text.at == NULL || set->traits == NULL) {
+    if (text.at == NULL || client->set->traits == NULL) {
         session_note_unknown(client->session);
         return NULL;
     }
-    struct traits_context context = client_context(client);
-    const struct traits *traits = traits_of(set->traits, text, &context, loop_now_us(set->loop));
+    const struct traits *traits = traits_at(client, text);
     note_sender(client, traits->flags);
     if (may_send && client->session->subscription != NULL) subscribe_note(client, traits);
     if (!is_relevant(traits)) return NULL;
@@ -167,10 +175,8 @@ const char *remember_text(struct client *client, struct bytes text) {
 }
 
 void remember_parsed(struct client *client, struct bytes text) {
-    struct client_set *set = client->set;
-    if (client->session->subscription == NULL || set->traits == NULL) return;
-    struct traits_context context = client_context(client);
-    subscribe_note(client, traits_of(set->traits, text, &context, loop_now_us(set->loop)));
+    if (client->session->subscription == NULL || client->set->traits == NULL) return;
+    subscribe_note(client, traits_at(client, text));
 }
 
 const char *remember_statement(struct client *client, const struct statement *statement) {

@@ -43,9 +43,11 @@ void vacate_note(struct client *client, const struct traits *traits) {
 
 /* Whether the first word may be ALTER, CREATE or DROP; a comment may stand in front. */
 static bool may_change_database(struct bytes text) {
+    static const char blanks[] = {' ', '\t', '\r', '\n'};
+    static const char begins[] = {'a', 'A', 'c', 'C', 'd', 'D', '/', '-'};
     size_t at = 0;
-    while (at < text.len && memchr(" \t\r\n", text.at[at], 4) != NULL) at++;
-    return at < text.len && memchr("aAcCdD/-", text.at[at], 8) != NULL;
+    while (at < text.len && memchr(blanks, text.at[at], sizeof blanks) != NULL) at++;
+    return at < text.len && memchr(begins, text.at[at], sizeof begins) != NULL;
 }
 
 void vacate_text(struct client *client, struct bytes text) {
