@@ -7,8 +7,10 @@
  * (session/pins.h) sets          parameters by names that are written there sets unknown parameters
  * of which the text does not tell the names, or all
  *
- * They are asked along with the question at the end of a transaction that ran a function of which
- * nothing is known, again when the schema has changed, and every ten minutes.
+ * They are asked along with the question at the end of a client's first transaction, of one that
+ * ran a function of which nothing is known, or DDL; again when the schema has changed, or after ten
+ * minutes. Where such a function is hidden behind a trigger, a view, a policy, an operator, a cast
+ * or the like, any statement may run it.
  */
 #ifndef WEIR_SESSION_FACTS_H
 #define WEIR_SESSION_FACTS_H
@@ -24,6 +26,7 @@ struct facts {
     struct buf coming;    /* those of an answer under way */
     uint64_t due_us;      /* when to ask again */
     uint32_t schema;      /* as statements_schema (session/prepared.h) when it was asked */
+    unsigned hidden; /* kinds of which some are run by triggers, views, policies, operators, ... */
     bool is_known;
     char database[];
 };

@@ -22,6 +22,10 @@ void session_undone(struct session *session);
 /* A parameter of that name may have been set. */
 void session_touch(struct session *session, struct bytes name);
 
+/* A statement ran that may have run functions which it does not name, of these kinds
+ * (session/facts.h). */
+void session_note_hidden(struct session *session, unsigned kinds);
+
 /* A function was run. */
 void session_note_ran(struct session *session, struct bytes name);
 
@@ -37,7 +41,7 @@ bool session_has_touched_prepared(const struct session *session, struct bytes na
 /* Whether nothing has to be done when the transaction ends. */
 static inline bool session_is_untouched(const struct session *session) {
     return session->seen == 0 && session->pins == 0 && session->pinned_us == 0 &&
-           !session->is_unknown && !session->is_context_open &&
+           !session->is_unknown && !session->is_context_open && !session->checks_facts &&
            buf_length(&session->touched) == 0 && buf_length(&session->prepared) == 0;
 }
 

@@ -55,6 +55,13 @@ static void note_functions(struct client *client, const struct traits *traits, s
     }
 }
 
+/* Kinds of functions that any statement with a name may run. */
+static unsigned hidden_kinds(struct client *client) {
+    struct session *session = client->session;
+    if (session->facts == NULL) session->facts = facts_at(client);
+    return session->facts->hidden;
+}
+
 /* What the functions that ran may have left is asked about, or keeps the server. */
 static void apply_facts(struct client *client) {
     struct session *session = client->session;
@@ -62,6 +69,8 @@ static void apply_facts(struct client *client) {
     struct bytes rest = buf_content(&session->ran), name;
     bool is_pinning = client->pool->on_session_state == ON_STATE_PIN;
     unsigned left = facts_of_program(facts, buf_content(&session->programs));
+    if (session->runs_hidden) left |= facts->hidden & ~(unsigned)FACT_SETS_UNKNOWN;
+    session->runs_hidden = false; /* unknown ones would pin everybody */
     while (message_text(rest, &name, &rest)) left |= facts_of_function(facts, name);
     buf_release(&session->ran);
     buf_release(&session->programs);
@@ -77,6 +86,7 @@ static void apply_facts(struct client *client) {
 static void judge_functions(struct client *client) {
     struct session *session = client->session;
     const struct facts *facts = facts_at(client);
+    session->checks_facts = false;
     if (facts_are_due(facts, schema_of(client), loop_now_us(client->set->loop))) {
         session->asks_facts = true;
         session_touch(session, bytes_of_text("role")); /* so that there is a question */
@@ -165,6 +175,8 @@ static const char *note_text(struct client *client, struct bytes text, bool may_
     const struct traits *traits = traits_at(client, text);
     note_sender(client, traits->flags);
     if (may_send && client->session->subscription != NULL) subscribe_note(client, traits);
+    unsigned hidden = hidden_kinds(client);
+    if (hidden != 0 && traits->names.len > 0) session_note_hidden(client->session, hidden);
     if (!is_relevant(traits)) return NULL;
     return traits->flags & NAMES_FLAGS ? note_named(client, traits, text)
                                        : note_traits(client, traits, text);
@@ -187,7 +199,8 @@ const char *remember_statement(struct client *client, const struct statement *st
     }
     note_sender(client, statement->traits.flags);
     /* The names are not kept with the statement. A Query ahead would end an unnamed one. */
-    bool is_noted = is_relevant(&statement->traits) || client->session->subscription != NULL;
+    bool is_noted = is_relevant(&statement->traits) || client->session->subscription != NULL ||
+                    hidden_kinds(client) != 0;
     return is_noted ? note_text(client, text, statement != client->unnamed) : NULL;
 }
 
@@ -395,6 +408,7 @@ static bool is_kept(struct client *client) {
 void remember_schema(struct client *client) {
     if (client->session == NULL || !client->session->changes_schema) return;
     client->session->changes_schema = false;
+    client->session->checks_facts = true;
     statements_schema_changed(client->pool->database->hash);
 }
 
@@ -403,7 +417,8 @@ enum remember_end remember_end(struct client *client) {
     struct server *server = client->borrower.server;
     struct buf query = {0};
     bool ran_functions = buf_length(&session->ran) + buf_length(&session->programs) > 0;
-    if (ran_functions && session->tries == 0) judge_functions(client);
+    bool has_facts_to_judge = ran_functions || session->runs_hidden || session->checks_facts;
+    if (has_facts_to_judge && session->tries == 0) judge_functions(client);
     if (session_question(session, &query)) {
         if (session->asks_facts) {
             buf_append_text(&query, " UNION ALL ");
@@ -459,10 +474,13 @@ void remember_answered(struct client *client) {
     client->is_release_due = true; /* or asks once more */
     session->is_asking = false;
     bool has_channels = session->asked & 1u << PIN_LISTEN;
-    if (session->asks_facts) end_facts(client);
+    bool had_facts = session->asks_facts;
+    if (had_facts) end_facts(client);
     if (!session->has_failed) {
         session_learned(session, client->borrower.server, client->id);
         if (has_channels) subscribe_learned(client);
+        unsigned hidden = had_facts ? hidden_kinds(client) : 0;
+        if (hidden != 0) session_note_hidden(session, hidden); /* it may have run before */
         apply_facts(client);
     }
     buf_release(&session->channels);

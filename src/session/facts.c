@@ -45,6 +45,7 @@ bool facts_are_due(const struct facts *facts, uint32_t schema, uint64_t now_us) 
 #define KIND_SETS        's'
 #define KIND_SETS_OTHERS 'u'
 #define KIND_PARAMETER   'v'
+#define KIND_HIDDEN      'h'
 
 static unsigned fact_of_kind(char kind) {
     if (kind == KIND_LASTS) return FACT_LASTS;
@@ -136,7 +137,7 @@ void facts_append_question(struct buf *query) {
         " FROM pg_catalog.pg_proc p WHERE p.oid OPERATOR(pg_catalog.>=) 16384),"
         " f(k, n) AS (SELECT r.k, p.n FROM p, (VALUES"
         " ('  l'::pg_catalog.text,"
-        " E'\\mtemp(orary)?\\M|pg_temp|advisory|\\mlisten\\M|\\mhold\\M|^$'),"
+        " E'\\mtemp(orary)?\\M|pg_temp|advisory_lock|\\mlisten\\M|\\mhold\\M|^$'),"
         " ('  s', E'set_config\\s*\\(\\s*''[a-z0-9_.]+''|(^|;|\\m(begin|then|else|loop))\\s*"
         "set\\s+((session\\s+)?[a-z0-9_.]+\\s*(=|to\\M)|role\\M)'),"
         " ('  u', E'set_config\\s*\\(\\s*[^'' ]|(^|;|\\m(begin|then|else|loop))\\s*"
@@ -144,7 +145,12 @@ void facts_append_question(struct buf *query) {
         " WHERE p.t OPERATOR(pg_catalog.~*) r.e"
         " UNION SELECT f.k, p.n FROM p, f"
         " WHERE pg_catalog.strpos(p.t, f.n) OPERATOR(pg_catalog.>) 0)"
-        " SELECT k, n FROM f UNION"
+        " SELECT k, n FROM f UNION SELECT '  h', f.k FROM f, pg_catalog.pg_proc q"
+        " WHERE q.proname::pg_catalog.text OPERATOR(pg_catalog.=) f.n"
+        " AND q.oid OPERATOR(pg_catalog.>=) 16384 AND EXISTS (SELECT 1 FROM pg_catalog.pg_depend d"
+        " WHERE d.refobjid OPERATOR(pg_catalog.=) q.oid"
+        " AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass"
+        " AND d.classid OPERATOR(pg_catalog.<>) 'pg_catalog.pg_proc'::pg_catalog.regclass) UNION"
         " SELECT '  v', pg_catalog.lower(coalesce(m[1], m[2])) FROM p, "
         "pg_catalog.regexp_matches(p.t,"
         " E'set_config\\s*\\(\\s*''([a-z0-9_.]+)''|(?:^|;|\\m(?:begin|then|else|loop))\\s*set\\s+"
@@ -157,7 +163,8 @@ void facts_append_question(struct buf *query) {
 }
 
 bool facts_row(struct facts *facts, struct bytes mark, struct bytes name) {
-    static const char kinds[] = {KIND_LASTS, KIND_SETS, KIND_SETS_OTHERS, KIND_PARAMETER};
+    static const char kinds[] = {KIND_LASTS, KIND_SETS, KIND_SETS_OTHERS, KIND_PARAMETER,
+                                 KIND_HIDDEN};
     bool is_fact = mark.len == 3 && memcmp(mark.at, "  ", 2) == 0;
     if (!is_fact || memchr(kinds, mark.at[2], sizeof kinds) == NULL) return false;
     buf_append_u8(&facts->coming, (unsigned char)mark.at[2]);
@@ -177,7 +184,12 @@ static void end_question(struct facts *facts, uint32_t schema, uint64_t now_us) 
 void facts_learned(struct facts *facts, uint32_t schema, uint64_t now_us) {
     struct bytes rest = buf_content(&facts->coming), entry;
     unsigned count = 0;
-    while (message_text(rest, &entry, &rest)) count++;
+    facts->hidden = 0;
+    while (message_text(rest, &entry, &rest)) {
+        count++; /* the name of what is hidden is a mark */
+        if (entry.len == 4 && entry.at[0] == KIND_HIDDEN)
+            facts->hidden |= fact_of_kind(entry.at[3]);
+    }
     end_question(facts, schema, now_us);
     facts->is_known = count < FACTS_MAX;
 }

@@ -16,6 +16,7 @@
 #include "core/memory.h"
 #include "proto/message.h"
 #include "session/bind.h"
+#include "session/facts.h"
 
 #define ROLE          "role"
 #define AUTHORIZATION "session_authorization"
@@ -24,12 +25,15 @@
 #define TRIES_MAX 5u
 
 struct session *session_new(void) {
-    return memory_new(sizeof(struct session));
+    struct session *session = memory_new(sizeof *session);
+    session->checks_facts = true;
+    return session;
 }
 
 static void forget_functions(struct session *session) {
     buf_release(&session->ran);
     buf_release(&session->programs);
+    session->runs_hidden = false;
 }
 
 void session_free(struct session **session_at, struct texts *texts) {
@@ -442,6 +446,11 @@ void session_note(struct session *session, const struct traits *traits,
         }
         if (entry.at[0] == 's' && !is_reported(server, name)) add_name(&session->touched, name);
     }
+}
+
+void session_note_hidden(struct session *session, unsigned kinds) {
+    session->runs_hidden = true;
+    if (kinds & (FACT_SETS | FACT_SETS_UNKNOWN)) note_unknown(session);
 }
 
 void session_undone(struct session *session) {

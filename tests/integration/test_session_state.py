@@ -549,6 +549,54 @@ def test_a_function_that_sets_by_name(start_pooler, cluster):
     )
 
 
+HIDDEN = {
+    "trigger": "CREATE FUNCTION hides() RETURNS trigger LANGUAGE plpgsql AS"
+    " $$ BEGIN PERFORM set_config('app.v', 'mine', false); RETURN NEW; END $$;"
+    "CREATE TRIGGER hider BEFORE INSERT ON hiding FOR EACH ROW EXECUTE FUNCTION hides()",
+    "view": "CREATE FUNCTION hides() RETURNS text LANGUAGE plpgsql AS"
+    " $$ BEGIN RETURN set_config('app.v', 'mine', false); END $$;"
+    "CREATE VIEW hider AS SELECT hides() AS a",
+    "policy": "CREATE FUNCTION hides() RETURNS bool LANGUAGE plpgsql AS"
+    " $$ BEGIN PERFORM set_config(lower('APP.V'), 'mine', false); RETURN true; END $$;"
+    "CREATE POLICY hider ON hiding USING (hides()); ALTER TABLE hiding ENABLE ROW LEVEL SECURITY",
+}
+
+
+@pytest.mark.parametrize("kind", HIDDEN)
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_is_set_behind_a_name(start_pooler, cluster, kind, is_there):
+    """A trigger, a view or a policy may run a function that sets: that reaches nobody else."""
+    run = {"trigger": "INSERT INTO hiding VALUES ('x')", "view": "SELECT a FROM hider",
+           "policy": "SELECT count(*) FROM hiding"}[kind]  # fmt: skip
+    make = HIDDEN[kind] + "; GRANT SELECT ON ALL TABLES IN SCHEMA public TO app_trust"
+    cluster.primary.sql("CREATE TABLE hiding (a text); GRANT ALL ON hiding TO app_trust")
+    cluster.primary.sql("INSERT INTO hiding VALUES ('row'); GRANT CREATE ON SCHEMA public TO app_trust")
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 1})
+    try:
+        if is_there:
+            cluster.primary.sql(make)
+        with pooler.client() as one, pooler.client() as other:
+            assert not show(other, "app.v")
+            if not is_there:  # the pooler looks again, since it sees DDL
+                cluster.primary.sql(make)
+                other.query("CREATE TABLE another (a int)")
+                other.query("DROP TABLE another")
+            for is_extended in (False, True):
+                if is_extended:
+                    one.ask(parse(run, "s"), SYNC)
+                    assert not one.ask(bind((), "s"), execute(), SYNC).errors
+                else:
+                    assert not one.query(run).errors
+                assert not show(other, "app.v")
+                if kind != "policy":  # whose function does not tell the name
+                    assert show(one, "app.v") == "mine"
+                assert not show(other, "app.v")
+                one.query("DISCARD ALL")
+    finally:
+        cluster.primary.sql("DROP TABLE hiding CASCADE; DROP FUNCTION hides() CASCADE")
+        cluster.primary.sql("REVOKE CREATE ON SCHEMA public FROM app_trust")
+
+
 def test_a_function_that_has_changed(start_pooler, functions):
     """A function is looked at again when the schema has changed."""
     pooler = start_pooler({"session_state": "track", "default_pool_size": 2})
