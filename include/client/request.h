@@ -53,7 +53,14 @@ size_t prepare_close(const struct request *request);
 /* The statement of a Parse body in a parse context, or the client's present one if that is empty;
  * or one that no other client shares. With a reference. */
 struct statement *prepare_intern(struct client *client, struct bytes body, struct bytes context);
-struct statement *prepare_intern_own(struct client *client, struct bytes body);
+struct statement *prepare_intern_own(struct client *client, struct bytes body,
+                                     struct bytes context);
+
+/* Around a Parse that repeats a client's own on another server: its literals are to become what
+ * they became at first. `after` is empty at the start, and released at the end. */
+void prepare_enter(const struct request *request, const struct statement *statement,
+                   struct buf *after);
+void prepare_leave(const struct request *request, struct buf *after);
 
 /* A simple Query takes the unnamed statement away. */
 void prepare_forget_unnamed(const struct request *request);

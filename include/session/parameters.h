@@ -69,4 +69,10 @@ struct traits_context parameters_context(const struct parameters *parameters);
 void parameters_parse_context(const struct parameters *parameters, const struct pool_set *set,
                               struct buf *context);
 
+/* Appends two SELECTs for the parameters that decide what literals become, as far as a parse
+ * context differs from the client's values: one that sets what the context says up to the end of
+ * the transaction, and one that sets the client's again. False if there is no difference. */
+bool parameters_append_context(const struct parameters *parameters, const struct pool_set *set,
+                               struct bytes context, struct buf *before, struct buf *after);
+
 #endif

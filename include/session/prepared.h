@@ -24,6 +24,7 @@ struct statement {
     uint32_t number;
     char name[24];        /* on servers; NUL-terminated */
     struct traits traits; /* of its text, without the names; meaningless without routing */
+    struct bytes context; /* parse context */
     struct bytes body;    /* of Parse behind the name: text, NUL, types */
     char key[];           /* parse context, NUL, body */
 };

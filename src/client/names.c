@@ -80,7 +80,9 @@ static void prepare_on_server(const struct request *request, struct bytes name,
     struct client *client = request->client;
     struct named *named = &memory_of(request)->named;
     struct named_on_server *surplus = named_surplus(named, client->set->max_prepared);
+    struct buf after = {0};
     if (surplus != NULL) close_on_server(request, surplus);
+    prepare_enter(request, statement, &after);
     request_copy_head(request, 'P', name.len + 1 + statement->body.len);
     outgoing_copy(request->out, name.at, name.len);
     outgoing_copy(request->out, "", 1);
@@ -90,6 +92,7 @@ static void prepare_on_server(const struct request *request, struct bytes name,
     named_ref(there);
     struct pipeline_entry *owed = request_owe(request, REQUEST_PARSE, PIPELINE_SWALLOW);
     effects_note(client, owed, EFFECT_NAMED, there);
+    prepare_leave(request, &after);
 }
 
 /* What the client means by a name; NULL: nothing. */

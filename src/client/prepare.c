@@ -114,14 +114,56 @@ static void send_parse(const struct request *request, const char *name,
     stats_add(&request->server->node->stats.server_parses, 1);
 }
 
+/* A statement of our own that goes in line with the client's, and is not seen. */
+static void run_unseen(const struct request *request, const struct buf *text) {
+    static const char close[] = "SweirC", bind[] = "weirC\0weirC\0\0\0\0\0\0";
+    static const char execute[] = "weirC\0\0\0\0", close_portal[] = "PweirC";
+    request_copy_head(request, 'C', sizeof close);
+    outgoing_copy(request->out, close, sizeof close);
+    (void)request_owe(request, REQUEST_CLOSE, PIPELINE_SWALLOW);
+    request_copy_head(request, 'P', 6 + buf_length(text) + 1 + 2);
+    request_copy_text0(request, "weirC");
+    outgoing_copy(request->out, buf_content(text).at, buf_length(text));
+    outgoing_copy(request->out, "\0\0", 3);
+    (void)request_owe(request, REQUEST_PARSE, PIPELINE_SWALLOW);
+    request_copy_head(request, 'B', 18);
+    outgoing_copy(request->out, bind, 18);
+    (void)request_owe(request, REQUEST_BIND, PIPELINE_SWALLOW);
+    request_copy_head(request, 'E', sizeof execute);
+    outgoing_copy(request->out, execute, sizeof execute);
+    request_owe(request, REQUEST_EXECUTE, PIPELINE_SWALLOW)->number = request->client->copies;
+    request_copy_head(request, 'C', sizeof close_portal);
+    outgoing_copy(request->out, close_portal, sizeof close_portal);
+    (void)request_owe(request, REQUEST_CLOSE, PIPELINE_SWALLOW);
+}
+
+void prepare_enter(const struct request *request, const struct statement *statement,
+                   struct buf *after) {
+    const struct client *client = request->client;
+    struct buf before = {0};
+    bool has_literals = memchr(statement->body.at, '\'', statement->body.len) != NULL;
+    if (has_literals && parameters_append_context(&client->parameters, client->set->pools,
+                                                  statement->context, &before, after))
+        run_unseen(request, &before);
+    buf_release(&before);
+}
+
+void prepare_leave(const struct request *request, struct buf *after) {
+    if (buf_length(after) > 0) run_unseen(request, after);
+    buf_release(after);
+}
+
 /* Has the statement prepared on the server ahead of a message that uses it. */
 static void ensure(const struct request *request, struct statement *statement) {
+    struct buf after = {0};
     if (server_memory_use(memory_of(request), statement) != NULL) return;
     evict(request);
+    prepare_enter(request, statement, &after);
     send_parse(request, statement->name, statement);
     (void)server_memory_add(memory_of(request), statement);
     statement->references++;
     (void)owe_effect(request, PIPELINE_SWALLOW, EFFECT_PREPARED, statement);
+    prepare_leave(request, &after);
 }
 
 /* Whether a message about a name goes to the server as it is: the transaction may have changed what
@@ -226,20 +268,25 @@ static bool is_private(struct client *client, struct bytes body) {
            NAMES_FLAGS;
 }
 
-struct statement *prepare_intern_own(struct client *client, struct bytes body) {
-    struct buf context = {0};
-    buf_append_format(&context, "own %llu", (unsigned long long)++client->set->unnamed_last);
-    struct statement *statement = intern(client, body, buf_content(&context));
-    buf_release(&context);
+struct statement *prepare_intern_own(struct client *client, struct bytes body,
+                                     struct bytes context) {
+    struct buf own = {0};
+    buf_append_bytes(&own, context);
+    buf_append_format(&own, "own %llu", (unsigned long long)++client->set->unnamed_last);
+    struct statement *statement = intern(client, body, buf_content(&own));
+    buf_release(&own);
     return statement;
 }
 
 struct statement *prepare_intern(struct client *client, struct bytes body, struct bytes context) {
-    if (is_private(client, body)) return prepare_intern_own(client, body);
-    if (context.len > 0) return intern(client, body, context);
     struct buf current = {0};
-    client_parse_context(client, &current);
-    struct statement *statement = intern(client, body, buf_content(&current));
+    if (context.len == 0) {
+        client_parse_context(client, &current);
+        context = buf_content(&current);
+    }
+    struct statement *statement = is_private(client, body)
+                                      ? prepare_intern_own(client, body, context)
+                                      : intern(client, body, context);
     buf_release(&current);
     return statement;
 }

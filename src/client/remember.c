@@ -126,7 +126,10 @@ static const char *note_traits(struct client *client, const struct traits *trait
     const char *made = pins_text(pins_made(traits->flags) & ~session->pins & ~shared);
     enum on_state mode = client->pool->on_session_state;
     if (traits->flags & TRAITS_LISTENS) listeners_note_ear(client->set->pools->listeners);
-    if (made != NULL && mode == ON_STATE_REJECT) return made;
+    /* Who keeps a replica could not write any more. */
+    bool is_replica = client->is_routed && client->route.target == ROUTE_REPLICA;
+    if (made != NULL && (mode == ON_STATE_REJECT || (mode == ON_STATE_PIN && is_replica)))
+        return made;
     if (made != NULL && mode == ON_STATE_LOG)
         client_log(client, LOG_LEVEL_WARNING,
                    "session state that its next transaction may not find: %s", made);

@@ -65,7 +65,8 @@ bool repair_is_due(struct client *client, const struct pipeline_entry *entry,
         row++;
     struct prepared_name *name = name_of(client, entry->number);
     if (row == COUNT(stale) || name == NULL || name->uses >= PREPARED_PROVEN) return false;
-    struct statement *own = prepare_intern_own(client, name->statement->body);
+    struct statement *own =
+        prepare_intern_own(client, name->statement->body, name->statement->context);
     prepared_replace(&client->names, &client->set->statements, name, own);
     prepared_note_uses(&client->names, name, PREPARED_PROVEN);
     if (stale[row].is_certain) statements_schema_changed(client->pool->database->hash);

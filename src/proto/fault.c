@@ -223,9 +223,10 @@ static const struct fault faults[FAULT_COUNT] = {
          "too many clients keep their servers (pin_limit)",
          "The session has %s, which only its server can keep.",
          "Raise pin_limit or pool_size, or give it up before the transaction ends."},
-    [FAULT_SESSION_STATE] = {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_KEEP, "0A000",
-                             "the session would have %s", NULL,
-                             "on_session_state = reject: only one server could keep it."},
+    [FAULT_SESSION_STATE] =
+        {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_KEEP, "0A000", "the session would have %s", NULL,
+         "Only one server could keep it: on_session_state = reject refuses that, and so does "
+         "every transaction on a replica."},
     [FAULT_LISTENER_SLOW] =
         {FAULT_COUNTER_LIMIT, FAULT_EFFECT_CLOSE, "53400", "too many unread notifications",
          "The client listens, and has not read what was waiting for it, or has not ended its "

@@ -9,6 +9,7 @@
 
 #include "core/check.h"
 #include "core/memory.h"
+#include "proto/message.h"
 
 /* What is special about the parameters that are always tracked. */
 enum {
@@ -188,4 +189,31 @@ void parameters_parse_context(const struct parameters *parameters, const struct 
         if (value != NULL) buf_append(context, value->at, value->len);
         buf_append_u8(context, 0); /* no value has one: the texts cannot be taken for each other */
     }
+}
+
+static void append_local(struct buf *query, const char *name, struct bytes value) {
+    buf_append_text(query, buf_length(query) == 0 ? "SELECT " : ",");
+    buf_append_text(query, "pg_catalog.set_config(");
+    parameters_append_quoted(query, bytes_of_text(name));
+    buf_append_u8(query, ',');
+    parameters_append_quoted(query, value);
+    buf_append_text(query, ",true)");
+}
+
+bool parameters_append_context(const struct parameters *parameters, const struct pool_set *set,
+                               struct bytes context, struct buf *before, struct buf *after) {
+    struct bytes rest = context, value;
+    for (unsigned i = 0; i < set->tracked_count; i++) {
+        if (special[i] & UNPARSED) continue;
+        if (!message_text(rest, &value, &rest)) break;
+        bool is_of_literals = i == TRACKED_CLIENT_ENCODING || i == TRACKED_DATESTYLE ||
+                              i == TRACKED_TIMEZONE || i == TRACKED_STANDARD_CONFORMING_STRINGS ||
+                              i == TRACKED_INTERVALSTYLE;
+        const struct text *mine = parameters->values[i];
+        if (!is_of_literals || mine == NULL || value.len == 0) continue;
+        if (bytes_equal(bytes_of(mine->at, mine->len), value)) continue;
+        append_local(before, set->tracked[i], value);
+        append_local(after, set->tracked[i], bytes_of(mine->at, mine->len));
+    }
+    return buf_length(before) > 0;
 }

@@ -58,6 +58,7 @@ struct statement *statement_get(struct statements *statements, struct bytes cont
         statement->references = 1;
         statement->number = next_number();
         (void)snprintf(statement->name, sizeof statement->name, "PGBOUNCER_%u", statement->number);
+        statement->context = bytes_of(statement->key, context.len);
         statement->body = bytes_of(statement->key + context.len + 1, body.len);
         map_add(&statements->map, &statement->node, bytes_of(statement->key, len));
         statements->bytes += sizeof *statement + len;

@@ -189,11 +189,13 @@ static bool encoding_is_safe(const char *encoding) {
 }
 
 /* Why a text of that length is not lexed under these settings, or NULL. */
-static const char *why_unread(const struct traits_context *context, size_t len) {
+/* Without a backslash a string is read alike with and without standard_conforming_strings. */
+static const char *why_unread(const struct traits_context *context, struct bytes text) {
+    bool is_plain = context->standard_conforming_strings || memchr(text.at, '\\', text.len) == NULL;
     if (!encoding_is_safe(context->client_encoding)) return "this client_encoding is not read";
-    if (!context->standard_conforming_strings) return "standard_conforming_strings is off";
+    if (!is_plain) return "standard_conforming_strings is off";
     if (!context->safe_backslash_quote) return "backslash_quote is not safe_encoding";
-    return len > LEX_TEXT_BYTES_MAX ? "too long" : NULL;
+    return text.len > LEX_TEXT_BYTES_MAX ? "too long" : NULL;
 }
 
 /* Lexes a text that may be read; on false result->refused says why nothing is known of it. */
@@ -367,7 +369,7 @@ static const struct traits *miss(struct traits_cache *cache, struct bytes text,
 
 const struct traits *traits_of(struct traits_cache *cache, struct bytes text,
                                const struct traits_context *context, uint64_t now_us) {
-    const char *unread = why_unread(context, text.len);
+    const char *unread = why_unread(context, text);
     if (unread != NULL) return refused(cache, unread);
     struct lex_result lexed;
     struct entry *entry = entry_of_pattern(cache, text);
@@ -392,7 +394,7 @@ const struct traits *traits_of(struct traits_cache *cache, struct bytes text,
 void traits_correct(struct traits_cache *cache, struct bytes text,
                     const struct traits_context *context) {
     struct lex_result lexed;
-    if (why_unread(context, text.len) != NULL) return;
+    if (why_unread(context, text) != NULL) return;
     if (!lex(cache, text, &lexed) || lexed.tokens == 0) return;
     struct entry *entry = entry_find(cache, lexed.shape);
     if (entry == NULL) {

@@ -251,6 +251,32 @@ def test_literals_are_nobody_elses(pooler):
             assert run(third, "l").value == "1"
 
 
+def test_literals_stay_what_they_were(two, turns):
+    """A statement that is prepared anew on another server reads its dates as it did at first, for
+    its client and for all who share it; what the client has set since is as it was."""
+    text = "SELECT '01/02/2003'::date - '2003-01-01'::date, current_setting('DateStyle')"
+    with two.client() as one, two.client() as other:
+        other.query("SET DateStyle = 'ISO, MDY'")
+        for client in (one, other):
+            assert client.ask(parse(text, "p"), SYNC).kinds == "1Z"
+            client.query("PREPARE s AS " + text)
+        one.query("SET DateStyle = 'SQL, DMY'")
+        for _ in range(4):
+            assert one.ask(describe("p"), bind((), "p"), execute(), SYNC).rows == [("1", "SQL, DMY")]
+            assert one.query("EXECUTE s").rows == [("1", "SQL, DMY")]
+            assert one.query("EXECUTE p").rows == [("1", "SQL, DMY")]
+            assert one.query("SHOW DateStyle").value == "SQL, DMY"
+            assert run(other, "p").rows == [("1", "ISO, MDY")]
+            assert one.ask(parse(text), bind(), execute(), SYNC).rows == [("31", "SQL, DMY")]
+            turns.swap()
+        one.query("BEGIN; SET LOCAL DateStyle = 'German'")
+        turns_before = run(one, "p").rows
+        assert turns_before == [("1", "German, DMY")]
+        assert one.query("SHOW DateStyle").value == "German, DMY"
+        one.query("COMMIT")
+        assert one.query("SHOW DateStyle").value == "SQL, DMY"
+
+
 def test_the_unnamed_statement_outlives_its_transaction(pooler):
     with pooler.client() as one, pooler.client() as other:
         assert one.ask(parse("SELECT $1::int + 1"), bind([1]), execute(), SYNC).value == "2"

@@ -354,6 +354,24 @@ def test_what_pinned_a_client_once_does_not_keep_it_from_replicas(start_pooler, 
             assert watch.where() == "replica" and watch.why(one) == "", make
 
 
+def test_nobody_keeps_a_replica(start_pooler, cluster):
+    """A transaction that reads from a replica is refused what would keep it there."""
+    watch = Watch(start_tracked(start_pooler, cluster))
+    with watch.pooler.client() as one:
+        for sql in ("SELECT pg_advisory_lock(1)", "DECLARE c CURSOR WITH HOLD FOR SELECT 1"):
+            watch.settle()
+            one.query("BEGIN READ ONLY")
+            one.query("SELECT 1")
+            answer = one.query(sql)
+            assert answer.code == "0A000" and answer.status == "E", answer
+            one.query("ROLLBACK")
+            assert not one.query("CREATE TEMP TABLE t (a int); DROP TABLE t").errors
+        assert pins(watch.pooler, one) == []
+        one.query("BEGIN; SELECT pg_advisory_lock(1); COMMIT")
+        assert len(pins(watch.pooler, one)) == 1
+        assert not one.query("CREATE TEMP TABLE t (a int)").errors
+
+
 def test_a_role_that_a_replica_does_not_have_yet(start_pooler, cluster):
     """The statement runs on the primary, once, and the client notices nothing."""
     watch = Watch(start_tracked(start_pooler, cluster, read_consistency="eventual"))

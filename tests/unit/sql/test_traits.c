@@ -110,13 +110,15 @@ static void test_context_decides_whether_a_text_is_read(void **state) {
     struct traits_cache *cache = traits_cache_new(10, 200, NULL);
     for (size_t i = 0; i < COUNT(contexts); i++) {
         const struct traits *traits =
-            traits_of(cache, bytes_of_text("SELECT 1"), &contexts[i].context, 1);
+            traits_of(cache, bytes_of_text("SELECT 'a\\b'"), &contexts[i].context, 1);
         if (contexts[i].is_read)
             assert_int_equal(traits->flags, 0);
         else
             assert_int_equal(traits->flags & ANYTHING, ANYTHING);
         assert_true(contexts[i].is_read || traits->why[0] != '\0');
     }
+    const struct traits_context is_off = {"UTF8", false, true};
+    assert_int_equal(traits_of(cache, bytes_of_text("SELECT 'a'"), &is_off, 1)->flags, 0);
     traits_cache_free(&cache);
 }
 
