@@ -40,7 +40,7 @@ const char *remember_bind(struct client *client, const struct statement *stateme
 /* A named statement is parsed, which is noted when it is bound. */
 void remember_parsed(struct client *client, struct bytes text);
 
-/* Sends what fails with FAULT_SESSION_STATE in place of a refused statement: a Query, or Parse,
+/* Sends what fails with session->refusal in place of a refused statement: a Query, or Parse,
  * Bind and Execute. */
 void remember_refuse(struct client *client, struct outgoing *out, bool is_query, const char *what);
 

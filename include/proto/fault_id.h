@@ -71,6 +71,7 @@ enum fault_id {
     FAULT_SERVER_TERMINATED,
     FAULT_PIN_LIMIT,     /* argument: what the session has */
     FAULT_SESSION_STATE, /* argument: what the session would have */
+    FAULT_SEQUENCE_ELSEWHERE,
     FAULT_LISTENER_SLOW,
     FAULT_NO_PRIMARY,    /* argument: the nodes that were asked and what each said */
     FAULT_TWO_PRIMARIES, /* argument: both nodes */

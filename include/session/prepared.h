@@ -113,6 +113,7 @@ struct server_memory {
     struct text *settings;
     bool is_unknown;
     uint32_t unknown_by;
+    uint32_t used_by; /* the client that it was lent to last */
     struct text *login[SERVER_PARAMETERS_MAX];
 };
 

@@ -49,6 +49,10 @@ struct session {
     struct buf named;                  /* names of prepared statements in the statement at hand */
     struct buf prepared;               /* those that the transaction may have made or ended */
     struct buf prepared_context;       /* the parse context of those it made */
+    uint32_t used;                     /* the server that was lent to it last */
+    bool is_at_same;                   /* it has that again, which nobody else has used since */
+    bool has_written;                  /* since it was lent its server */
+    enum fault_id refusal;             /* why the statement at hand must not run */
     bool has_failed_name;              /* one could not be prepared under the client's name */
     struct buf channels;               /* that the question has told, each with its NUL */
     struct subscription *subscription; /* its client's part in the shared listener, or NULL */

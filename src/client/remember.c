@@ -118,6 +118,26 @@ static void end_facts(struct client *client) {
 
 /* ---- what a statement leaves */
 
+/* Whether it asks for what a sequence has given this session last. */
+static bool reads_sequence(const struct traits *traits) {
+    struct bytes rest = traits->names, entry;
+    while (message_text(rest, &entry, &rest)) {
+        if (bytes_equal_text(entry, "fcurrval") || bytes_equal_text(entry, "flastval") ||
+            bytes_equal_text(entry, "fpg_catalog.currval") ||
+            bytes_equal_text(entry, "fpg_catalog.lastval"))
+            return true;
+    }
+    return false;
+}
+
+/* Whether what it asks for may be another client's. */
+static bool asks_a_stranger(const struct client *client, const struct traits *traits) {
+    const struct session *session = client->session;
+    bool is_own = session->has_written || session->is_at_same || session->pinned_us != 0 ||
+                  traits->flags & TRAITS_MAY_WRITE;
+    return traits->flags & TRAITS_SESSION_MEMORY && !is_own && reads_sequence(traits);
+}
+
 /* What the statement would leave that only its server can keep: NULL, or why it is refused. */
 static const char *note_traits(struct client *client, const struct traits *traits,
                                struct bytes text) {
@@ -128,8 +148,14 @@ static const char *note_traits(struct client *client, const struct traits *trait
     if (traits->flags & TRAITS_LISTENS) listeners_note_ear(client->set->pools->listeners);
     /* Who keeps a replica could not write any more. */
     bool is_replica = client->is_routed && client->route.target == ROUTE_REPLICA;
+    session->refusal = FAULT_SESSION_STATE;
     if (made != NULL && (mode == ON_STATE_REJECT || (mode == ON_STATE_PIN && is_replica)))
         return made;
+    if (mode == ON_STATE_PIN && asks_a_stranger(client, traits)) {
+        session->pins |= 1u << PIN_MEMORY;
+        session->refusal = FAULT_SEQUENCE_ELSEWHERE;
+        return "";
+    }
     if (made != NULL && mode == ON_STATE_LOG)
         client_log(client, LOG_LEVEL_WARNING,
                    "session state that its next transaction may not find: %s", made);
@@ -149,6 +175,7 @@ static const struct traits *traits_at(const struct client *client, struct bytes 
 
 /* Others are told of what it notifies. */
 static void note_sender(const struct client *client, uint32_t flags) {
+    if (flags & TRAITS_MAY_WRITE) client->session->has_written = true;
     struct listeners *listeners = client->set->pools->listeners;
     if (!(flags & TRAITS_MAY_WRITE) || !listeners_are_heard(listeners)) return;
     listeners_note_sender(listeners, client->borrower.server, bytes_get_u32(client->key));
@@ -236,14 +263,15 @@ static void append_message(struct buf *out, char type, struct bytes body) {
 }
 
 /* A program that fails as the refused statement should, so that its transaction fails with it. */
-static void append_raise(struct buf *text, const char *what) {
-    const struct fault *fault = fault_of(FAULT_SESSION_STATE);
+static void append_raise(struct buf *text, enum fault_id why, const char *what) {
+    const struct fault *fault = fault_of(why);
     struct buf message = {0};
-    fault_append_text(&message, FAULT_SESSION_STATE, what);
+    fault_append_text(&message, why, what);
     buf_append_format(text,
-                      "DO $weir$BEGIN RAISE EXCEPTION USING ERRCODE='%s',MESSAGE='%s',HINT='%s';"
-                      "END$weir$",
-                      fault->sqlstate, buf_text(&message), fault->hint);
+                      "DO $weir$BEGIN RAISE EXCEPTION USING ERRCODE='%s',MESSAGE=$t$%s$t$,"
+                      "DETAIL=$t$%s$t$,HINT=$t$%s$t$;END$weir$",
+                      fault->sqlstate, buf_text(&message),
+                      fault->detail == NULL ? "" : fault->detail, fault->hint);
     buf_append_u8(text, 0);
     buf_release(&message);
 }
@@ -253,7 +281,7 @@ void remember_refuse(struct client *client, struct outgoing *out, bool is_query,
     struct server_memory *memory = client->borrower.server->memory;
     struct buf text = {0}, messages = {0};
     if (!is_query) buf_append_u8(&text, 0); /* the unnamed statement */
-    append_raise(&text, what);
+    append_raise(&text, client->session->refusal, what);
     if (!is_query) buf_append_u16(&text, 0); /* no types */
     append_message(&messages, is_query ? 'Q' : 'P', buf_content(&text));
     if (!is_query) {
@@ -332,11 +360,21 @@ static void send_gap(struct client *client, const struct settings_gap *gap) {
     buf_release(&query);
 }
 
+static void note_use(struct client *client, const struct server *server) {
+    struct session *session = client->session;
+    struct server_memory *memory = server->memory;
+    session->is_at_same = memory->used_by == client->id && session->used == server->id;
+    session->has_written = false;
+    memory->used_by = client->id;
+    session->used = server->id;
+}
+
 void remember_lent(struct client *client) {
     struct server *server = client->borrower.server;
     struct settings_gap gap;
     bool is_tracked = client->session != NULL;
     if (is_tracked != client->pool->tracks_sessions) follow_setting(client);
+    if (client->session != NULL) note_use(client, server);
     if ((client->session == NULL || session_is_at_home(client->session, server)) &&
         parameters_are_same(&client->parameters, client->set->pools, server)) {
         client->is_syncing = false;

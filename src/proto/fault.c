@@ -227,6 +227,13 @@ static const struct fault faults[FAULT_COUNT] = {
         {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_KEEP, "0A000", "the session would have %s", NULL,
          "Only one server could keep it: on_session_state = reject refuses that, and so does "
          "every transaction on a replica."},
+    [FAULT_SEQUENCE_ELSEWHERE] =
+        {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_KEEP, "55000",
+         "the last value of the sequence is not known in this session",
+         "The transaction that used it ran on another server connection, or others have used this "
+         "one.",
+         "From now on this client keeps its server: repeat what used the sequence. RETURNING, or "
+         "currval in the same transaction, need no server of one's own."},
     [FAULT_LISTENER_SLOW] =
         {FAULT_COUNTER_LIMIT, FAULT_EFFECT_CLOSE, "53400", "too many unread notifications",
          "The client listens, and has not read what was waiting for it, or has not ended its "

@@ -641,6 +641,54 @@ def test_a_function_that_has_changed(start_pooler, functions):
     functions("REVOKE CREATE ON SCHEMA public FROM app_trust")
 
 
+def test_a_sequence_value_is_never_another_clients(start_pooler, cluster):
+    """What lastval and currval tell is the client's own, or an error, after which it is."""
+    cluster.primary.sql("CREATE TABLE numbered (n serial, who text); GRANT ALL ON numbered TO app_trust;"
+                        "GRANT ALL ON SEQUENCE numbered_n_seq TO app_trust")  # fmt: skip
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 2, "server_lifetime": 600})
+    insert = "INSERT INTO numbered (who) VALUES ('x') RETURNING n"
+    asks = ["SELECT lastval()", "SELECT currval('numbered_n_seq')"]
+    try:
+        with pooler.client() as other:
+            for ask in asks:
+                with pooler.client() as one:
+                    mine = one.query(f"BEGIN; {insert}").value
+                    assert one.query(ask).value == mine  # within one transaction
+                    one.query("COMMIT")
+                    mine = one.query(insert).value
+                    for _ in range(3):
+                        other.query(insert)
+                    answer = one.query(ask)
+                    assert answer.code == "55000" or answer.value == mine
+                    if answer.code == "55000":
+                        assert "keeps its server" in answer.error["H"]
+                    mine = one.query(insert).value
+                    for _ in range(3):
+                        other.query(insert)
+                    assert one.query(ask).value == mine
+                    assert one.ask(parse(ask), bind(), execute(), SYNC).value == mine
+                    assert len(pins(pooler, one)) == 1
+    finally:
+        cluster.primary.sql("DROP TABLE numbered")
+
+
+@pytest.mark.one_worker
+def test_a_sequence_value_on_the_same_server(start_pooler, cluster):
+    cluster.primary.sql("CREATE SEQUENCE counting; GRANT ALL ON SEQUENCE counting TO app_trust")
+    pooler = start_pooler({"session_state": "track", "default_pool_size": 1})
+    with pooler.client() as one, pooler.client() as other:
+        assert one.query("SELECT nextval('counting')").value == "1"
+        assert other.query("SELECT nextval('counting')").value == "2"
+        answer = one.query("SELECT lastval()")
+        assert answer.code == "55000" and answer.status == "I", answer
+        one.query("DISCARD ALL")
+    with pooler.client() as one:
+        assert one.query("SELECT nextval('counting')").value == "3"
+        assert one.query("SELECT lastval()").value == "3"  # nobody else was there
+        one.close()
+    cluster.primary.sql("DROP SEQUENCE counting")
+
+
 def test_what_is_undone_pins_nobody(pooler):
     with pooler.client() as one, pooler.client() as other:
         for sql in (
