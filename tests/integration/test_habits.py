@@ -31,6 +31,7 @@ PROGRAMS = {
     "rails": ["ruby", "with_rails.rb"],
     "hibernate": ["java", *QUICK, "-cp", "/usr/share/java/postgresql.jar", "WithHibernate.java"],
     "drizzle": ["node", "with_drizzle.js"],
+    "prisma": ["node", "with_prisma.js"],
 }
 
 
@@ -122,8 +123,8 @@ def direct(cluster):
 
 
 SETTINGS = {
-    "auth_type": "scram-sha-256", "session_state": "track", "default_pool_size": 6,
-    "server_round_robin": 1, "pin_limit": 5, "ignore_startup_parameters": None,
+    "auth_type": "scram-sha-256", "session_state": "track", "default_pool_size": 3,
+    "server_round_robin": 1, "pin_limit": 2, "ignore_startup_parameters": None,
 }  # fmt: skip
 
 
