@@ -319,6 +319,18 @@ static bool is_repeated(const struct client *client, const struct prepared_name 
     return client->retry.is_second && bytes_equal(name->statement->body, body);
 }
 
+/* Whether the server will refuse the Parse, since the transaction has failed. */
+static bool is_in_vain(const struct client *client, struct bytes body) {
+    struct bytes text, rest;
+    bool has_failed = client->transaction == 'E' && pipeline_is_empty(&client->pipeline);
+    if (client->session == NULL || !has_failed || client->set->traits == NULL) return false;
+    if (!message_text(body, &text, &rest)) return false;
+    struct traits_context how = client_context(client);
+    uint32_t flags =
+        traits_of(client->set->traits, text, &how, loop_now_us(client->set->loop))->flags;
+    return !(flags & (TRAITS_ENDS | TRAITS_EMPTY | TRAITS_ANYTHING));
+}
+
 static size_t parse_named(const struct request *request, struct bytes name, struct bytes body) {
     struct client *client = request->client;
     struct prepared_name *entry = prepared_find(&client->names, name);
@@ -326,6 +338,10 @@ static size_t parse_named(const struct request *request, struct bytes name, stru
     if (is_left_to_server(request, name, is_taken)) {
         struct bytes text, rest;
         if (message_text(body, &text, &rest)) (void)remember_text(client, text);
+        (void)request_owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
+        return request_pass(request);
+    }
+    if (is_in_vain(client, body)) {
         (void)request_owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
         return request_pass(request);
     }

@@ -149,6 +149,11 @@ def test_errors_are_the_servers(two, turns):
         assert one.query("PREPARE broken AS SELECT 2").tags == ["PREPARE"]
         assert one.query("EXECUTE broken").value == "2"
         assert one.ask(parse("SELEC", "x"), SYNC).code == "42601"
+        assert one.ask(parse("SELECT 4", "known"), SYNC).kinds == "1Z"
+        one.query("BEGIN; SELECT 1/0")
+        assert one.ask(parse("SELECT 4", "y"), SYNC).code == "25P02"
+        assert one.ask(parse("ROLLBACK", "back"), bind((), "back"), execute(), SYNC).status == "I"
+        assert run(one, "y").code == "26000" and run(one, "known").value == "4"
         assert one.ask(parse("SELECT 3", "x"), SYNC).kinds == "1Z"
         assert one.query("EXECUTE x").value == "3"
 

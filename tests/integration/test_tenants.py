@@ -531,15 +531,16 @@ def test_walks(start_pooler, cluster, is_routed):
 # Cases with a name
 
 
-def test_what_nobody_can_see_is_cleaned_where_that_is_asked_for(start_pooler, cluster):
-    """A trigger's doing stands in no statement: the way out that the README tells."""
+@pytest.mark.parametrize("is_cleaned", [False, True])
+def test_a_trigger_that_enters_a_tenant(start_pooler, cluster, is_cleaned):
+    """Its doing stands in no statement, but in the catalog; or servers are always cleaned."""
     cluster.primary.sql(
         "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN PERFORM set_config('app.tenant', NEW.tenant, false); RETURN NEW; END $$;"
         "CREATE TRIGGER spoils BEFORE INSERT ON writes FOR EACH ROW EXECUTE FUNCTION spoil()"
     )
     always = {"server_reset_query": "DISCARD ALL", "server_reset_query_always": "1"}
-    pooler = start_one(start_pooler, **always)
+    pooler = start_one(start_pooler, **(always if is_cleaned else {}))
     with pooler.client() as one, pooler.client() as other, pooler.client() as third:
         third.query("SET app.tenant = 'firm_b'")
         for _ in range(3):
@@ -549,6 +550,57 @@ def test_what_nobody_can_see_is_cleaned_where_that_is_asked_for(start_pooler, cl
             assert not one.query("SET ROLE firm_a").errors
             assert look(other) == set()
     cluster.primary.sql("DROP TRIGGER spoils ON writes; DROP FUNCTION spoil")
+
+
+PRELUDE = (
+    "SELECT set_config('search_path', $1, true), set_config('role', $2, true),"
+    " set_config('app.tenant', $2, true), set_config('request.jwt.claims', $3, true),"
+    " set_config('request.method', $4, true), set_config('request.headers', $5, true)"
+)
+RESPONSE = (
+    "WITH source AS (SELECT word FROM {table}) SELECT coalesce(json_agg(word), '[]')::text,"
+    " current_user, current_setting('request.jwt.claims', true) FROM source"
+)
+
+
+def request_of(client, firm, table, known):
+    """One request as PostgREST sends it: each text is prepared once for a connection, by a name."""
+
+    def run(sql, *values):
+        parts = []
+        if sql not in known:
+            known[sql] = str(len(known))
+            parts = [parse(sql, known[sql])]
+        return client.ask(*parts, bind(values, known[sql]), execute(), SYNC)
+
+    claims = f'{{"sub": "{firm}"}}'
+    assert not run("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY").errors
+    prelude = run(PRELUDE, f"at_{firm}, public", firm, claims, "GET", "{}")
+    assert not prelude.errors, prelude
+    seen = run(RESPONSE.format(table=table)).rows
+    assert not run("COMMIT").errors
+    return seen == [(f'["{firm}"]', firm, claims)] or seen
+
+
+@pytest.mark.parametrize("is_routed", [False, True])
+def test_requests_as_postgrest_sends_them(start_pooler, cluster, is_routed):
+    settings = {"session_state": "track", "default_pool_size": 2, "server_round_robin": 1}
+    if is_routed:
+        pooler = start_routed(start_pooler, cluster, settings)
+        Watch(pooler).settle()
+    else:
+        pooler = start_pooler(settings)
+    dice = random.Random(7)
+    clients = [(pooler.client(), {}) for _ in range(5)]
+    for _ in range(60):
+        client, known = dice.choice(clients)
+        firm, table = dice.choice(FIRMS), dice.choice(["by_role", "by_claim", "place"])
+        assert request_of(client, firm, table, known) is True, (firm, table)
+        other, _ = dice.choice(clients)
+        assert look(other) == set()
+        assert other.query("SELECT current_user").value == "app_trust"
+    for client, _ in clients:
+        client.close()
 
 
 def test_a_claim_in_another_encoding(start_pooler, cluster):
