@@ -420,14 +420,16 @@ def test_what_clients_have_set_has_no_part_in_it(asking):
         " AND coalesce(current_setting('app.x', true), '') = '' AND current_user = 'postgres'"
     )
     settings = {"session_state": "track", "default_pool_size": 1, "pool_mode": "transaction"}
+    settings["on_session_state"] = "log"  # so that no program keeps the server
     pooler = asking({**settings, "auth_query": query}, secrets={"postgres": "x"})
     with pooler.client("postgres", "x") as client:
         known = "SET search_path = evil, pg_catalog; SET app.x = '1'; SET ROLE app_trust"
-        for sql in (known, "DO $$ BEGIN SET search_path = evil; SET ROLE app; END $$"):
+        program = "DO $$ BEGIN SET search_path = evil; SET ROLE app; END $$"
+        for sql, expected in ((known, ("app_trust", "evil, pg_catalog")), (program, ("app", "evil"))):
             assert not client.query(sql).errors
             assert whoami(pooler, "app", SECRET) == "app"
             seen = client.query("SELECT current_user, current_setting('search_path')").rows
-            assert seen == [("app_trust", "evil, pg_catalog")]
+            assert seen == [expected]
             assert client.query("SELECT current_setting('app.x')").value == "1"
 
 
