@@ -50,7 +50,7 @@ def transcript(program, place):
         cwd=FOLDER,
         env={**ENVIRONMENT, "PATH": os.environ["PATH"]},
     )
-    assert done.returncode == 0 and done.stderr == "", done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == 0 and done.stderr == "", done.stdout[-3000:] + done.stderr[:700] + done.stderr[-2300:]
     return done.stdout.split("\n")
 
 
@@ -123,8 +123,8 @@ def direct(cluster):
 
 
 SETTINGS = {
-    "auth_type": "scram-sha-256", "session_state": "track", "default_pool_size": 3,
-    "server_round_robin": 1, "pin_limit": 2, "ignore_startup_parameters": None,
+    "auth_type": "scram-sha-256", "session_state": "track", "default_pool_size": 6,
+    "server_round_robin": 1, "pin_limit": 5, "ignore_startup_parameters": None,
 }  # fmt: skip
 
 
