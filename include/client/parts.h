@@ -90,8 +90,10 @@ enum judgement judge_group(struct client *client, struct bytes bytes);
 /* Judges client->route anew from the facts that judge_group gathered. */
 void judge_again(struct client *client);
 
-/* How the client's statements are read, and what their parse depends on, appended as text. */
+/* How the client's statements are read, the traits of one (only with client->set->traits; as
+ * traits_of), and what their parse depends on, appended as text. */
 struct traits_context client_context(const struct client *client);
+const struct traits *client_traits(const struct client *client, struct bytes text);
 void client_parse_context(const struct client *client, struct buf *context);
 
 /* One more message of a transaction that has its server: notes what it may write or set. `text`

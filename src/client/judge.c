@@ -65,6 +65,12 @@ struct traits_context client_context(const struct client *client) {
     return context;
 }
 
+const struct traits *client_traits(const struct client *client, struct bytes text) {
+    struct client_set *set = client->set;
+    struct traits_context context = client_context(client);
+    return traits_of(set->traits, text, &context, loop_now_us(set->loop));
+}
+
 void client_parse_context(const struct client *client, struct buf *context) {
     const struct session *session = client->session;
     parameters_parse_context(&client->parameters, client->set->pools, context);
@@ -117,9 +123,7 @@ static uint32_t take_anything(struct client *client) {
 }
 
 static uint32_t take_text(struct client *client, struct bytes text) {
-    struct client_set *set = client->set;
-    struct traits_context context = client_context(client);
-    const struct traits *traits = traits_of(set->traits, text, &context, loop_now_us(set->loop));
+    const struct traits *traits = client_traits(client, text);
     const struct statement *executed =
         client->session == NULL ? NULL : names_executed(client, traits);
     return take_traits(client, executed == NULL ? traits : &executed->traits);

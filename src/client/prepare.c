@@ -27,6 +27,12 @@ static size_t pass_rest(const struct request *request, size_t taken) {
     return n;
 }
 
+/* The server answers the message, which goes to it as it is. */
+static size_t forward(const struct request *request, enum message_request kind) {
+    (void)request_owe(request, kind, PIPELINE_FORWARD);
+    return request_pass(request);
+}
+
 /* ---- statements on the server at hand */
 
 static struct server_memory *memory_of(const struct request *request) {
@@ -248,9 +254,7 @@ static struct statement *intern(struct client *client, struct bytes body, struct
     struct statement *statement = statement_get(&client->set->statements, context, body, &is_new);
     struct bytes text, rest;
     if (is_new && client->set->traits != NULL && message_text(body, &text, &rest)) {
-        struct traits_context how = client_context(client);
-        statement->traits =
-            *traits_of(client->set->traits, text, &how, loop_now_us(client->set->loop));
+        statement->traits = *client_traits(client, text);
         statement->traits.names = bytes_of(NULL, 0);
     }
     return statement;
@@ -263,9 +267,7 @@ static bool is_private(struct client *client, struct bytes body) {
     if (client->session == NULL) return false;
     if (client->session->is_context_open || client->set->traits == NULL) return true;
     if (!message_text(body, &text, &rest)) return true;
-    struct traits_context how = client_context(client);
-    return traits_of(client->set->traits, text, &how, loop_now_us(client->set->loop))->flags &
-           NAMES_FLAGS;
+    return client_traits(client, text)->flags & NAMES_FLAGS;
 }
 
 struct statement *prepare_intern_own(struct client *client, struct bytes body,
@@ -325,9 +327,7 @@ static bool is_in_vain(const struct client *client, struct bytes body) {
     bool has_failed = client->transaction == 'E' && pipeline_is_empty(&client->pipeline);
     if (client->session == NULL || !has_failed || client->set->traits == NULL) return false;
     if (!message_text(body, &text, &rest)) return false;
-    struct traits_context how = client_context(client);
-    uint32_t flags =
-        traits_of(client->set->traits, text, &how, loop_now_us(client->set->loop))->flags;
+    uint32_t flags = client_traits(client, text)->flags;
     return !(flags & (TRAITS_ENDS | TRAITS_EMPTY | TRAITS_ANYTHING));
 }
 
@@ -338,12 +338,10 @@ static size_t parse_named(const struct request *request, struct bytes name, stru
     if (is_left_to_server(request, name, is_taken)) {
         struct bytes text, rest;
         if (message_text(body, &text, &rest)) (void)remember_text(client, text);
-        (void)request_owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
-        return request_pass(request);
+        return forward(request, REQUEST_PARSE);
     }
     if (is_in_vain(client, body)) {
-        (void)request_owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
-        return request_pass(request);
+        return forward(request, REQUEST_PARSE);
     }
     if (is_taken) {
         client_log(client, LOG_LEVEL_ERROR, "prepared statement '%s' was already prepared",
@@ -409,8 +407,7 @@ size_t prepare_parse(const struct request *request) {
     if (!is_noted_now && client->session != NULL) remember_parsed(client, text);
     if (name.len == 0) return parse_unnamed(request, body);
     if (request_is_tracking(client)) return parse_named(request, name, body);
-    (void)request_owe(request, REQUEST_PARSE, PIPELINE_FORWARD);
-    return request_pass(request);
+    return forward(request, REQUEST_PARSE);
 }
 
 /* ---- Bind, Describe, Close */
@@ -483,14 +480,12 @@ size_t prepare_bind(const struct request *request) {
             is_noted_now ? remember_bind(client, client->unnamed, values_of(request, rest)) : NULL;
         if (refused != NULL) return request_refuse(request, refused);
         if (is_noted_now) names_bring(request);
-        (void)request_owe(request, REQUEST_BIND, PIPELINE_FORWARD);
-        return request_pass(request);
+        return forward(request, REQUEST_BIND);
     }
     struct prepared_name *entry = prepared_find(&client->names, name);
     if (is_left_to_server(request, name, entry == NULL)) {
         if (entry != NULL) (void)remember_statement(client, entry->statement);
-        (void)request_owe(request, REQUEST_BIND, PIPELINE_FORWARD);
-        return request_pass(request);
+        return forward(request, REQUEST_BIND);
     }
     if (entry == NULL) return fail_missing(request, name);
     struct statement *statement = entry->statement;
@@ -512,34 +507,33 @@ size_t prepare_bind(const struct request *request) {
     return pass_rest(request, taken);
 }
 
-/* The kind ('S' or 'P') and name of a Describe or Close; false if it is malformed. */
+/* The kind ('S' or 'P') and name of a Describe or Close; false if it is malformed, which the client
+ * has then been told. */
 static bool read_target(const struct request *request, char *kind, struct bytes *name) {
     struct bytes rest;
     *kind = request->body.at[0];
-    return message_text(bytes_of(request->body.at + 1, request->body.len - 1), name, &rest);
+    if (message_text(bytes_of(request->body.at + 1, request->body.len - 1), name, &rest))
+        return true;
+    client_fail(request->client, FAULT_MESSAGE_MALFORMED, NULL);
+    return false;
 }
 
 size_t prepare_describe(const struct request *request) {
     struct client *client = request->client;
     char kind;
     struct bytes name;
-    if (!read_target(request, &kind, &name)) {
-        client_fail(client, FAULT_MESSAGE_MALFORMED, NULL);
-        return request->length;
-    }
+    if (!read_target(request, &kind, &name)) return request->length;
     if (request_is_tracking(client) && must_wait_for_effects(request)) return 0;
     bool is_unnamed = kind == 'S' && name.len == 0;
     if (request_is_tracking(client) && is_unnamed && must_wait_for_unnamed(request)) return 0;
     client->unsynced++;
     if (is_unnamed) ensure_unnamed(request);
     if (kind != 'S' || name.len == 0 || !request_is_tracking(client)) {
-        (void)request_owe(request, REQUEST_DESCRIBE, PIPELINE_FORWARD);
-        return request_pass(request);
+        return forward(request, REQUEST_DESCRIBE);
     }
     struct prepared_name *entry = prepared_find(&client->names, name);
     if (is_left_to_server(request, name, entry == NULL)) {
-        (void)request_owe(request, REQUEST_DESCRIBE, PIPELINE_FORWARD);
-        return request_pass(request);
+        return forward(request, REQUEST_DESCRIBE);
     }
     if (entry == NULL) return fail_missing(request, name);
     struct statement *statement = entry->statement;
@@ -556,19 +550,14 @@ size_t prepare_close(const struct request *request) {
     struct client *client = request->client;
     char kind;
     struct bytes name;
-    if (!read_target(request, &kind, &name)) {
-        client_fail(client, FAULT_MESSAGE_MALFORMED, NULL);
-        return request->length;
-    }
+    if (!read_target(request, &kind, &name)) return request->length;
     if (request_is_tracking(client) && must_wait_for_effects(request)) return 0;
     client->unsynced++;
     if (kind != 'S' || name.len == 0 || !request_is_tracking(client)) {
-        (void)request_owe(request, REQUEST_CLOSE, PIPELINE_FORWARD);
-        return request_pass(request);
+        return forward(request, REQUEST_CLOSE);
     }
     if (is_left_to_server(request, name, false)) {
-        (void)request_owe(request, REQUEST_CLOSE, PIPELINE_FORWARD);
-        return request_pass(request);
+        return forward(request, REQUEST_CLOSE);
     }
     struct prepared_name *entry = prepared_find(&client->names, name);
     close_name(request, entry, PIPELINE_MAKE_UP);

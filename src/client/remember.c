@@ -167,12 +167,6 @@ static const char *note_traits(struct client *client, const struct traits *trait
     return NULL;
 }
 
-static const struct traits *traits_at(const struct client *client, struct bytes text) {
-    struct client_set *set = client->set;
-    struct traits_context context = client_context(client);
-    return traits_of(set->traits, text, &context, loop_now_us(set->loop));
-}
-
 /* Others are told of what it notifies. */
 static void note_sender(const struct client *client, uint32_t flags) {
     if (flags & TRAITS_MAY_WRITE) client->session->has_written = true;
@@ -192,7 +186,7 @@ static const char *note_named(struct client *client, const struct traits *traits
     struct bytes inner, types;
     if (executed == NULL || refused != NULL || !message_text(executed->body, &inner, &types))
         return refused;
-    traits = traits_at(client, inner);
+    traits = client_traits(client, inner);
     note_sender(client, traits->flags);
     return is_relevant(traits) ? note_traits(client, traits, inner) : NULL;
 }
@@ -202,7 +196,7 @@ static const char *note_text(struct client *client, struct bytes text, bool may_
         session_note_unknown(client->session);
         return NULL;
     }
-    const struct traits *traits = traits_at(client, text);
+    const struct traits *traits = client_traits(client, text);
     note_sender(client, traits->flags);
     if (may_send && client->session->subscription != NULL) subscribe_note(client, traits);
     unsigned hidden = hidden_kinds(client);
@@ -218,7 +212,7 @@ const char *remember_text(struct client *client, struct bytes text) {
 
 void remember_parsed(struct client *client, struct bytes text) {
     if (client->session->subscription == NULL || client->set->traits == NULL) return;
-    subscribe_note(client, traits_at(client, text));
+    subscribe_note(client, client_traits(client, text));
 }
 
 const char *remember_statement(struct client *client, const struct statement *statement) {

@@ -51,10 +51,8 @@ static bool may_change_database(struct bytes text) {
 }
 
 void vacate_text(struct client *client, struct bytes text) {
-    struct client_set *set = client->set;
-    if (text.at == NULL || set->traits == NULL || !may_change_database(text)) return;
-    struct traits_context context = client_context(client);
-    const struct traits *traits = traits_of(set->traits, text, &context, loop_now_us(set->loop));
+    if (text.at == NULL || client->set->traits == NULL || !may_change_database(text)) return;
+    const struct traits *traits = client_traits(client, text);
     if (traits->flags & TRAITS_CHANGES_SCHEMA) vacate_note(client, traits);
 }
 
