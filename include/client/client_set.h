@@ -69,7 +69,7 @@ struct client_set {
     size_t max_prepared; /* max_prepared_statements */
     uint64_t replica_wait_us;
     uint64_t unnamed_last; /* numbers the Parses of unnamed statements */
-    struct map facts;      /* of databases' functions (session/facts.h) */
+    struct map traces;     /* of databases' functions (session/traces.h) */
     struct map audiences;  /* who listens (client/subscribe.h) */
     uint32_t changes;      /* numbers what they change */
     struct texts *texts;

@@ -41,7 +41,7 @@ bool session_has_touched_prepared(const struct session *session, struct bytes na
 /* Whether nothing has to be done when the transaction ends. */
 static inline bool session_is_untouched(const struct session *session) {
     return session->seen == 0 && session->pins == 0 && session->pinned_us == 0 &&
-           !session->is_unknown && !session->is_context_open && !session->checks_facts &&
+           !session->is_unknown && !session->is_context_open && !session->checks_traces &&
            buf_length(&session->touched) == 0 && buf_length(&session->prepared) == 0;
 }
 

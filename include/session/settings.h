@@ -36,10 +36,10 @@ struct session {
     unsigned found;        /* those that it has found */
     struct buf ran;        /* functions of which nothing is known, each with its NUL */
     struct buf programs;   /* and programs */
-    const struct facts *facts;         /* of its database, once they were needed; the worker's */
-    bool checks_facts;                 /* they are to be looked at when the transaction ends */
+    const struct traces *traces;       /* of its database, once they were needed; the worker's */
+    bool checks_traces;                /* they are to be looked at when the transaction ends */
     bool runs_hidden;                  /* it may have run functions that no statement names */
-    bool asks_facts;                   /* the question is also about functions (session/facts.h) */
+    bool asks_traces;                  /* the question is also about functions (session/traces.h) */
     uint64_t pinned_us;                /* since when it keeps its server, 0: not */
     struct pool_shared *pinned_in;     /* where it is counted for that; a reference */
     bool is_asking;                    /* the question is under way */

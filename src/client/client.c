@@ -20,7 +20,7 @@
 #include "net/tls.h"
 #include "pool/cancel.h"
 #include "proto/startup.h"
-#include "session/facts.h"
+#include "session/traces.h"
 
 #include <stdio.h>
 #include <sys/random.h>
@@ -464,7 +464,7 @@ void client_set_release(struct client_set *set) {
     buf_release(&set->scratch);
     map_release(&set->keys);
     map_release(&set->audiences);
-    facts_release_all(&set->facts);
+    traces_release_all(&set->traces);
 }
 
 void client_set_close_database(struct client_set *set, const struct database *database,

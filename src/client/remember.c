@@ -15,7 +15,7 @@
 #include "client/vacate.h"
 #include "core/log.h"
 #include "session/bind.h"
-#include "session/facts.h"
+#include "session/traces.h"
 #include "sql/cut.h"
 
 #define SETTING_FLAGS                                                                              \
@@ -29,8 +29,8 @@ static bool is_relevant(const struct traits *traits) {
 
 /* ---- functions of which nothing is known */
 
-static struct facts *facts_at(struct client *client) {
-    return facts_of(&client->set->facts, bytes_of_text(client->pool->database->name));
+static struct traces *traces_at(struct client *client) {
+    return traces_of(&client->set->traces, bytes_of_text(client->pool->database->name));
 }
 
 static uint32_t schema_of(const struct client *client) {
@@ -58,62 +58,62 @@ static void note_functions(struct client *client, const struct traits *traits, s
 /* Kinds of functions that any statement with a name may run. */
 static unsigned hidden_kinds(struct client *client) {
     struct session *session = client->session;
-    if (session->facts == NULL) session->facts = facts_at(client);
-    return session->facts->hidden;
+    if (session->traces == NULL) session->traces = traces_at(client);
+    return session->traces->hidden;
 }
 
 /* What the functions that ran may have left is asked about, or keeps the server. */
-static void apply_facts(struct client *client) {
+static void apply_traces(struct client *client) {
     struct session *session = client->session;
-    const struct facts *facts = facts_at(client);
+    const struct traces *traces = traces_at(client);
     struct bytes rest = buf_content(&session->ran), name;
     bool is_pinning = client->pool->on_session_state == ON_STATE_PIN;
-    unsigned left = facts_of_program(facts, buf_content(&session->programs));
-    if (session->runs_hidden) left |= facts->hidden & ~(unsigned)FACT_SETS_UNKNOWN;
+    unsigned left = traces_of_program(traces, buf_content(&session->programs));
+    if (session->runs_hidden) left |= traces->hidden & ~(unsigned)TRACE_SETS_UNKNOWN;
     session->runs_hidden = false; /* unknown ones would pin everybody */
-    while (message_text(rest, &name, &rest)) left |= facts_of_function(facts, name);
+    while (message_text(rest, &name, &rest)) left |= traces_of_function(traces, name);
     buf_release(&session->ran);
     buf_release(&session->programs);
-    if (left & FACT_LASTS && is_pinning) session->seen |= TRAITS_RUNS_CODE;
-    if (left & FACT_SETS_UNKNOWN && is_pinning) session->pins |= 1u << PIN_PROGRAM;
-    if (!(left & FACT_SETS)) return;
+    if (left & TRACE_LASTS && is_pinning) session->seen |= TRAITS_RUNS_CODE;
+    if (left & TRACE_SETS_UNKNOWN && is_pinning) session->pins |= 1u << PIN_PROGRAM;
+    if (!(left & TRACE_SETS)) return;
     session_touch(session, bytes_of_text("role"));
-    rest = buf_content(&facts->told);
-    while (facts_next_parameter(&rest, &name)) session_touch(session, name);
+    rest = buf_content(&traces->told);
+    while (traces_next_parameter(&rest, &name)) session_touch(session, name);
 }
 
 /* The transaction has ended: what is known of its functions counts, or is asked along. */
 static void judge_functions(struct client *client) {
     struct session *session = client->session;
-    const struct facts *facts = facts_at(client);
-    session->checks_facts = false;
-    if (facts_are_due(facts, schema_of(client), loop_now_us(client->set->loop))) {
-        session->asks_facts = true;
+    const struct traces *traces = traces_at(client);
+    session->checks_traces = false;
+    if (traces_are_due(traces, schema_of(client), loop_now_us(client->set->loop))) {
+        session->asks_traces = true;
         session_touch(session, bytes_of_text("role")); /* so that there is a question */
         if (client->pool->on_session_state == ON_STATE_PIN) session->seen |= TRAITS_RUNS_CODE;
     } else {
-        apply_facts(client);
+        apply_traces(client);
     }
 }
 
 /* A row of the question: true if it is about a function. */
-static bool take_fact(struct client *client, struct bytes body) {
+static bool take_trace(struct client *client, struct bytes body) {
     struct bytes mark, name;
     if (body.len < 2 || bytes_get_u16(body.at) != 2) return false;
     struct bytes rest = bytes_of(body.at + 2, body.len - 2);
     if (!message_column(&rest, &mark) || !message_column(&rest, &name)) return false;
-    return mark.at != NULL && name.at != NULL && facts_row(facts_at(client), mark, name);
+    return mark.at != NULL && name.at != NULL && traces_row(traces_at(client), mark, name);
 }
 
-static void end_facts(struct client *client) {
-    struct facts *facts = facts_at(client);
+static void end_traces(struct client *client) {
+    struct traces *traces = traces_at(client);
     uint64_t now_us = loop_now_us(client->set->loop);
     if (client->session->has_failed) {
-        facts_failed(facts, schema_of(client), now_us);
+        traces_failed(traces, schema_of(client), now_us);
     } else {
-        facts_learned(facts, schema_of(client), now_us);
+        traces_learned(traces, schema_of(client), now_us);
     }
-    client->session->asks_facts = false;
+    client->session->asks_traces = false;
 }
 
 /* ---- what a statement leaves */
@@ -443,7 +443,7 @@ static bool is_kept(struct client *client) {
 void remember_schema(struct client *client) {
     if (client->session == NULL || !client->session->changes_schema) return;
     client->session->changes_schema = false;
-    client->session->checks_facts = true;
+    client->session->checks_traces = true;
     statements_schema_changed(client->pool->database->hash);
 }
 
@@ -452,12 +452,12 @@ enum remember_end remember_end(struct client *client) {
     struct server *server = client->borrower.server;
     struct buf query = {0};
     bool ran_functions = buf_length(&session->ran) + buf_length(&session->programs) > 0;
-    bool has_facts_to_judge = ran_functions || session->runs_hidden || session->checks_facts;
-    if (has_facts_to_judge && session->tries == 0) judge_functions(client);
+    bool has_traces_to_judge = ran_functions || session->runs_hidden || session->checks_traces;
+    if (has_traces_to_judge && session->tries == 0) judge_functions(client);
     if (session_question(session, &query)) {
-        if (session->asks_facts) {
+        if (session->asks_traces) {
             buf_append_text(&query, " UNION ALL ");
-            facts_append_question(&query);
+            traces_append_question(&query);
         }
         remember_send(client, buf_content(&query), OWN_QUERY_QUESTION);
         client->is_syncing = true;
@@ -499,7 +499,7 @@ void remember_lost(struct client *client) {
 }
 
 void remember_row(struct client *client, struct bytes body, bool is_whole) {
-    if (is_whole && (names_row(client, body) || take_fact(client, body))) return;
+    if (is_whole && (names_row(client, body) || take_trace(client, body))) return;
     if (!is_whole || !session_row(client->session, body)) client->session->has_failed = true;
 }
 
@@ -509,14 +509,14 @@ void remember_answered(struct client *client) {
     client->is_release_due = true; /* or asks once more */
     session->is_asking = false;
     bool has_channels = session->asked & 1u << PIN_LISTEN;
-    bool had_facts = session->asks_facts;
-    if (had_facts) end_facts(client);
+    bool had_traces = session->asks_traces;
+    if (had_traces) end_traces(client);
     if (!session->has_failed) {
         session_learned(session, client->borrower.server, client->id);
         if (has_channels) subscribe_learned(client);
-        unsigned hidden = had_facts ? hidden_kinds(client) : 0;
+        unsigned hidden = had_traces ? hidden_kinds(client) : 0;
         if (hidden != 0) session_note_hidden(session, hidden); /* it may have run before */
-        apply_facts(client);
+        apply_traces(client);
     }
     buf_release(&session->channels);
     session->has_failed = false;

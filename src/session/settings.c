@@ -16,7 +16,7 @@
 #include "core/memory.h"
 #include "proto/message.h"
 #include "session/bind.h"
-#include "session/facts.h"
+#include "session/traces.h"
 
 #define ROLE          "role"
 #define AUTHORIZATION "session_authorization"
@@ -26,7 +26,7 @@
 
 struct session *session_new(void) {
     struct session *session = memory_new(sizeof *session);
-    session->checks_facts = true;
+    session->checks_traces = true;
     return session;
 }
 
@@ -450,7 +450,7 @@ void session_note(struct session *session, const struct traits *traits,
 
 void session_note_hidden(struct session *session, unsigned kinds) {
     session->runs_hidden = true;
-    if (kinds & (FACT_SETS | FACT_SETS_UNKNOWN)) note_unknown(session);
+    if (kinds & (TRACE_SETS | TRACE_SETS_UNKNOWN)) note_unknown(session);
 }
 
 void session_undone(struct session *session) {
@@ -568,7 +568,7 @@ static void forget_transaction(struct session *session) {
     buf_release(&session->prepared);
     buf_release(&session->prepared_context);
     session->is_unknown = session->is_asking = session->is_context_open = false;
-    session->asks_facts = false;
+    session->asks_traces = false;
     session->tries = 0;
     session->seen = 0;
     session->asked = session->found = 0;

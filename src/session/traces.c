@@ -1,41 +1,41 @@
-/* Facts of catalogs; see session/facts.h. */
-#include "session/facts.h"
+/* Traces of functions; see session/traces.h. */
+#include "session/traces.h"
 
 #include "core/check.h"
 #include "core/memory.h"
 #include "proto/message.h"
 
-#define FACTS_AGE_US (UINT64_C(600) * 1000000)
+#define TRACES_AGE_US (UINT64_C(600) * 1000000)
 
 /* So many are kept; with more, every function may leave what lasts. */
-#define FACTS_MAX        2000
+#define TRACES_MAX       2000
 #define TEXT_OF(number)  TEXT_OF_(number)
 #define TEXT_OF_(number) #number
 
-struct facts *facts_of(struct map *all, struct bytes database) {
+struct traces *traces_of(struct map *all, struct bytes database) {
     struct map_node *node = map_find(all, database);
-    if (node != NULL) return MAP_OWNER(node, struct facts, node);
-    struct facts *facts = memory_new(sizeof *facts + database.len);
-    memcpy(facts->database, database.at, database.len);
-    map_add(all, &facts->node, bytes_of(facts->database, database.len));
-    return facts;
+    if (node != NULL) return MAP_OWNER(node, struct traces, node);
+    struct traces *traces = memory_new(sizeof *traces + database.len);
+    memcpy(traces->database, database.at, database.len);
+    map_add(all, &traces->node, bytes_of(traces->database, database.len));
+    return traces;
 }
 
-void facts_release_all(struct map *all) {
+void traces_release_all(struct map *all) {
     struct map_node *node = map_next(all, NULL);
     while (node != NULL) {
-        struct facts *facts = MAP_OWNER(node, struct facts, node);
+        struct traces *traces = MAP_OWNER(node, struct traces, node);
         node = map_next(all, node);
-        map_remove(all, &facts->node);
-        buf_release(&facts->told);
-        buf_release(&facts->coming);
-        memory_free(facts);
+        map_remove(all, &traces->node);
+        buf_release(&traces->told);
+        buf_release(&traces->coming);
+        memory_free(traces);
     }
     map_release(all);
 }
 
-bool facts_are_due(const struct facts *facts, uint32_t schema, uint64_t now_us) {
-    return facts->schema != schema || now_us >= facts->due_us;
+bool traces_are_due(const struct traces *traces, uint32_t schema, uint64_t now_us) {
+    return traces->schema != schema || now_us >= traces->due_us;
 }
 
 /* ---- what is told */
@@ -47,10 +47,10 @@ bool facts_are_due(const struct facts *facts, uint32_t schema, uint64_t now_us) 
 #define KIND_PARAMETER   'v'
 #define KIND_HIDDEN      'h'
 
-static unsigned fact_of_kind(char kind) {
-    if (kind == KIND_LASTS) return FACT_LASTS;
-    if (kind == KIND_SETS) return FACT_SETS;
-    return kind == KIND_SETS_OTHERS ? FACT_SETS_UNKNOWN : 0;
+static unsigned trace_of_kind(char kind) {
+    if (kind == KIND_LASTS) return TRACE_LASTS;
+    if (kind == KIND_SETS) return TRACE_SETS;
+    return kind == KIND_SETS_OTHERS ? TRACE_SETS_UNKNOWN : 0;
 }
 
 /* The last part of a name as traits tell it: "schema.name". */
@@ -60,18 +60,18 @@ static struct bytes last_part(struct bytes name) {
     return bytes_of(name.at + from, name.len - from);
 }
 
-unsigned facts_of_function(const struct facts *facts, struct bytes name) {
-    struct bytes rest = buf_content(&facts->told), entry;
-    unsigned found = facts->is_known ? 0 : FACT_LASTS;
+unsigned traces_of_function(const struct traces *traces, struct bytes name) {
+    struct bytes rest = buf_content(&traces->told), entry;
+    unsigned found = traces->is_known ? 0 : TRACE_LASTS;
     struct bytes own = last_part(name);
     while (message_text(rest, &entry, &rest)) {
         if (bytes_equal(bytes_of(entry.at + 1, entry.len - 1), own))
-            found |= fact_of_kind(entry.at[0]);
+            found |= trace_of_kind(entry.at[0]);
     }
     return found;
 }
 
-bool facts_next_parameter(struct bytes *rest, struct bytes *name) {
+bool traces_next_parameter(struct bytes *rest, struct bytes *name) {
     struct bytes entry;
     while (message_text(*rest, &entry, rest)) {
         *name = bytes_of(entry.at + 1, entry.len - 1);
@@ -112,14 +112,14 @@ static bool begins_statement(const char *word, char mark) {
     return false;
 }
 
-unsigned facts_of_program(const struct facts *facts, struct bytes text) {
+unsigned traces_of_program(const struct traces *traces, struct bytes text) {
     char word[64], before[64] = "begin", mark;
     unsigned found = 0;
     while (next_word(&text, word, sizeof word, &mark)) {
         bool is_set = strcmp(word, "set") == 0 || strcmp(word, "reset") == 0;
         if (strcmp(word, "set_config") == 0 || (is_set && begins_statement(before, mark)))
-            found |= FACT_SETS_UNKNOWN;
-        if (facts->is_known) found |= facts_of_function(facts, bytes_of_text(word));
+            found |= TRACE_SETS_UNKNOWN;
+        if (traces->is_known) found |= traces_of_function(traces, bytes_of_text(word));
         memcpy(before, word, sizeof before);
     }
     return found;
@@ -129,7 +129,7 @@ unsigned facts_of_program(const struct facts *facts, struct bytes text) {
 
 /* Functions from 16384 on are no part of PostgreSQL itself. What is set up to the end of the
  * transaction does not count. One of SQL without a text has a parsed body, which can take locks. */
-void facts_append_question(struct buf *query) {
+void traces_append_question(struct buf *query) {
     static const char text[] =
         "SELECT k, n FROM (WITH RECURSIVE p(n, t) AS (SELECT p.proname::pg_catalog.text,"
         " pg_catalog.regexp_replace(p.prosrc,"
@@ -155,47 +155,47 @@ void facts_append_question(struct buf *query) {
         "pg_catalog.regexp_matches(p.t,"
         " E'set_config\\s*\\(\\s*''([a-z0-9_.]+)''|(?:^|;|\\m(?:begin|then|else|loop))\\s*set\\s+"
         "(?:session\\s+)?([a-z0-9_.]+)\\s*(?:=|to\\M)', 'gi') m"
-        " LIMIT " TEXT_OF(FACTS_MAX) ") f";
+        " LIMIT " TEXT_OF(TRACES_MAX) ") f";
     for (const char *c = text; *c != '\0'; c++) {
         if (*c == '\\') buf_append_u8(query, '\\'); /* within E'' */
         buf_append_u8(query, (unsigned char)*c);
     }
 }
 
-bool facts_row(struct facts *facts, struct bytes mark, struct bytes name) {
+bool traces_row(struct traces *traces, struct bytes mark, struct bytes name) {
     static const char kinds[] = {KIND_LASTS, KIND_SETS, KIND_SETS_OTHERS, KIND_PARAMETER,
                                  KIND_HIDDEN};
-    bool is_fact = mark.len == 3 && memcmp(mark.at, "  ", 2) == 0;
-    if (!is_fact || memchr(kinds, mark.at[2], sizeof kinds) == NULL) return false;
-    buf_append_u8(&facts->coming, (unsigned char)mark.at[2]);
-    buf_append_bytes(&facts->coming, name);
-    buf_append_u8(&facts->coming, 0);
+    bool is_trace = mark.len == 3 && memcmp(mark.at, "  ", 2) == 0;
+    if (!is_trace || memchr(kinds, mark.at[2], sizeof kinds) == NULL) return false;
+    buf_append_u8(&traces->coming, (unsigned char)mark.at[2]);
+    buf_append_bytes(&traces->coming, name);
+    buf_append_u8(&traces->coming, 0);
     return true;
 }
 
-static void end_question(struct facts *facts, uint32_t schema, uint64_t now_us) {
-    buf_release(&facts->told);
-    facts->told = facts->coming;
-    facts->coming = (struct buf){0};
-    facts->schema = schema;
-    facts->due_us = now_us + FACTS_AGE_US;
+static void end_question(struct traces *traces, uint32_t schema, uint64_t now_us) {
+    buf_release(&traces->told);
+    traces->told = traces->coming;
+    traces->coming = (struct buf){0};
+    traces->schema = schema;
+    traces->due_us = now_us + TRACES_AGE_US;
 }
 
-void facts_learned(struct facts *facts, uint32_t schema, uint64_t now_us) {
-    struct bytes rest = buf_content(&facts->coming), entry;
+void traces_learned(struct traces *traces, uint32_t schema, uint64_t now_us) {
+    struct bytes rest = buf_content(&traces->coming), entry;
     unsigned count = 0;
-    facts->hidden = 0;
+    traces->hidden = 0;
     while (message_text(rest, &entry, &rest)) {
         count++; /* the name of what is hidden is a mark */
         if (entry.len == 4 && entry.at[0] == KIND_HIDDEN)
-            facts->hidden |= fact_of_kind(entry.at[3]);
+            traces->hidden |= trace_of_kind(entry.at[3]);
     }
-    end_question(facts, schema, now_us);
-    facts->is_known = count < FACTS_MAX;
+    end_question(traces, schema, now_us);
+    traces->is_known = count < TRACES_MAX;
 }
 
-void facts_failed(struct facts *facts, uint32_t schema, uint64_t now_us) {
-    buf_clear(&facts->coming);
-    end_question(facts, schema, now_us);
-    facts->is_known = false;
+void traces_failed(struct traces *traces, uint32_t schema, uint64_t now_us) {
+    buf_clear(&traces->coming);
+    end_question(traces, schema, now_us);
+    traces->is_known = false;
 }
