@@ -256,6 +256,20 @@ void process_cancel_unknown(struct process *process, const char *key, struct can
     loop_post(process->workers[0].loop, &unknown->mail);
 }
 
+static bool on_choose(void *owner, const char *node, struct buf *error) {
+    struct process *process = owner;
+    bool is_chosen = false;
+    for (unsigned i = 0; i < process->probes_count; i++) {
+        struct buf why = {0};
+        struct probe *probe = process->probes[i].probe;
+        if (probe != NULL && probe_choose(probe, node, &why)) is_chosen = true;
+        if (buf_length(error) == 0) buf_append_bytes(error, buf_content(&why));
+        buf_release(&why);
+    }
+    if (process->probes_count == 0) buf_append_text(error, "no database is routed");
+    return is_chosen;
+}
+
 /* ---- new settings */
 
 static bool texts_differ(const char *a, const char *b) {
@@ -475,6 +489,7 @@ static void init(struct process *process, struct config *config, struct transpor
                                   .resume = process_resume,
                                   .suspend = process_suspend,
                                   .hand_over = on_hand_over,
+                                  .choose = on_choose,
                                   .shutdown = process_shut_down,
                                   .status = on_status,
                                   .owner = process};

@@ -35,6 +35,9 @@ struct admin_ops {
     bool (*reload)(void *owner, struct config_errors *errors);
     /* config_with, applied everywhere; as above. */
     bool (*set)(void *owner, const char *key, const char *value, struct config_errors *errors);
+    /* The operator's word on which node is the primary (probe_choose), for all databases that have
+     * a node of that name; empty takes it back. False with the reason in `error`. */
+    bool (*choose)(void *owner, const char *node, struct buf *error);
     /* Holds the clients of a database (NULL: of all). `done` is called exactly once and never from
      * within this call: when no server is lent any more, or when a resume ends the wait. */
     void (*pause)(void *owner, struct database *database, void (*done)(void *context),

@@ -54,6 +54,7 @@ struct client {
     bool is_admin;
     bool may_write;         /* the transaction at hand may have written */
     bool may_reach_out;     /* it ran what may act outside of it */
+    bool may_end;           /* among what it ran may be a COMMIT */
     bool has_ended;         /* it has ended since the last ReadyForQuery */
     bool is_syncing;        /* a parameter change has to be answered first */
     bool is_forced_primary; /* the group was refused by a replica */

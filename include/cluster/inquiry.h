@@ -51,6 +51,9 @@ void inquiry_free(struct inquiry **inquiry);
 /* Connects anew, and at once: its host's name has left the address. */
 void inquiry_renew(struct inquiry *inquiry);
 
+/* The next attempts to connect come soon again, whatever has failed before. */
+void inquiry_hurry(struct inquiry *inquiry);
+
 /* Asks how far the node has come; false if it has no connection or a question in flight. */
 bool inquiry_ask(struct inquiry *inquiry, uint32_t round);
 

@@ -6,7 +6,8 @@
  *                                     `-- no answer within a few ms: replicas asked all the same
  *
  * Rounds come every interval, and a few milliseconds after a nudge: then again and again, with
- * some spacing, until the replicas cover what was wanted at the nudge or a second has passed.
+ * some spacing, until the replicas cover what was wanted at the nudge or a second has passed. While
+ * no node is known to be the primary, or the primary is silent, they come ten times a second.
  * Each node has at most one question in flight, so a hanging node delays nobody else.
  */
 #ifndef WEIR_CLUSTER_PROBE_H
@@ -15,6 +16,7 @@
 #include "cluster/node.h"
 #include "net/pqconn.h"
 
+struct buf;
 struct loop;
 struct probe;
 
@@ -63,5 +65,15 @@ void probe_close(struct probe **probe);
  * called when a read was refused for want of freshness, and when a server has just logged in to a
  * replica. */
 void probe_nudge(struct cluster *cluster);
+
+/* Something that only a change of roles explains was seen: a server was lost or is going down, or
+ * the primary refuses to write. All nodes are asked at once, though not more than some twenty times
+ * a second; any thread, cheap, and harmless on a cluster that nobody probes. */
+void probe_suspect(struct cluster *cluster);
+
+/* The operator's word (SET weir_primary): the node of that name gets the writes where it answers
+ * as a primary, whatever the rules say, until no other one does or it does not any more. An empty
+ * name takes that back. False, with the reason in `error`, where it does not answer as one. */
+bool probe_choose(struct probe *probe, const char *name, struct buf *error);
 
 #endif

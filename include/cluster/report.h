@@ -24,6 +24,7 @@ struct node_report {
     uint32_t sampled;
     uint64_t latency_us;          /* of the last probe that was answered; 0 none yet */
     uint64_t system_identifier;   /* 0 unknown */
+    const char *chosen_by;        /* who else names it the primary, a literal; NULL: nobody */
     int version;                  /* as server_version_num, 150020; 0 unknown */
     char address[NODE_TEXT_SIZE]; /* what the host resolved to; empty for a Unix socket */
     char started[NODE_TEXT_SIZE]; /* the postmaster's start, in PostgreSQL's words */

@@ -8,6 +8,12 @@
  * identifier, was seen here as a standby that replayed the old one's positions, and has a later
  * timeline. In every other case nobody gets the writes: a promoted clone must never have them.
  * A system identifier that privileges hide counts as the right one.
+ *
+ * An old primary that hangs neither answers nor fails: where a successor with these proofs answers,
+ * silence is enough. Who answers as a primary on a timeline before the present one was superseded:
+ * he gets no writes, and does not keep them from the primary that there is. Where several answer
+ * and the rules name none, somebody else may: the operator, or Patroni. Neither can make a node the
+ * primary that does not answer as one, or that is no member.
  */
 #ifndef WEIR_CLUSTER_VERDICT_H
 #define WEIR_CLUSTER_VERDICT_H
@@ -17,6 +23,7 @@
 struct verdict_view {
     bool is_tried;     /* answered or failed at least once, or has had its time */
     bool is_answering; /* what follows is what it said last */
+    bool is_silent;    /* it has left a question open for long, or failed since it answered last */
     bool in_recovery;
     bool has_followed;          /* replayed positions of the present primary, as its standby */
     uint32_t timeline;          /* 0 unknown */
@@ -28,6 +35,8 @@ struct verdict_past {
     int primary;                /* the last node that had the primary's role, -1 at start-up */
     uint32_t timeline;          /* the last one of that primary */
     uint64_t system_identifier; /* of the cluster, 0 unknown */
+    int choice;                 /* the node that the operator has named, -1 none */
+    int leader;                 /* the node that Patroni names, -1 none */
 };
 
 enum verdict_trouble {

@@ -69,8 +69,8 @@ struct pool {
     int min_size;      /* servers on each node that stay */
     int reserve_size;  /* servers on each node beyond its limit */
     uint64_t empty_us; /* since when it has neither clients nor servers; 0: it has */
-    uint64_t query_wait_us;
-    uint64_t lifetime_us;
+    uint64_t query_wait_us, lifetime_us;
+    uint64_t lacking_us; /* since when there is no primary, and the pool may serve; 0: there is */
     uint32_t generation;
     unsigned turn; /* rotates ties between nodes */
     unsigned host; /* counts hosts: connections made, or with load_balance_hosts=disable failed */

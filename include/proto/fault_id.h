@@ -69,6 +69,7 @@ enum fault_id {
     FAULT_SERVER_LOST,
     FAULT_SERVER_LOST_UNRESOLVED,
     FAULT_SERVER_TERMINATED,
+    FAULT_TRANSACTION_LOST,
     FAULT_PIN_LIMIT,     /* argument: what the session has */
     FAULT_SESSION_STATE, /* argument: what the session would have */
     FAULT_SEQUENCE_ELSEWHERE,

@@ -43,6 +43,20 @@ static void on_reloaded(struct gather *gather) {
     console_complete(gather->owner, "RELOAD");
 }
 
+/* No setting, but a word to the probers: it is gone with the process. */
+static void choose_primary(struct console *console) {
+    struct admin *admin = console->admin;
+    struct buf text = {0};
+    if (admin->ops.choose(admin->ops.owner, console->command.value, &text)) {
+        buf_clear(&text);
+        buf_append_format(&text, "SET weir_primary=%s", console->command.value);
+        console_complete(console, buf_text(&text));
+    } else {
+        console_error(console, buf_text(&text));
+    }
+    buf_release(&text);
+}
+
 static void set(struct console *console) {
     static const struct gather_plan plan = {look, on_set};
     struct admin *admin = console->admin;
@@ -54,6 +68,10 @@ static void set(struct console *console) {
     }
     if (!console->client->is_admin) {
         console_fault(console, FAULT_CONSOLE_ADMIN_NEEDED, NULL);
+        return;
+    }
+    if (bytes_equal_nocase(bytes_of_text(command->argument), "weir_primary")) {
+        choose_primary(console);
         return;
     }
     struct config_errors errors = {0};

@@ -358,6 +358,7 @@ static void write_node(const struct view_context *context, const char *database_
         rows_number(context->rows, report.latency_us);
     }
     rows_text(context->rows, report.error[0] != '\0' ? report.error : sum.error);
+    rows_text(context->rows, report.chosen_by);
     rows_end(context->rows);
 }
 

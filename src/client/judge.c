@@ -113,12 +113,13 @@ static void note_session(struct client *client, const struct traits *traits) {
 static uint32_t take_traits(struct client *client, const struct traits *traits) {
     note_session(client, traits);
     if (traits->flags & TRAITS_MAY_WRITE) client->may_write = true;
+    if (traits->flags & (TRAITS_ENDS | TRAITS_ANYTHING)) client->may_end = true;
     if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)) client->may_reach_out = true;
     return traits->flags;
 }
 
 static uint32_t take_anything(struct client *client) {
-    client->may_write = client->may_reach_out = true;
+    client->may_write = client->may_reach_out = client->may_end = true;
     return ANYTHING;
 }
 

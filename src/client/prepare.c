@@ -489,8 +489,11 @@ size_t prepare_bind(const struct request *request) {
     }
     if (entry == NULL) return fail_missing(request, name);
     struct statement *statement = entry->statement;
-    if (client->is_routed && client->group_left == 0 && statement->traits.flags & TRAITS_MAY_WRITE)
-        client->may_write = true;
+    if (request_must_judge_late(client)) {
+        uint32_t flags = statement->traits.flags;
+        if (flags & TRAITS_MAY_WRITE) client->may_write = true;
+        if (flags & (TRAITS_ENDS | TRAITS_ANYTHING)) client->may_end = true;
+    }
     const char *refused =
         client->session == NULL ? NULL : remember_bind(client, statement, values_of(request, rest));
     if (refused != NULL) return request_refuse(request, refused);

@@ -215,7 +215,7 @@ void relay_release(struct client *client) {
     bool is_again = client->retry.is_discarding;
     if (client->is_routed && !is_again) note_stick(client, server);
     client->is_cancelled = false;
-    client->may_write = false;
+    client->may_write = client->may_end = false;
     server->may_have_written = false;
     client_become(client, CLIENT_IDLE);
     client->doing = "idle";
@@ -239,7 +239,8 @@ void relay_release(struct client *client) {
 
 /* The client keeps its server, for what its session has there. */
 static void stay(struct client *client) {
-    client->may_write = client->is_cancelled = client->is_forced_primary = false;
+    client->may_write = client->may_end = false;
+    client->is_cancelled = client->is_forced_primary = false;
     client->borrower.server->may_have_written = false;
     client->transaction_us = client->query_us = 0;
     client->doing = "idle";
@@ -272,11 +273,33 @@ static void on_server_drained(struct borrower *borrower) {
     if (buf_length(&client->kept) > 0) relay_resume_later(client);
 }
 
+/* A routed client loses its transaction: it learns whether to repeat it, from the server's last
+ * words where there are any. */
+static void write_transaction_loss(struct client *client, const char *reason, struct buf *out) {
+    bool may_be_over = client->may_end && client->may_write &&
+                       !pipeline_is_empty(&client->pipeline) &&
+                       buf_length(&client->last_words) == 0;
+    enum fault_id id = may_be_over ? FAULT_SERVER_LOST_UNRESOLVED : FAULT_TRANSACTION_LOST;
+    const struct fault *fault = fault_of(client->has_ended ? FAULT_SERVER_LOST : id);
+    struct fault_fields fields = {.message = bytes_of_text(reason)};
+    if (buf_length(&client->last_words) > 0)
+        (void)fault_read(buf_content(&client->last_words), &fields);
+    fields.severity = bytes_of_text("FATAL");
+    if (fields.sqlstate.len == 0) fields.sqlstate = bytes_of_text(fault->sqlstate);
+    if (fields.detail.len == 0) fields.detail = bytes_of_text(fault->detail);
+    if (fields.hint.len == 0) fields.hint = bytes_of_text(fault->hint);
+    fault_write_custom(out, &fields);
+}
+
 /* Appends the server's last words, or our own, as an error of the severity that fits. A client that
  * has to be closed is told as PgBouncer tells it, in a server's words as they are; one that goes on
  * learns whether to repeat. */
 static void write_loss(struct client *client, const char *reason, bool is_kept, struct buf *out) {
     struct fault_fields fields;
+    if (!is_kept && judge_is_on(client) && client->transaction != 'I') {
+        write_transaction_loss(client, reason, out);
+        return;
+    }
     if (!is_kept && buf_length(&client->last_words) > 0) {
         buf_append_u8(out, 'E');
         buf_append_u32(out, (uint32_t)(4 + buf_length(&client->last_words)));
@@ -359,7 +382,7 @@ static void on_lost(struct borrower *borrower, enum fault_id own, const char *re
     }
     forget_replies(client);
     buf_release(&client->last_words);
-    client->may_write = client->is_cancelled = false;
+    client->may_write = client->may_end = client->is_cancelled = false;
     client_become(client, CLIENT_IDLE);
     if (is_again) {
         send_again(client);

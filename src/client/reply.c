@@ -14,6 +14,7 @@
 #include "client/remember.h"
 #include "client/repair.h"
 #include "client/subscribe.h"
+#include "cluster/probe.h"
 
 #include "core/log.h"
 #include "core/memory.h"
@@ -98,6 +99,14 @@ static void skip_group(struct client *client) {
         effects_undo(client, &entry);
     }
     client->names.undone_from = 0;
+}
+
+/* Who is believed to be the primary refuses what a standby refuses: it may have been demoted, or
+ * the transaction is read-only. */
+static void note_refusal(const struct server *server) {
+    struct cluster *cluster = server->node->cluster;
+    bool is_primary = cluster_is_probed(cluster) && cluster_primary(cluster) == (int)server->host;
+    if (is_primary) probe_suspect(cluster);
 }
 
 /* A replica's refusal of a group that may be sent again. */
@@ -197,6 +206,7 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
         buf_append_bytes(&client->last_words, body);
         return;
     }
+    if (fault_refusal_of(&fields) == FAULT_REFUSAL_PRIMARY) note_refusal(reply->server);
     bool is_stale = repair_is_due(client, &match->entry, &fields);
     if (is_to_be_sent_again(reply, &fields) || is_stale) {
         client->retry.is_holding = false;

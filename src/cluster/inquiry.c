@@ -278,6 +278,10 @@ void inquiry_renew(struct inquiry *inquiry) {
     start_connecting(inquiry);
 }
 
+void inquiry_hurry(struct inquiry *inquiry) {
+    inquiry->pause_ms = PAUSE_MS_MIN;
+}
+
 uint64_t inquiry_open_us(const struct inquiry *inquiry, uint64_t now_us) {
     if (inquiry->step != INQUIRY_ASKED || now_us <= inquiry->asked_us) return 0;
     return now_us - inquiry->asked_us;

@@ -13,6 +13,10 @@
  * the replicas are asked all the same. A node whose last question is still open is left alone;
  * after HANGING_US its sample is void, long before the question's deadline makes it fail.
  *
+ * While the cluster has no primary, or the primary is silent, rounds come every URGENT_MS, and
+ * nodes that could not be reached are tried as often: whoever takes over has the writes as soon as
+ * it says so. A suspicion brings one round forward.
+ *
  * A nudge brings the next round forward, to SPACING_MS after the last one at the earliest, and
  * starts a chase: more rounds follow until all replicas that are up have a sample of, and cover,
  * the round that the nudge asked for, or until CHASE_US_MAX is over. The pauses between them are
@@ -39,7 +43,10 @@
 #define STRAGGLE_MS  10u
 #define SPACING_MS   5u
 #define CHASE_US_MAX 1000000u
+#define URGENT_MS    100u     /* between rounds while no primary is known to be there */
+#define SUSPICION_MS 50u      /* between rounds that suspicions ask for */
 #define HANGING_US   1000000u /* an open question, after which a replica gets no reads */
+#define SILENT_US    500000u  /* the same, after which a successor need not wait for the primary */
 #define CALM_US      50000u   /* without a chase, after which the next one starts fast */
 #define GRACE_US     1000000u /* how long an untried node may hold up the first verdict */
 
@@ -77,6 +84,7 @@ struct probe {
     uint64_t due_us;         /* when the next one begins */
     bool has_asked_replicas; /* in this round */
     bool is_nudged;          /* the next round answers a nudge */
+    bool is_suspicious;      /* or a suspicion */
     bool is_changed;         /* the owner is to be told */
     bool has_told_privileges;
     uint32_t wanted;       /* what the chase is after; 0: no chase */
@@ -197,6 +205,9 @@ static void publish_report(struct probe *probe, size_t index) {
     struct standing *standing = &probe->standings[index];
     struct node_report *report = &standing->report;
     uint64_t primary_lsn = 0;
+    report->chosen_by = NULL;
+    if (probe->past.leader == (int)index) report->chosen_by = "patroni";
+    if (probe->past.choice == (int)index) report->chosen_by = "operator";
     if (probe->history.count > 0) {
         primary_lsn = probe->history.entries[probe->history.count - 1].lsn;
     }
@@ -233,7 +244,7 @@ static void carry_out_role(struct probe *probe, size_t index) {
              cluster_name(probe->cluster), node->name, node_role_text(before),
              node_role_text(after),
              after == NODE_STRANGER ? " (another system identifier: no member)" : "");
-    if (before == NODE_PRIMARY) reset_node(probe, index, "it is no longer the primary");
+    if (before == NODE_PRIMARY) reset_node(probe, index, "the node is no longer the primary");
 }
 
 /* Another node than before has the primary's role: nothing that was sampled counts for it. */
@@ -246,12 +257,49 @@ static void welcome_primary(struct probe *probe, int primary) {
     }
 }
 
+/* Its question has been open for long, or it has failed since it answered last. */
+static bool is_silent(const struct probe *probe, size_t index) {
+    const struct standing *standing = &probe->standings[index];
+    uint64_t open_us = inquiry_open_us(standing->inquiry, loop_now_us(probe->loop));
+    return standing->falls > 0 || open_us > SILENT_US;
+}
+
+/* Without a primary that answers, clients wait for every round. */
+static bool is_urgent(const struct probe *probe) {
+    int primary = cluster_primary(probe->cluster);
+    return primary < 0 || is_silent(probe, (size_t)primary);
+}
+
+static void forget_choice(struct probe *probe, const char *why) {
+    int index = probe->past.choice;
+    probe->past.choice = -1;
+    publish_report(probe, (size_t)index);
+    log_line(LOG_LEVEL_LOG, "cluster %s: the choice of node %s is forgotten: %s",
+             cluster_name(probe->cluster), name_of(probe, index), why);
+}
+
+/* The operator's word holds until nothing is left to decide. */
+static void review_choice(struct probe *probe) {
+    int choice = probe->past.choice;
+    if (choice < 0) return;
+    if (probe->verdict.primary != choice) {
+        forget_choice(probe, "it does not answer as primary");
+        return;
+    }
+    for (size_t i = 0; i < probe->count; i++) {
+        enum node_role role = probe->verdict.roles[i];
+        if ((int)i != choice && role != NODE_REPLICA && role != NODE_STRANGER) return;
+    }
+    forget_choice(probe, "no other node can be the primary any more");
+}
+
 static void judge(struct probe *probe) {
     struct verdict_view views[CLUSTER_NODES_MAX];
     bool has_waited = loop_now_us(probe->loop) - probe->opened_us >= GRACE_US;
     for (size_t i = 0; i < probe->count; i++) {
         views[i] = probe->standings[i].view;
         views[i].is_tried = views[i].is_tried || has_waited;
+        views[i].is_silent = is_silent(probe, i);
     }
     enum verdict_trouble trouble_before = probe->verdict.trouble;
     verdict_reach(&probe->verdict, views, probe->count, &probe->past);
@@ -270,11 +318,19 @@ static void judge(struct probe *probe) {
     }
     cluster_set_primary(probe->cluster, verdict->primary);
     tell_trouble(probe, trouble_before);
+    review_choice(probe);
+}
+
+static void schedule_round(struct probe *probe, uint64_t in_ms) {
+    probe->due_us = loop_now_us(probe->loop) + in_ms * US_PER_MS;
+    loop_timer_start(probe->loop, &probe->next_round, in_ms, 0);
 }
 
 /* Puts an end to the handling of an event. */
 static void settle(struct probe *probe) {
+    uint64_t urgent_us = loop_now_us(probe->loop) + URGENT_MS * US_PER_MS;
     check_chase(probe);
+    if (probe->due_us > urgent_us && is_urgent(probe)) schedule_round(probe, URGENT_MS);
     if (!probe->is_changed) return;
     probe->is_changed = false;
     probe->ops->changed(probe->owner, probe->cluster);
@@ -316,10 +372,10 @@ static const char *find_difference(const struct standing *standing,
                                    const struct inquiry_identity *now) {
     const struct inquiry_identity *before = &standing->identity;
     if (!standing->has_stood) return NULL;
-    if (strcmp(before->address, now->address) != 0) return "its address has changed";
-    if (strcmp(before->started, now->started) != 0) return "it has been started anew";
+    if (strcmp(before->address, now->address) != 0) return "the node's address has changed";
+    if (strcmp(before->started, now->started) != 0) return "the node has been started anew";
     if (before->system_identifier != now->system_identifier) {
-        return "its system identifier has changed";
+        return "the node's system identifier has changed";
     }
     return NULL;
 }
@@ -422,30 +478,28 @@ static const struct inquiry_ops ops_of_inquiries = {on_stood, on_answer, on_fail
 
 /* ---- rounds */
 
-static void schedule_round(struct probe *probe, uint64_t in_ms) {
-    probe->due_us = loop_now_us(probe->loop) + in_ms * US_PER_MS;
-    loop_timer_start(probe->loop, &probe->next_round, in_ms, 0);
-}
-
 /* The flag is cleared before the number is taken: whoever finds it set, and therefore does not
  * post, has loaded a smaller number than this round's. */
 static void accept_nudge(struct probe *probe) {
+    if (probe->is_suspicious)
+        atomic_store(&cluster_nudge(probe->cluster)->suspicion.is_posted, false);
+    probe->is_suspicious = false;
     if (!probe->is_nudged) return;
     probe->is_nudged = false;
     if (probe->wanted == 0) {
         bool is_calm = loop_now_us(probe->loop) - probe->chased_us >= CALM_US;
         probe->chase_ms = is_calm ? 1 : SPACING_MS;
     }
-    atomic_store(&cluster_nudge(probe->cluster)->is_posted, false);
+    atomic_store(&cluster_nudge(probe->cluster)->nudge.is_posted, false);
     probe->wanted = UINT32_MAX; /* becomes the number of this round */
     probe->chase_end_us = loop_now_us(probe->loop) + CHASE_US_MAX;
 }
 
 /* Without a primary nothing more can be covered, however often replicas are asked. */
 static unsigned pause_before_next(struct probe *probe) {
-    if (probe->wanted == 0 || cluster_primary(probe->cluster) < 0) {
-        return probe->settings.interval_ms;
-    }
+    unsigned interval_ms = probe->settings.interval_ms;
+    if (is_urgent(probe) && interval_ms > URGENT_MS) interval_ms = URGENT_MS;
+    if (probe->wanted == 0 || cluster_primary(probe->cluster) < 0) return interval_ms;
     probe->chased_us = probe->round_us;
     unsigned pause_ms = probe->chase_ms;
     probe->chase_ms = pause_ms * 2 < SPACING_MS ? pause_ms * 2 : SPACING_MS;
@@ -460,6 +514,8 @@ static void begin_round(struct probe *probe) {
     if (probe->wanted == UINT32_MAX) probe->wanted = probe->round;
     if (now_us >= probe->chase_end_us) probe->wanted = 0;
     schedule_round(probe, pause_before_next(probe));
+    for (size_t i = 0; i < probe->count && is_urgent(probe); i++)
+        inquiry_hurry(probe->standings[i].inquiry);
     probe->has_asked_replicas = false;
     int primary = probe->past.primary;
     bool is_asked = primary >= 0 && inquiry_ask(probe->standings[primary].inquiry, probe->round);
@@ -483,37 +539,93 @@ static void on_straggle(struct loop_timer *timer) {
 
 /* ---- nudges */
 
-static void take_nudge(struct probe *probe) {
-    probe->is_nudged = true;
+/* Brings the next round forward, to so long after the last one at the earliest. */
+static void hasten(struct probe *probe, unsigned spacing_ms) {
     uint64_t now_us = loop_now_us(probe->loop);
-    uint64_t free_us = probe->round_us + SPACING_MS * US_PER_MS;
+    uint64_t free_us = probe->round_us + spacing_ms * US_PER_MS;
     if (free_us < now_us) free_us = now_us;
     if (probe->due_us <= free_us) return;
     schedule_round(probe, (free_us - now_us + US_PER_MS - 1) / US_PER_MS);
 }
 
-static void on_nudge(struct loop_mail *mail, void *context) {
-    (void)context;
-    struct cluster_nudge *nudge = LIST_OWNER(mail, struct cluster_nudge, mail);
-    struct cluster *cluster = nudge->cluster;
-    nudge->cluster = NULL;
-    if (nudge->probe != NULL) {
-        take_nudge(nudge->probe);
+static void take_nudge(struct probe *probe) {
+    probe->is_nudged = true;
+    hasten(probe, SPACING_MS);
+}
+
+static void take_suspicion(struct probe *probe) {
+    probe->is_suspicious = true;
+    hasten(probe, SUSPICION_MS);
+}
+
+static void receive(struct cluster_mail *posted, void (*take)(struct probe *probe)) {
+    struct cluster *cluster = posted->cluster;
+    struct probe *probe = cluster_nudge(cluster)->probe;
+    posted->cluster = NULL;
+    if (probe != NULL) {
+        take(probe);
     } else {
-        atomic_store(&nudge->is_posted, false);
+        atomic_store(&posted->is_posted, false);
     }
     cluster_free(&cluster);
 }
 
-void probe_nudge(struct cluster *cluster) {
-    struct cluster_nudge *nudge = cluster_nudge(cluster);
-    struct loop *loop = atomic_load_explicit(&nudge->loop, memory_order_acquire);
+static void on_nudge(struct loop_mail *mail, void *context) {
+    (void)context;
+    receive(LIST_OWNER(mail, struct cluster_mail, mail), take_nudge);
+}
+
+static void on_suspicion(struct loop_mail *mail, void *context) {
+    (void)context;
+    receive(LIST_OWNER(mail, struct cluster_mail, mail), take_suspicion);
+}
+
+static void post(struct cluster *cluster, struct cluster_mail *mail,
+                 void (*run)(struct loop_mail *mail, void *context)) {
+    struct loop *loop = atomic_load_explicit(&cluster_nudge(cluster)->loop, memory_order_acquire);
     if (loop == NULL) return;
-    if (atomic_load_explicit(&nudge->is_posted, memory_order_relaxed)) return;
-    if (atomic_exchange(&nudge->is_posted, true)) return;
-    nudge->cluster = cluster_share(cluster);
-    nudge->mail.run = on_nudge;
-    loop_post(loop, &nudge->mail);
+    if (atomic_load_explicit(&mail->is_posted, memory_order_relaxed)) return;
+    if (atomic_exchange(&mail->is_posted, true)) return;
+    mail->cluster = cluster_share(cluster);
+    mail->mail.run = run;
+    loop_post(loop, &mail->mail);
+}
+
+void probe_nudge(struct cluster *cluster) {
+    post(cluster, &cluster_nudge(cluster)->nudge, on_nudge);
+}
+
+void probe_suspect(struct cluster *cluster) {
+    post(cluster, &cluster_nudge(cluster)->suspicion, on_suspicion);
+}
+
+/* ---- other people's words */
+
+bool probe_choose(struct probe *probe, const char *name, struct buf *error) {
+    size_t i = 0;
+    if (name[0] == '\0') {
+        if (probe->past.choice >= 0) forget_choice(probe, "it was taken back");
+        judge(probe);
+        settle(probe);
+        return true;
+    }
+    while (i < probe->count && strcmp(name_of(probe, (int)i), name) != 0) i++;
+    if (i == probe->count) {
+        buf_append_format(error, "no node is called \"%s\"", name);
+        return false;
+    }
+    const struct verdict_view *view = &probe->standings[i].view;
+    if (!view->is_answering || view->in_recovery) {
+        buf_append_format(error, "node \"%s\" does not answer as primary", name);
+        return false;
+    }
+    probe->past.choice = (int)i;
+    log_line(LOG_LEVEL_LOG, "cluster %s: the operator chooses node %s as primary",
+             cluster_name(probe->cluster), name);
+    judge(probe);
+    for (size_t n = 0; n < probe->count; n++) publish_report(probe, n);
+    settle(probe);
+    return true;
 }
 
 /* ---- opening and closing */
@@ -550,7 +662,7 @@ struct probe *probe_open(struct loop *loop, struct cluster *cluster,
     probe->ops = ops;
     probe->owner = owner;
     copy_settings(probe, settings);
-    probe->past.primary = -1;
+    probe->past.primary = probe->past.choice = probe->past.leader = -1;
     probe->verdict.primary = -1;
     probe->opened_us = loop_now_us(loop);
     probe->count = count;
@@ -593,7 +705,8 @@ void probe_close(struct probe **probe_at) {
     struct cluster_nudge *nudge = cluster_nudge(probe->cluster);
     atomic_store_explicit(&nudge->loop, NULL, memory_order_release);
     nudge->probe = NULL;
-    if (probe->is_nudged) atomic_store(&nudge->is_posted, false);
+    if (probe->is_nudged) atomic_store(&nudge->nudge.is_posted, false);
+    if (probe->is_suspicious) atomic_store(&nudge->suspicion.is_posted, false);
     loop_timer_stop(&probe->next_round);
     loop_timer_stop(&probe->straggle);
     for (size_t i = 0; i < probe->count; i++) inquiry_free(&probe->standings[i].inquiry);

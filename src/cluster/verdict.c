@@ -21,11 +21,23 @@ static bool is_stranger(const struct verdict_view *view, uint64_t cluster_identi
            view->system_identifier != cluster_identifier;
 }
 
+static bool is_candidate(const struct verdict_view *view, uint64_t cluster_identifier) {
+    return answers_as_primary(view) && !is_stranger(view, cluster_identifier);
+}
+
+/* On a timeline before the last one of the primary: it was superseded, whatever it thinks. */
+static bool is_outdated(const struct verdict_view *views, int node,
+                        const struct verdict_past *past) {
+    uint32_t timeline = views[node].timeline;
+    bool is_known = past->primary >= 0 && node != past->primary && timeline != 0;
+    return is_known && timeline < past->timeline;
+}
+
 static struct candidates find_candidates(const struct verdict_view *views, size_t count,
                                          uint64_t cluster_identifier) {
     struct candidates found = {0, -1, -1};
     for (size_t i = 0; i < count; i++) {
-        if (!answers_as_primary(&views[i]) || is_stranger(&views[i], cluster_identifier)) continue;
+        if (!is_candidate(&views[i], cluster_identifier)) continue;
         found.count++;
         if (found.first < 0) {
             found.first = (int)i;
@@ -34,6 +46,19 @@ static struct candidates find_candidates(const struct verdict_view *views, size_
         }
     }
     return found;
+}
+
+/* The same without those that were superseded, unless there are no others. */
+static struct candidates find_current(const struct verdict_view *views, size_t count,
+                                      uint64_t cluster_identifier,
+                                      const struct verdict_past *past) {
+    struct verdict_view current[CLUSTER_NODES_MAX];
+    for (size_t i = 0; i < count; i++) {
+        current[i] = views[i];
+        if (is_outdated(views, (int)i, past)) current[i].is_answering = false;
+    }
+    struct candidates found = find_candidates(current, count, cluster_identifier);
+    return found.count > 0 ? found : find_candidates(views, count, cluster_identifier);
 }
 
 /* The identifier that decides who is a member. It is learnt from the only node that answers as a
@@ -71,6 +96,11 @@ static void stop_writes(struct verdict *verdict, enum verdict_trouble trouble, i
     verdict->b = b;
 }
 
+/* Whether it can be nothing but the successor of the primary that there was. */
+static bool is_proven(const struct verdict_view *view, const struct verdict_past *past) {
+    return view->has_followed && past->timeline != 0 && view->timeline > past->timeline;
+}
+
 /* Exactly one node answers as a primary: may it have the writes? */
 static void judge_single(struct verdict *verdict, int node, const struct verdict_view *views,
                          size_t count, const struct verdict_past *past) {
@@ -81,9 +111,30 @@ static void judge_single(struct verdict *verdict, int node, const struct verdict
         if (untried >= 0) stop_writes(verdict, VERDICT_UNTRIED, node, untried);
         return;
     }
-    const struct verdict_view *view = &views[node];
-    bool is_proven = view->has_followed && past->timeline != 0 && view->timeline > past->timeline;
-    if (!is_proven) stop_writes(verdict, VERDICT_UNPROVEN, node, past->primary);
+    if (!is_proven(&views[node], past)) stop_writes(verdict, VERDICT_UNPROVEN, node, past->primary);
+}
+
+/* Several do. The old primary's silence gives way to its one proven successor. */
+static void judge_several(struct verdict *verdict, const struct candidates *found,
+                          const struct verdict_view *views, const struct verdict_past *past) {
+    bool has_old = found->first == past->primary || found->second == past->primary;
+    int other = found->first == past->primary ? found->second : found->first;
+    if (found->count == 2 && past->primary >= 0 && has_old && views[past->primary].is_silent &&
+        is_proven(&views[other], past)) {
+        verdict->primary = other;
+    } else {
+        stop_writes(verdict, VERDICT_TWO_PRIMARIES, found->first, found->second);
+    }
+}
+
+/* Somebody else's word, where the node answers as a primary. Patroni's is asked for only where the
+ * rules above name none. */
+static void take_word(struct verdict *verdict, int node, const struct verdict_view *views) {
+    if (node < 0 || !is_candidate(&views[node], verdict->system_identifier)) return;
+    verdict->primary = node;
+    verdict->trouble = VERDICT_FINE;
+    verdict->a = verdict->b = -1;
+    if (verdict->system_identifier == 0) verdict->system_identifier = views[node].system_identifier;
 }
 
 /* Nobody is a rival before all have been heard. */
@@ -95,17 +146,20 @@ static enum node_role role_of_candidate(const struct verdict *verdict, int node)
 void verdict_reach(struct verdict *verdict, const struct verdict_view *views, size_t count,
                    const struct verdict_past *past) {
     CHECK(count <= CLUSTER_NODES_MAX && past->primary < (int)count);
+    CHECK(past->leader < (int)count && past->choice < (int)count);
     *verdict = (struct verdict){.primary = -1, .a = -1, .b = -1};
     verdict->system_identifier = find_identifier(views, count, past);
-    struct candidates found = find_candidates(views, count, verdict->system_identifier);
+    struct candidates found = find_current(views, count, verdict->system_identifier, past);
     if (found.count == 0) {
         int untried = past->primary < 0 ? first_untried(views, count) : -1;
         stop_writes(verdict, untried >= 0 ? VERDICT_UNTRIED : VERDICT_NO_PRIMARY, -1, untried);
     } else if (found.count == 1) {
         judge_single(verdict, found.first, views, count, past);
     } else {
-        stop_writes(verdict, VERDICT_TWO_PRIMARIES, found.first, found.second);
+        judge_several(verdict, &found, views, past);
     }
+    if (verdict->primary < 0) take_word(verdict, past->leader, views);
+    take_word(verdict, past->choice, views);
     for (size_t i = 0; i < count; i++) {
         const struct verdict_view *view = &views[i];
         if (!view->is_answering) continue;

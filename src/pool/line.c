@@ -384,6 +384,12 @@ static void refuse_late(struct pool *pool) {
     pool->has_late = false;
 }
 
+/* A primary that starts is waited for; for reads there are other nodes. */
+static bool is_starting(const struct pool_node *failed, enum pool_line line) {
+    bool is_elsewhere = line == POOL_LINE_REPLICA && cluster_is_probed(failed->cluster);
+    return !is_elsewhere && strcmp(failed->last_sqlstate, "57P03") == 0;
+}
+
 /* Waiters of a node that refuses logins are told why, unless some server of it still works. Where
  * nodes are probed also those of one that cannot be reached, as there may be another. */
 static void tell_failure(struct pool *pool, enum pool_line line) {
@@ -399,7 +405,7 @@ static void tell_failure(struct pool *pool, enum pool_line line) {
         if (has_hope) return;
         failed = node;
     }
-    if (failed == NULL || strcmp(failed->last_sqlstate, "57P03") == 0) return;
+    if (failed == NULL || is_starting(failed, line)) return;
     if (!cluster_is_probed(failed->cluster) && !failed->is_refusal_news) return;
     bool is_refusal = failed->last_sqlstate[0] != '\0';
     /* A node that cannot be reached may be a primary that is being replaced. */
@@ -600,20 +606,39 @@ void line_fill(struct pool *pool) {
 
 /* ---- time */
 
-static void tick_line(struct pool *pool, enum pool_line line, uint64_t now_us) {
-    const struct config *config = pool->set->config;
+/* What PAUSE took is not counted: a switchover has its time from RESUME on. */
+static void note_lack(struct pool *pool, uint64_t now_us) {
     const struct cluster *cluster = pool->nodes[0]->cluster;
-    bool lacks_primary = line == POOL_LINE_PRIMARY && cluster_is_probed(cluster) &&
-                         cluster_primary(cluster) < 0 && !is_held(pool);
+    bool lacks = cluster_is_probed(cluster) && cluster_primary(cluster) < 0 && !is_held(pool);
+    if (!lacks) pool->lacking_us = 0;
+    if (lacks && pool->lacking_us == 0) pool->lacking_us = now_us;
+}
+
+static bool lacks_too_long(const struct pool *pool, const struct borrower *borrower,
+                           uint64_t now_us) {
+    uint64_t since_us =
+        borrower->since_us > pool->lacking_us ? borrower->since_us : pool->lacking_us;
+    return now_us >= since_us + pool->set->config->primary_wait_timeout_us;
+}
+
+static void refuse_lack(struct cluster *cluster, struct borrower *borrower) {
+    char trouble[CLUSTER_TROUBLE_SIZE];
+    unsigned rivals = 0;
+    for (size_t i = 0; i < cluster_count(cluster); i++)
+        rivals += node_role(cluster_node_const(cluster, i)) == NODE_RIVAL;
+    cluster_trouble_get(cluster, trouble);
+    refuse(borrower, rivals > 1 ? FAULT_TWO_PRIMARIES : FAULT_NO_PRIMARY, trouble, NULL);
+}
+
+static void tick_line(struct pool *pool, enum pool_line line, uint64_t now_us) {
+    bool lacks_primary = line == POOL_LINE_PRIMARY && pool->lacking_us != 0;
     LIST_EACH_SAFE (&pool->lines[line], l, following) {
         struct borrower *borrower = LIST_OWNER(l, struct borrower, waiting);
         uint64_t waited_us = now_us - borrower->since_us;
         if (pool->query_wait_us > 0 && waited_us >= pool->query_wait_us) {
             refuse(borrower, FAULT_QUERY_WAIT_TIMEOUT, NULL, NULL);
-        } else if (lacks_primary && waited_us >= config->primary_wait_timeout_us) {
-            char trouble[CLUSTER_TROUBLE_SIZE];
-            cluster_trouble_get((struct cluster *)(uintptr_t)cluster, trouble);
-            refuse(borrower, FAULT_NO_PRIMARY, trouble, NULL);
+        } else if (lacks_primary && lacks_too_long(pool, borrower, now_us)) {
+            refuse_lack(pool->nodes[0]->cluster, borrower);
         } else {
             break; /* those behind came later */
         }
@@ -621,6 +646,7 @@ static void tick_line(struct pool *pool, enum pool_line line, uint64_t now_us) {
 }
 
 void line_tick(struct pool *pool, uint64_t now_us) {
+    note_lack(pool, now_us);
     for (unsigned line = 0; line < POOL_LINE_COUNT; line++) tick_line(pool, line, now_us);
     if (pool->lines[POOL_LINE_REPLICA].count > 0) line_rejudge(pool);
 }

@@ -95,8 +95,21 @@ const char *server_state_text(const struct server *server) {
     return states[server->state].text;
 }
 
+/* What happened may be the first sign that the roles of the nodes change. */
+static void suspect(const struct server *server) {
+    if (cluster_is_probed(server->node->cluster)) probe_suspect(server->node->cluster);
+}
+
+/* A standby was promoted, or a primary has become one. */
+static void compare_role(const struct server *server, struct bytes in_hot_standby) {
+    const struct cluster *cluster = server->node->cluster;
+    bool is_standby = bytes_equal_text(in_hot_standby, "on");
+    if (is_standby == (cluster_primary(cluster) == (int)server->host)) suspect(server);
+}
+
 int server_note_parameter(struct server *server, struct bytes name, struct bytes value) {
     struct pool_set *set = server->pool->set;
+    if (bytes_equal_text(name, "in_hot_standby")) compare_role(server, value);
     for (unsigned i = 0; i < set->tracked_count; i++) {
         if (!bytes_equal_nocase(name, set->tracked[i])) continue;
         text_unref(set->texts, &server->parameters[i]);
@@ -350,6 +363,7 @@ static void on_ended(struct stream *stream, int error) {
     }
     if (error != 0)
         server_log(server, LOG_LEVEL_DEBUG, "%s", stream_trouble(&server->stream, error));
+    suspect(server);
     if (server->state == SERVER_LOGIN) {
         server_connect_failed(server, "server conn crashed?");
         return;
@@ -468,10 +482,12 @@ void server_login_failed(struct server *server, const struct fault_fields *field
                  fields->severity.at, (int)fields->message.len, fields->message.at);
         pool_login_failed(server->node, fields, NULL);
     }
+    if (bytes_equal_text(fields->sqlstate, "57P03")) suspect(server);
     server_close(server, "%.*s", (int)fields->message.len, fields->message.at);
 }
 
 void server_connect_failed(struct server *server, const char *error) {
+    suspect(server);
     pool_login_failed(server->node, NULL, error);
     server_close(server, "%s", error);
 }

@@ -218,6 +218,11 @@ static const struct fault faults[FAULT_COUNT] = {
     [FAULT_SERVER_TERMINATED] = {FAULT_COUNTER_SERVER, FAULT_EFFECT_CLOSE, "57P01",
                                  "terminating connection due to administrator command",
                                  "The PostgreSQL server ended the connection.", NULL},
+    [FAULT_TRANSACTION_LOST] = {FAULT_COUNTER_SERVER, FAULT_EFFECT_CLOSE, "57P01",
+                                "server conn crashed?",
+                                "The connection to the PostgreSQL server was lost within a "
+                                "transaction, which was not committed.",
+                                "Connect again and repeat the transaction."},
     [FAULT_PIN_LIMIT] =
         {FAULT_COUNTER_LIMIT, FAULT_EFFECT_CLOSE, "53300",
          "too many clients keep their servers (pin_limit)",
@@ -244,7 +249,8 @@ static const struct fault faults[FAULT_COUNT] = {
                           "SHOW NODES in the admin console tells the state of each node."},
     [FAULT_TWO_PRIMARIES] = {FAULT_COUNTER_NODE, FAULT_EFFECT_CLOSE, "57P03",
                              "more than one primary answers, writes are stopped", "Primaries: %s.",
-                             "Stop the node that must not take writes."},
+                             "Stop the node that must not take writes, or decide in the admin "
+                             "console: SET weir_primary = 'node'."},
     [FAULT_NO_REPLICA] = {FAULT_COUNTER_NODE, FAULT_EFFECT_CLOSE, "57P03",
                           "no replica is available", "Nodes asked: %s.",
                           "SHOW NODES in the admin console tells the state of each node."},

@@ -521,7 +521,7 @@ def test_a_probed_node_is_at_one_address(cluster, start_pooler, names, doors):
     assert {row["addr"] for row in pooler.admin("SHOW SERVERS")} == {"127.0.0.3"}
     names.hosts["db.test"] = ["127.0.0.2"]
     pooler.admin("SET dns_zone_check_period = '0.1'")
-    pooler.wait_log("its address has changed")
+    pooler.wait_log("the node's address has changed")
     wait_until(lambda: not pooler.admin("SHOW SERVERS"))
     use(pooler)
     assert {row["addr"] for row in pooler.admin("SHOW SERVERS")} == {"127.0.0.2"}
