@@ -430,7 +430,6 @@ void client_set_apply(struct client_set *set) {
     set->max_prepared = (size_t)config->max_prepared_statements;
     set->gather_bytes = (size_t)config->gather_bytes;
     set->replica_wait_us = config->replica_wait_us;
-    set->replica_fallback = config->replica_fallback;
     quota_apply(set);
 }
 

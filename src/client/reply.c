@@ -16,6 +16,7 @@
 #include "client/subscribe.h"
 #include "cluster/probe.h"
 
+#include "cluster/probe.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "proto/startup.h"
@@ -116,6 +117,8 @@ static bool is_to_be_sent_again(const struct reply *reply, const struct fault_fi
     if (!is_kept || client->is_cancelled || client->transaction != 'I') return false;
     enum fault_refusal refusal = fault_refusal_of(fields);
     if (refusal == FAULT_REFUSAL_NOT) return false;
+    if (refusal == FAULT_REFUSAL_ELSEWHERE)
+        node_add_error(reply->server->node->cluster, reply->server->host);
     if (refusal == FAULT_REFUSAL_PRIMARY)
         judge_correct(client, buf_content(&client->retry.request));
     return true;
@@ -204,6 +207,8 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
         /* Told to the client when the connection has ended, as what it then means to it. */
         buf_clear(&client->last_words);
         buf_append_bytes(&client->last_words, body);
+        reply->server->is_dismissed = bytes_equal_text(fields.sqlstate, "57P01") ||
+                                      fault_refusal_of(&fields) != FAULT_REFUSAL_ELSEWHERE;
         return;
     }
     if (fault_refusal_of(&fields) == FAULT_REFUSAL_PRIMARY) note_refusal(reply->server);
