@@ -517,10 +517,12 @@ static size_t take_run(struct reply *reply, const char *at, size_t len) {
     const struct client_retry *retry = &client->retry;
     bool is_between = client->reply.skip == 0 && buf_length(&client->reply.gather) == 0;
     if (!is_between || retry->is_discarding) return 0;
+    const struct pipeline_entry *head = pipeline_head(&client->pipeline);
+    /* What answers a question of ours decides nothing: the tag of a SET is no end of a read. */
+    if (head == NULL || head->action != PIPELINE_FORWARD) return 0;
     if (retry->is_holding && !is_decided(at, len)) return 0;
     if (retry->is_holding) release_held(client, reply->out);
     size_t pos = 0;
-    const struct pipeline_entry *head = pipeline_head(&client->pipeline);
     while (head != NULL && head->action == PIPELINE_FORWARD && len - pos >= MESSAGE_HEAD_BYTES) {
         const struct message_row *row = &message_replies[(unsigned char)at[pos]];
         uint32_t length = message_length(at + pos);

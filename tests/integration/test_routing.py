@@ -524,6 +524,18 @@ def test_refused_read_runs_on_the_primary_unseen(start_pooler, cluster, shadow, 
     assert int(direct.sql("SELECT last_value FROM numbers")) > len(REFUSED)
 
 
+def test_refused_read_behind_a_replayed_setting(start_pooler, cluster):
+    """What the replica answers to Weir's own SET is no part of the read."""
+    routed = start_routed(start_pooler, cluster, {"session_state": "track"})
+    watch = Watch(routed)
+    with routed.client() as client:
+        client.query("SET app.mine = 'yes'")
+        watch.settle()
+        answer = client.ask(parse("SELECT * FROM counted"), bind(), execute(), SYNC)
+        assert answer.kinds == "12DCZ", answer
+    assert watch.by_role() == {"replica": 1, "primary": 1}
+
+
 def test_refused_copy_runs_on_the_primary_unseen(routed, watch):
     with routed.client() as client:
         answer = client.query("COPY (SELECT * FROM counted) TO STDOUT")
