@@ -10,13 +10,13 @@ A failure tells its seed and its last steps. By hand: MODEL_SEEDS=100-400 MODEL_
 
 import os
 import random
-import struct
 import time
 
 import pytest
 
 from pooler import PATIENCE, SANITIZED
 from routed import Watch, start_routed
+from twins import Pair
 from wire import (
     COPY_DONE,
     FLUSH,
@@ -162,73 +162,16 @@ HELD = (
 NAMES = "SELECT name FROM pg_prepared_statements"
 
 
-def columns(body):
-    """Of a RowDescription: names, types, sizes, modifiers and formats, but no table's OID."""
-    found, at = [], 2
-    for _ in range(struct.unpack_from("!H", body)[0]):
-        end = body.index(b"\0", at)
-        found.append((body[at:end], struct.unpack_from("!IhiH", body, end + 7)))
-        at = end + 19
-    return found
-
-
-def told(found):
-    """What a message tells, apart from OIDs of tables and places in PostgreSQL's source."""
-    if found.kind in "EN":
-        fields = {part[:1]: part[1:] for part in found.body.split(b"\0") if part}
-        # A write in a READ ONLY transaction: a replica calls it recovery.
-        keys = (b"S", b"C") if fields[b"C"] == b"25006" else (b"S", b"C", b"M", b"D")
-        return found.kind, [fields.get(key) for key in keys]
-    return found.kind, columns(found.body) if found.kind == "T" else found.body
-
-
-def without_acks(heard):
-    """The same, where it has an error, but for what only says that a message was taken: a statement
-    that Weir prepares for an EXECUTE fails ahead of that, not amid it."""
-    has_error = any(one[0] == "E" for one in heard)
-    return [one for one in heard if one[0] not in "12nt"] if has_error else heard
-
-
-class Differs(AssertionError):
-    """What a client was told is not what its twin was told."""
-
-    def __init__(self, mine, theirs):
-        same = 0
-        while mine[same : same + 1] == theirs[same : same + 1]:
-            same += 1
-        super().__init__(f"{mine[same : same + 3]}\nand not\n{theirs[same : same + 3]}")
-
-
-class Twins:
-    """A client and its twin."""
+class Twins(Pair):
+    """A client, its twin, and what the client may have on its server."""
 
     def __init__(self, number, pooler, cluster):
+        twin = Client((cluster.primary.host, cluster.primary.port), 20 * PATIENCE)
+        twin.login("app_trust", database=MIRROR)
+        super().__init__(pooler.client(), twin)
         self.number = number
-        self.both = [pooler.client(), Client((cluster.primary.host, cluster.primary.port), 20 * PATIENCE)]
-        self.both[1].login("app_trust", database=MIRROR)
-        self.news = [[], []]
-        self.status, self.names, self.counts = "I", set(), {"w": 0, "d": 0, "v": 1}
+        self.names, self.counts = set(), {"w": 0, "d": 0, "v": 1}
         self.is_holding = self.has_memory = self.has_value = self.was_kept = self.is_reading = False
-
-    def hear(self, side, messages):
-        """Keeps notifications, which come when they come; the rest."""
-        for one in messages:
-            if one.kind == "A":
-                self.news[side].append(one.body[4:])
-        return [told(one) for one in messages if one.kind != "A"]
-
-    def ask(self, sent, answers=1):
-        """Both are sent the same and must be told the same, up to so many ReadyForQuery."""
-        for one in self.both:
-            one.send(sent)
-        for _ in range(answers):
-            heard = [self.hear(i, one.answer().messages) for i, one in enumerate(self.both)]
-            # Parameters are reported in any order, and ahead of or behind what sets them.
-            heard = [sorted(x for x in one if x[0] == "S") + [x for x in one if x[0] != "S"] for one in heard]
-            if heard[0] != heard[1] and without_acks(heard[0]) != without_acks(heard[1]):
-                raise Differs(*heard)
-            self.status = heard[1][-1][1].decode()
-        return heard[1]
 
     def look(self):
         """What the twin has that may keep a server, and its protocol's statements."""
@@ -257,10 +200,6 @@ class Twins:
                 except Late:
                     pass
             assert time.monotonic() < deadline, f"{self.number}: {self.news[0]}\nand not\n{self.news[1]}"
-
-    def close(self):
-        for one in self.both:
-            one.close()
 
 
 class Model:
