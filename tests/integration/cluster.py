@@ -18,6 +18,7 @@ by a password in clear text, app_md5 by MD5, probe by SCRAM with pg_monitor; PAS
 secrets. The database is `app`. Only the standard library is used.
 """
 
+import contextlib
 import fcntl
 import glob
 import itertools
@@ -310,6 +311,21 @@ class Node:
 
     def resume_replay(self):
         self.sql("SELECT pg_wal_replay_resume()")
+
+    @contextlib.contextmanager
+    def settings(self, **values):
+        """Within, the server has these settings, each of a kind that a reload changes and spelled as
+        SHOW does."""
+        self.reconfigure(f"ALTER SYSTEM SET {name} = '{value}'" for name, value in values.items())
+        for name, value in values.items():
+            self.wait_for(f"SHOW {name}", value)
+        try:
+            yield
+        finally:
+            self.reconfigure(f"ALTER SYSTEM RESET {name}" for name in values)
+
+    def reconfigure(self, commands):
+        self.sql(";\n".join([*commands, "SELECT pg_reload_conf()"]))
 
     def promote(self):
         if self.sql("SELECT pg_promote(true, 30)") != "t":
