@@ -14,6 +14,7 @@
 
 #include "auth/users.h"
 #include "auth/verify.h"
+#include "client/begin.h"
 #include "client/client_set.h"
 #include "client/pipeline.h"
 #include "pool/pool.h"
@@ -87,6 +88,7 @@ struct client {
     struct buf kept; /* request bytes that could not be handled yet */
     struct reply_cursor reply;
     struct client_retry retry;
+    struct client_begin begin;
     struct parameters parameters;
     struct prepared_names names;
     struct statement *unnamed; /* the last unnamed statement, where it may be needed again */
@@ -103,8 +105,7 @@ struct client {
     enum startup_replication replication;
     struct server_own own;    /* of a replication client: what its server is asked for */
     struct text *own_options; /* which own.options points to */
-    struct text *database;
-    struct text *user;
+    struct text *database, *user;
     struct limit *quotas[CLIENT_QUOTAS]; /* that it counts in (client/quota.h) */
     uint64_t state_us;                   /* since when in this state */
     uint64_t query_us;                   /* when the query at hand was sent, 0 none */

@@ -18,8 +18,9 @@ enum effect {
                             * Parses made its name, if it is one of the client's */
     EFFECT_CLOSED,         /* Close: struct prepared_on_server, taken out */
     EFFECT_NAME_CLOSED,    /* Close: struct prepared_name, taken out */
-    EFFECT_NAMED,       /* Parse under a client's own name: struct named_on_server, a reference */
-    EFFECT_NAMED_CLOSED /* Close of one, taken out, a reference */
+    EFFECT_NAMED,        /* Parse under a client's own name: struct named_on_server, a reference */
+    EFFECT_NAMED_CLOSED, /* Close of one, taken out, a reference */
+    EFFECT_BEGIN         /* none: what was held back (client/begin.h) */
 };
 
 /* Notes an effect in the entry pushed last. */

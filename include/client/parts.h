@@ -103,6 +103,9 @@ void judge_text(struct client *client, struct bytes text);
 /* The replica said no: its statements need the primary from now on. */
 void judge_correct(struct client *client, struct bytes group);
 
+/* The session reads from the primary from now on; `what` is the reason that is shown. */
+void judge_keep_primary(struct client *client, const char *what);
+
 /* Whether the client's database is routed by statement. */
 bool judge_is_on(const struct client *client);
 

@@ -16,7 +16,8 @@ enum own_query {
     OWN_QUERY_CONNECT,
     OWN_QUERY_QUESTION,
     OWN_QUERY_NAMES,
-    OWN_QUERY_GIVE, /* from here on client/subscribe.h's */
+    OWN_QUERY_ROLLBACK, /* of a group that is to be sent again */
+    OWN_QUERY_GIVE,     /* from here on client/subscribe.h's */
     OWN_QUERY_MARK,
     OWN_QUERY_UNLISTEN
 };

@@ -65,6 +65,10 @@ void prepare_leave(const struct request *request, struct buf *after);
 /* A simple Query takes the unnamed statement away. */
 void prepare_forget_unnamed(const struct request *request);
 
+/* The client was answered as if a server had parsed what the body of a Parse holds, under that
+ * name; name NULL: as if one had run a simple Query. */
+void prepare_made_up(struct client *client, const struct bytes *name, struct bytes body);
+
 /* The statement of the pooler's that the server has under this very name, or NULL; and closes it.
  */
 struct prepared_on_server *prepare_find_own(const struct request *request, struct bytes name);

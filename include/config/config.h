@@ -118,21 +118,21 @@ struct config {
     int alert_active_servers;
     uint64_t alert_for_us;
     enum backend_pid backend_pid;
-    bool console_old_columns;
+    bool console_old_columns, defer_begin;
     int gather_bytes;
     bool hba_strict;
-    char *http_listen; /* HOST:PORT or empty: off */
+    char *http_listen; /* HOST:PORT, [ADDRESS]:PORT, or empty: off */
     enum on_state on_session_state;
     int parse_inline_tokens, pin_limit;
     uint64_t primary_wait_timeout_us;
-    int probe_fall, probe_rise;
+    int probe_fall;
     uint64_t probe_interval_us;
     char *probe_password;
+    int probe_rise;
     uint64_t probe_timeout_us;
     char *probe_user; /* empty: the database entry's user */
     enum read_consistency read_consistency;
-    struct config_choice choice;
-    struct config_fitness fitness;
+    bool replica_fallback;
     uint64_t replica_wait_us;
     enum routing routing;
     enum session_state session_state;

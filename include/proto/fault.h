@@ -87,6 +87,7 @@ bool fault_read(struct bytes body, struct fault_fields *fields);
 enum fault_refusal {
     FAULT_REFUSAL_NOT,      /* the error is the client's */
     FAULT_REFUSAL_PRIMARY,  /* only a primary can run it: send it there, and remember */
+    FAULT_REFUSAL_SESSION,  /* the same of all that the session says: it is SERIALIZABLE */
     FAULT_REFUSAL_ELSEWHERE /* the node was in the way: any other node will do */
 };
 enum fault_refusal fault_refusal_of(const struct fault_fields *fields);

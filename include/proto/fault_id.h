@@ -88,6 +88,7 @@ enum fault_id {
     FAULT_STATEMENT_EXISTS,  /* argument: the name */
     FAULT_TRANSACTION_BLOCK, /* in statement pooling */
     FAULT_CANCELED,
+    FAULT_TRANSACTION_FAILED,
     FAULT_ROUTE_READ_ONLY,
     /* The console, and the end. */
     FAULT_CONSOLE_ADMIN_NEEDED,

@@ -103,6 +103,9 @@ bool settings_scrub(struct server *server);
 void settings_accepted(const struct parameters *parameters, const struct session *session,
                        struct server *server);
 
+/* Whether its transactions are SERIALIZABLE, which standbys refuse. */
+bool session_is_serializable(const struct session *session);
+
 /* Whether backslash_quote is as statements are read here, and the settings on which the parse of a
  * statement may depend, appended as text: all but those of applications, which have a dot. */
 bool session_quotes_safely(const struct session *session);

@@ -43,7 +43,8 @@ static const struct {
 };
 
 const char *client_state_text(const struct client *client) {
-    return states[client->state].text;
+    bool is_begun = client->state == CLIENT_IDLE && client->begin.state != BEGIN_NONE;
+    return states[is_begun ? CLIENT_ACTIVE : client->state].text;
 }
 
 /* IDLE and ACTIVE share a list: moving from one to the other at each transaction would cost more
@@ -172,6 +173,7 @@ static void client_free(struct client *client) {
     buf_release(&client->kept);
     buf_release(&client->last_words);
     buf_release(&client->reply.gather);
+    buf_release(&client->begin.texts);
     buf_release(&client->retry.request);
     buf_release(&client->retry.held);
     parameters_release(&client->parameters, set->texts);
@@ -430,6 +432,8 @@ void client_set_apply(struct client_set *set) {
     set->max_prepared = (size_t)config->max_prepared_statements;
     set->gather_bytes = (size_t)config->gather_bytes;
     set->replica_wait_us = config->replica_wait_us;
+    set->replica_fallback = config->replica_fallback;
+    set->defers_begin = config->defer_begin;
     quota_apply(set);
 }
 
@@ -536,6 +540,7 @@ static enum fault_id overdue(const struct client *client, uint64_t now_us) {
     uint64_t limit_us = 0;
     switch (client->state) {
     case CLIENT_IDLE:
+        if (client->begin.state != BEGIN_NONE) return overdue_active(client, config, user, now_us);
         limit_us = config_client_idle_timeout_us(config, user);
         return limit_us > 0 && now_us - client->state_us >= limit_us ? FAULT_CLIENT_IDLE_TIMEOUT
                                                                      : FAULT_NONE;

@@ -122,6 +122,7 @@ static void pack(const struct client *client, struct buf *out) {
     const struct session *session = client->session;
     pack_optional(out, session == NULL ? NULL : session->settings);
     pack_optional(out, session == NULL ? NULL : session->startup);
+    begin_pack(client, out);
     pack_text(out, buf_content(&client->kept));
 }
 
@@ -281,6 +282,7 @@ static bool unpack_state(struct client *client, struct unpack *in) {
     unpack_parameters(client, in);
     unpack_statements(client, in);
     unpack_session(client, in);
+    begin_unpack(client, in);
     buf_append_bytes(&client->kept, unpack_text(in));
     return has_unnamed;
 }

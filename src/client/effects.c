@@ -139,6 +139,7 @@ static const struct {
     [EFFECT_NAME_CLOSED] = {settle_name_closed, undo_name_closed, true},
     [EFFECT_NAMED] = {settle_named, undo_named, true},
     [EFFECT_NAMED_CLOSED] = {settle_named, undo_named_closed, true},
+    [EFFECT_BEGIN] = {settle_nothing, settle_nothing, false},
 };
 
 void effects_note(struct client *client, struct pipeline_entry *entry, enum effect kind,

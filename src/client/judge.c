@@ -35,14 +35,6 @@ static const enum route_mode modes[] = {
     [ROUTING_READ_WRITE] = ROUTE_MODE_READ_WRITE,
     [ROUTING_PRIMARY] = ROUTE_MODE_PRIMARY,
     [ROUTING_REPLICA] = ROUTE_MODE_REPLICA,
-    [ROUTING_SHADOW] = ROUTE_MODE_PRIMARY,
-};
-
-static const enum route_choice choices[] = {
-    [REPLICA_CHOICE_UNSET] = ROUTE_LEAST_BUSY,
-    [REPLICA_CHOICE_LEAST_BUSY] = ROUTE_LEAST_BUSY,
-    [REPLICA_CHOICE_ROUND_ROBIN] = ROUTE_ROUND_ROBIN,
-    [REPLICA_CHOICE_LATENCY] = ROUTE_LATENCY,
 };
 
 bool judge_is_on(const struct client *client) {
@@ -89,7 +81,7 @@ void client_parse_context(const struct client *client, struct buf *context) {
 
 /* ---- what the session leaves behind */
 
-static void set_sticky(struct client *client, const char *what) {
+void judge_keep_primary(struct client *client, const char *what) {
     if (client->sticky != NULL) return; /* the first reason is the one that is shown */
     client->sticky = text_get(client->set->texts, bytes_of_text(what));
 }
@@ -105,7 +97,8 @@ static void note_session(struct client *client, const struct traits *traits) {
         int index = name.len > 0 ? parameters_index(client->set->pools, name) : -1;
         /* What servers do not report cannot follow the client, whatever the settings say. */
         bool is_replayed = index >= 0 && client->reported & UINT32_C(1) << index;
-        if (!is_replayed) set_sticky(client, name.len > 0 ? traits->parameter : traits->why);
+        if (!is_replayed)
+            judge_keep_primary(client, name.len > 0 ? traits->parameter : traits->why);
     }
     /* Who keeps a server for such a thing gets no other one anyway, and reads where it likes later.
      */
@@ -114,7 +107,8 @@ static void note_session(struct client *client, const struct traits *traits) {
     for (size_t i = 0; i < COUNT(session_state); i++) {
         const char *what = session_state[i].what;
         if (client->session != NULL && session_state[i].flag == TRAITS_PREPARES) continue;
-        if (flags & session_state[i].flag) set_sticky(client, what == NULL ? traits->why : what);
+        if (flags & session_state[i].flag)
+            judge_keep_primary(client, what == NULL ? traits->why : what);
     }
 }
 
@@ -123,7 +117,7 @@ static uint32_t take_traits(struct client *client, const struct traits *traits) 
     if (traits->flags & TRAITS_MAY_WRITE) client->may_write = true;
     if (traits->flags & (TRAITS_ENDS | TRAITS_ANYTHING)) client->may_end = true;
     if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)) client->may_reach_out = true;
-    return traits->flags;
+    return traits->flags & TRAITS_BEGINS ? begin_as_default(client, traits->flags) : traits->flags;
 }
 
 static uint32_t take_anything(struct client *client) {
@@ -234,11 +228,15 @@ void judge_again(struct client *client) {
     request->may_wait = set->replica_wait_us > 0;
     if (client->state == CLIENT_WAITING)
         request->may_wait = loop_now_us(set->loop) - client->state_us < set->replica_wait_us;
-    request->replica_fallback = pool->choice.replica_fallback == REPLICA_FALLBACK_ON;
-    request->choice = choices[pool->choice.replica_choice];
-    request->turns = &pool->turns;
-    request->avoid = client->borrower.avoid;
+    request->replica_fallback = set->replica_fallback;
+    request->turn = pool->turn;
     client->route = route_choose(request, pool->nodes[0]->cluster);
+    uint64_t left = client->route.nodes & ~client->borrower.avoid;
+    if (client->route.target == ROUTE_REPLICA && client->route.nodes != 0 && left == 0 &&
+        set->replica_fallback) {
+        request->mode = ROUTE_MODE_PRIMARY;
+        client->route = route_choose(request, pool->nodes[0]->cluster);
+    }
     if (client->route.outcome == ROUTE_NOT_FRESH && client->route.stale != 0) {
         stats_add(&pool->stats.stale_reads, 1);
         probe_nudge(pool->nodes[0]->cluster);
@@ -279,6 +277,9 @@ enum judgement judge_group(struct client *client, struct bytes bytes) {
         request->flags = take_anything(client);
         client->group_left = 0;
     }
+    request->flags = begin_join(client, request->flags);
+    if (client->session != NULL && session_is_serializable(client->session))
+        request->flags |= TRAITS_SERIALIZABLE;
     judge_again(client);
     if (is_in_hand) prepare_retry(client, bytes_of(bytes.at, length));
     return JUDGE_READY;

@@ -307,6 +307,20 @@ static void keep_unnamed(const struct request *request, struct bytes body) {
     client->unnamed = intern(client, body, bytes_of_text("unnamed"));
 }
 
+void prepare_made_up(struct client *client, const struct bytes *name, struct bytes body) {
+    if (name != NULL && name->len > 0) {
+        stats_add(&client->pool->stats.client_parses, 1);
+        struct statement *statement = prepare_intern(client, body, bytes_of(NULL, 0));
+        prepared_add(&client->names, *name, statement)->sequence = ++client->parses;
+        return;
+    }
+    statement_unref(&client->set->statements, &client->unnamed);
+    client->unnamed_number = 0;
+    if (name == NULL || !request_is_tracking(client)) return;
+    client->unnamed = intern(client, body, bytes_of_text("unnamed"));
+    client->unnamed_number = ++client->set->unnamed_last;
+}
+
 static size_t parse_unnamed(const struct request *request, struct bytes body) {
     struct client *client = request->client;
     if (request_is_tracking(client)) keep_unnamed(request, body);

@@ -46,7 +46,7 @@ static void bind_server(struct client *client, struct server *server) {
     client->reply.skip = 0;
     client->reply.is_dropping = false;
     client->query_us = loop_now_us(client->set->loop);
-    client->transaction_us = client->query_us;
+    if (client->begin.state == BEGIN_NONE) client->transaction_us = client->query_us;
     if (client->is_routed)
         client->sent_incarnation =
             node_incarnation(cluster_node_const(server->node->cluster, server->host));
@@ -170,6 +170,7 @@ static void end_retry(struct client *client) {
     struct client_retry *retry = &client->retry;
     client_spare_give(client->set, &retry->request);
     client_spare_give(client->set, &retry->held);
+    begin_settle(client);
     retry->is_holding = retry->is_discarding = retry->is_second = retry->is_repair = false;
 }
 
@@ -178,10 +179,12 @@ static void send_again(struct client *client) {
     struct client_retry *retry = &client->retry;
     struct buf request = retry->request;
     retry->request = (struct buf){0};
+    buf_consume(&client->kept, client->group_left); /* what of it was not sent yet */
     buf_append_bytes(&request, buf_content(&client->kept));
     client_spare_give(client->set, &client->kept);
     client->kept = request;
     client_spare_give(client->set, &retry->held);
+    begin_again(client);
     client->is_forced_primary = !retry->is_repair;
     retry->is_holding = retry->is_discarding = retry->is_repair = false;
     retry->is_second = true;
@@ -219,7 +222,8 @@ void relay_release(struct client *client) {
     server->may_have_written = false;
     client_become(client, CLIENT_IDLE);
     client->doing = "idle";
-    client->transaction_us = client->query_us = 0;
+    client->query_us = 0;
+    if (!is_again) client->transaction_us = 0;
     if (client->session != NULL) subscribe_deliver(client);
     stream_start(&server->stream);
     hand_over_reading(client, server);
@@ -255,7 +259,9 @@ static void stay(struct client *client) {
 
 void relay_end(struct client *client) {
     const struct session *session = client->session;
-    bool is_untouched = session == NULL || session_is_untouched(session);
+    /* What a standby has refused changed nothing there, and it may refuse the question too. */
+    bool is_refused = client->retry.is_discarding && !client->retry.is_repair;
+    bool is_untouched = session == NULL || is_refused || session_is_untouched(session);
     enum remember_end end = is_untouched ? REMEMBER_FREE : remember_end(client);
     if (end == REMEMBER_FREE) relay_release(client);
     if (end == REMEMBER_KEEPS && client->state != CLIENT_CLOSED) stay(client);
@@ -369,7 +375,6 @@ static void on_lost(struct borrower *borrower, enum fault_id own, const char *re
         client_fail(client, own, NULL);
         return;
     }
-    if (is_again && client->is_syncing) buf_clear(&client->retry.request); /* it was not sent yet */
     if (!goes_on) {
         end_with_loss(client, reason);
         return;
@@ -536,6 +541,7 @@ void relay_cancel_waiting(struct client *client) {
     end_retry(client);
     client->group_left = 0;
     client->may_write = false;
+    begin_cancelled(client);
     relay_answer_error(client, FAULT_CANCELED, NULL);
     client->is_skipping = true;
     relay_resume_later(client);

@@ -21,7 +21,8 @@ static const struct {
 };
 
 static bool is_group_kept(const struct client *client) {
-    return client->retry.is_holding && client->transaction == 'I' && !client->is_cancelled;
+    bool is_first = client->transaction == 'I' || client->begin.state == BEGIN_SENT;
+    return client->retry.is_holding && is_first && !client->is_cancelled;
 }
 
 void repair_begin(struct client *client, struct bytes bytes) {

@@ -16,7 +16,6 @@
 #include "client/subscribe.h"
 #include "cluster/probe.h"
 
-#include "cluster/probe.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "proto/startup.h"
@@ -61,6 +60,7 @@ static void emit(const struct reply *reply) {
 static void release_held(struct client *client, struct outgoing *out) {
     struct client_retry *retry = &client->retry;
     retry->is_holding = false;
+    begin_settle(client);
     outgoing_copy(out, buf_content(&retry->held).at, buf_length(&retry->held));
     client_spare_give(client->set, &retry->held);
     client_spare_give(client->set, &retry->request);
@@ -114,11 +114,12 @@ static void note_refusal(const struct server *server) {
 static bool is_to_be_sent_again(const struct reply *reply, const struct fault_fields *fields) {
     struct client *client = reply->client;
     bool is_kept = client->retry.is_holding && !client->retry.is_repair;
-    if (!is_kept || client->is_cancelled || client->transaction != 'I') return false;
+    bool is_first = client->transaction == 'I' || client->begin.state == BEGIN_SENT;
+    if (!is_kept || client->is_cancelled || !is_first) return false;
     enum fault_refusal refusal = fault_refusal_of(fields);
     if (refusal == FAULT_REFUSAL_NOT) return false;
-    if (refusal == FAULT_REFUSAL_ELSEWHERE)
-        node_add_error(reply->server->node->cluster, reply->server->host);
+    if (refusal == FAULT_REFUSAL_SESSION)
+        judge_keep_primary(client, "default_transaction_isolation");
     if (refusal == FAULT_REFUSAL_PRIMARY)
         judge_correct(client, buf_content(&client->retry.request));
     return true;
@@ -207,8 +208,6 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
         /* Told to the client when the connection has ended, as what it then means to it. */
         buf_clear(&client->last_words);
         buf_append_bytes(&client->last_words, body);
-        reply->server->is_dismissed = bytes_equal_text(fields.sqlstate, "57P01") ||
-                                      fault_refusal_of(&fields) != FAULT_REFUSAL_ELSEWHERE;
         return;
     }
     if (fault_refusal_of(&fields) == FAULT_REFUSAL_PRIMARY) note_refusal(reply->server);
@@ -223,6 +222,7 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
     if (!client->retry.is_discarding) emit_error(reply, match, &fields);
     if (match->verdict != PIPELINE_SKIP) return;
     skip_group(client);
+    begin_note_error(client, match);
     client->is_failed = pipeline_is_empty(&client->pipeline);
 }
 
@@ -285,6 +285,7 @@ static void on_own_ready(const struct reply *reply, uint32_t kind) {
         remember_answered(client);
         return;
     }
+    if (kind == OWN_QUERY_ROLLBACK) client->is_release_due = true;
     if (kind >= OWN_QUERY_GIVE) subscribe_answered(client, kind);
     bool is_login = client->is_greeting_due && client->is_syncing;
     if (is_login && pipeline_is_empty(&client->pipeline)) {
@@ -316,7 +317,7 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
         return;
     }
     if (status == 'I' && client->session != NULL) remember_schema(client);
-    client->transaction = status;
+    if (!client->retry.is_discarding) client->transaction = status;
     count_query(reply, status);
     bool ends_blocks = client->pool->mode == POOL_MODE_STATEMENT && !client_keeps_server(client);
     if (status != 'I' && ends_blocks) {
@@ -327,6 +328,10 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
     if (!client->retry.is_discarding) emit(reply);
     if (!pipeline_is_empty(&client->pipeline)) return;
     if (reply->server->cancels > 0) cancel_query_ended(reply->server);
+    if (client->retry.is_discarding && status != 'I') { /* it began a transaction, which is over */
+        remember_send(client, bytes_of_text("ROLLBACK"), OWN_QUERY_ROLLBACK);
+        return;
+    }
     bool is_kept = client_keeps_server(client) && !client->retry.is_discarding;
     bool is_free = status == 'I' && !is_kept;
     client->is_release_due = is_free && client->request_skip == 0;
@@ -342,12 +347,24 @@ static bool is_deciding(unsigned kind) {
            kind == REPLY_FUNCTION;
 }
 
+/* Whether it says that a transaction has begun, or how: nothing that another node would not say. */
+static bool is_of_begin(const char *at, size_t len) {
+    static const char *const tags[] = {"BEGIN", "START TRANSACTION", "SET"};
+    size_t i = COUNT(tags);
+    if (len < MESSAGE_HEAD_BYTES || at[0] != 'C' || message_length(at) > len) return false;
+    struct bytes tag = bytes_of(at + MESSAGE_HEAD_BYTES, message_length(at) - MESSAGE_HEAD_BYTES);
+    if (tag.len == 0) return false;
+    tag.len--;
+    while (i > 0 && !bytes_equal_text(tag, tags[i - 1])) i--;
+    return i > 0;
+}
+
 /* Whether one that does is among the bytes in hand: then nothing need be held back, which is
  * copying. */
 static bool is_decided(const char *at, size_t len) {
     while (len >= MESSAGE_HEAD_BYTES) {
         unsigned kind = message_replies[(unsigned char)at[0]].kind;
-        if (is_deciding(kind)) return true;
+        if (is_deciding(kind) && !is_of_begin(at, len)) return true;
         uint32_t length = message_length(at);
         if (kind == REPLY_ERROR || kind == REPLY_READY || length == 0 || length > len) break;
         at += length;
@@ -361,7 +378,8 @@ static void plain(const struct reply *reply, const struct pipeline_match *match)
     client->reply.is_dropping = match->verdict == PIPELINE_DROP || client->retry.is_discarding;
     if (client->reply.is_dropping) return;
     if (client->retry.is_holding &&
-        (is_deciding(reply->row->kind) || buf_length(&client->retry.held) > HELD_BYTES_MAX))
+        ((is_deciding(reply->row->kind) && !is_of_begin(reply->at, reply->len)) ||
+         buf_length(&client->retry.held) > HELD_BYTES_MAX))
         release_held(client, reply->out);
     emit(reply);
 }
@@ -455,6 +473,7 @@ static void on_message(const struct reply *reply) {
         client->is_copying = true;
         client->copy_began = match.entry.number;
         pipeline_drop_syncs(&client->pipeline);
+        if (pipeline_lacks_sync(&client->pipeline)) client->unsynced = 1; /* it will not count */
         plain(reply, &match);
         break;
     default:

@@ -185,7 +185,7 @@ static size_t without_server(struct client *client, struct bytes rest) {
     if (client->is_skipping && is_end) {
         struct buf out = {0};
         client->is_skipping = false;
-        message_write_ready_for_query(&out, 'I');
+        message_write_ready_for_query(&out, client->transaction);
         stream_write_bytes(&client->stream, buf_content(&out));
         buf_release(&out);
     }
@@ -227,6 +227,7 @@ static size_t handle(struct client *client, struct bytes rest, struct outgoing *
     bool ends_group = row->kind == REQUEST_SYNC || row->kind == REQUEST_TERMINATE;
     if (client->is_failed && !ends_group)
         return request_pass(&request); /* nothing will answer it */
+    if (client->begin.state == BEGIN_HELD) begin_send(&request);
     size_t taken = handlers[row->kind](&request);
     bool may_come = rest.len <= GATHER_MAX || row->kind == REQUEST_PARSE;
     if (taken > 0 || client->is_stuck || may_come) return taken;
@@ -256,6 +257,9 @@ static size_t step(struct client *client, struct bytes rest, struct outgoing *ou
     if (client->borrower.server == NULL) {
         size_t taken = without_server(client, rest);
         if (taken > 0 || client->state == CLIENT_CLOSED) return taken;
+        enum begin_verdict verdict = begin_take(client, rest, &taken);
+        if (verdict == BEGIN_TAKEN && taken == 0) return without_server(client, rest);
+        if (verdict != BEGIN_PASS) return taken;
         if (judge_group(client, rest) == JUDGE_MORE) return 0;
         if (client->session != NULL && rest.at[0] != 'Q') repair_begin(client, rest);
         if (!relay_borrow(client)) return 0;

@@ -273,6 +273,13 @@ void session_begin(struct session *session) {
     session->settings = text_ref(session->startup);
 }
 
+bool session_is_serializable(const struct session *session) {
+    if (session->settings == NULL) return false;
+    return bytes_equal_nocase(
+        find(content(session->settings), bytes_of_text("default_transaction_isolation")),
+        "serializable");
+}
+
 bool session_quotes_safely(const struct session *session) {
     if (session->settings == NULL) return true;
     struct bytes value = find(content(session->settings), bytes_of_text("backslash_quote"));

@@ -402,6 +402,13 @@ static bool look_at_set(struct findings *findings, const struct tree_node *node)
     return false;
 }
 
+/* SHOW, as current_setting(). */
+static bool look_at_show(struct findings *findings, const struct tree_node *node) {
+    if (!builtin_setting_is_common(tree_text(node, "name")))
+        findings_note(findings, PRIMARY, "SHOW");
+    return false;
+}
+
 static bool look_at_discard(struct findings *findings, const struct tree_node *node) {
     if (strcmp(tree_choice(node, "target"), "DISCARD_ALL") == 0)
         findings_note(findings, PRIMARY | TRAITS_RESETS_ALL | TRAITS_DISCARDS_ALL, "DISCARD ALL");
@@ -605,7 +612,7 @@ static const struct node_rule rules[] = {
     {"UpdateStmt", WRITE, "UPDATE", look_at_update},
     {"VacuumStmt", WRITE, "VACUUM or ANALYZE", NULL},
     {"VariableSetStmt", 0, "", look_at_set},
-    {"VariableShowStmt", PRIMARY, "SHOW", NULL},
+    {"VariableShowStmt", 0, "", look_at_show},
     {"ViewStmt", DDL, "CREATE VIEW", look_at_create_view},
 };
 

@@ -212,7 +212,9 @@ static void run_ramble(unsigned settings, uint64_t seed) {
 
 static void run_rambles(uint64_t seed, unsigned count) {
     failed_before = failed;
-    for (unsigned i = 0; i < count; i++) run_ramble(i % RAMBLE_SETTINGS, seed * 1000003 + i);
+    for (unsigned i = 0; i < count; i++) run_ramble(i % RAMBLE_PLAIN, seed * 1000003 + i);
+    for (unsigned i = 0; i < count; i++)
+        run_ramble(RAMBLE_PLAIN + i % (RAMBLE_SETTINGS - RAMBLE_PLAIN), seed * 1000003 + i);
 }
 
 /* ---- the program */

@@ -22,6 +22,7 @@ struct rambler {
     struct dice dice;
     struct buf script;
     struct speaker speakers[CLIENTS];
+    bool is_routed;
 };
 
 static struct buf script;
@@ -33,6 +34,12 @@ static struct scenario settings_of[RAMBLE_SETTINGS] = {
      .settings = "default_pool_size = 1\nauth_type = trust\nmax_prepared_statements = 2\n"},
     {.name = "rambling, two servers, few statements",
      .settings = "default_pool_size = 2\nauth_type = trust\nmax_prepared_statements = 2\n"},
+    {.name = "rambling, routed, one server of each node",
+     .settings = "default_pool_size = 1\nauth_type = trust\n",
+     .is_routed = true},
+    {.name = "rambling, routed, two servers of each node, few statements",
+     .settings = "default_pool_size = 2\nauth_type = trust\nmax_prepared_statements = 2\n",
+     .is_routed = true},
 };
 
 /* Groups that change nothing about the client, but that an error ends a transaction. */
@@ -64,7 +71,11 @@ static const struct {
     {"P - COPYBAD $ | B - - | E - | S | d 9 | c | S", true},
     {"P - SHOW TimeZone $ | B - - | E - | S", false},
     {"S", false},
+    /* With routing: */
+    {"Q SELECT standby, $", false},
+    {"P - SELECT standby, $ | B - - $ | D P - | E - | S", false},
 };
+#define ROUTED_GROUPS 2u
 
 static void add_name_part(struct rambler *rambler, struct speaker *speaker, bool *has_failed) {
     unsigned name = (unsigned)dice_roll(&rambler->dice, NAMES);
@@ -106,14 +117,22 @@ static void add_named(struct rambler *rambler, struct speaker *speaker) {
 
 static void add_transaction(struct rambler *rambler, struct speaker *speaker) {
     static const char *const ends[] = {"COMMIT", "ROLLBACK"};
-    const char *word = speaker->is_in_transaction ? ends[dice_roll(&rambler->dice, 2)] : "BEGIN";
-    buf_append_format(&rambler->script, "Q %s", word);
+    static const char *const begins[] = {"BEGIN", "BEGIN READ ONLY"};
+    const char *const *choice = speaker->is_in_transaction ? ends : begins;
+    bool is_varied = speaker->is_in_transaction || rambler->is_routed;
+    const char *word = choice[is_varied ? dice_roll(&rambler->dice, 2) : 0];
+    if (!rambler->is_routed || dice_hits(&rambler->dice, 2)) {
+        buf_append_format(&rambler->script, "Q %s", word);
+    } else {
+        buf_append_format(&rambler->script, "P - %s | B - - | D P - | E - | S", word);
+    }
     speaker->is_in_transaction = !speaker->is_in_transaction;
     speaker->is_failed = false;
 }
 
 static void add_group(struct rambler *rambler, struct speaker *speaker) {
-    size_t choice = dice_roll(&rambler->dice, COUNT(groups));
+    size_t count = COUNT(groups) - (rambler->is_routed ? 0 : ROUTED_GROUPS);
+    size_t choice = dice_roll(&rambler->dice, count);
     buf_append_text(&rambler->script, groups[choice].words);
     if (groups[choice].fails) speaker->is_failed = speaker->is_in_transaction;
 }
@@ -137,6 +156,7 @@ static void add_line(struct rambler *rambler, unsigned client) {
 const struct scenario *ramble(unsigned settings, uint64_t seed) {
     static const char *const logins[] = {"", " TimeZone=CET", " application_name=own"};
     struct rambler rambler = {.dice = {.state = seed * 31 + settings}, .script = script};
+    rambler.is_routed = settings_of[settings].is_routed;
     buf_clear(&rambler.script);
     for (unsigned i = 0; i < CLIENTS; i++)
         buf_append_format(&rambler.script, "%c& login%s\n", 'A' + (int)i,

@@ -5,7 +5,8 @@
 #include "world.h"
 
 /* How many settings there are to ramble under. */
-#define RAMBLE_SETTINGS 4u
+#define RAMBLE_SETTINGS 6u
+#define RAMBLE_PLAIN    4u /* the first of them, without routing */
 
 /* The scenario of a seed under one of the settings; its script is valid until the next call. */
 const struct scenario *ramble(unsigned settings, uint64_t seed);

@@ -481,6 +481,62 @@ const struct scenario scenarios[] = {
      "B login\n"
      "B Q SELECT $ | Q SELECT $ | Q BEGIN | Q SELECT $ | Q COMMIT | Q SELECT $",
      NULL, true, false},
+
+    {"a BEGIN held back", TWO,
+     "A login\n"
+     "A Q BEGIN\n"
+     "A Q COMMIT\n"
+     "A Q BEGIN | Q ROLLBACK | Q BEGIN | Q SELECT $ | Q ERROR $ | Q SELECT $ | Q ROLLBACK\n"
+     "A P - BEGIN | B - - | D P - | E - | S\n"
+     "A S\n"
+     "A P - SELECT $ | B - - | D P - | E - | S\n"
+     "A P - COMMIT | B - - | E - | S\n"
+     "A P b BEGIN | B - b | E - | C P - | S\n"
+     "A Q INSERT $\n"
+     "A Q ROLLBACK\n"
+     "A B - b | E - | S | P s SELECT $ | B - s | E - | S | Q COMMIT\n"
+     "A P - BEGIN | B - - | E - | S\n"
+     "A B - s | E - | S\n"
+     "A Q COMMIT;SELECT $\n"
+     "A Q BEGIN\n"
+     "A Q",
+     NULL, true, false},
+
+    {"a read-only transaction that a standby refuses", TWO,
+     "A login\n"
+     "A Q BEGIN READ ONLY\n"
+     "A Q SELECT standby, $\n"
+     "A Q SELECT $\n"
+     "A Q COMMIT\n"
+     "A Q BEGIN READ ONLY | Q SELECT $ | Q SELECT $ | Q COMMIT | Q INSERT $\n"
+     "A P - BEGIN READ ONLY | B - - | E - | P - SELECT standby, $ | B - - | D P - | E - | S\n"
+     "A P - COMMIT | B - - | E - | S\n"
+     "A Q BEGIN READ ONLY\n"
+     "A P t SELECT standby, $ | B - t | E - | S\n"
+     "A B - t | E - | S\n"
+     "A Q ERROR $\n"
+     "A Q ROLLBACK",
+     NULL, true, false},
+
+    {"a cancel in front of a transaction", "default_pool_size = 1\nauth_type = trust\n",
+     "A login\n"
+     "B login\n"
+     "A Q BEGIN\n"
+     "A Q SELECT $\n"
+     "B Q BEGIN\n"
+     "B& Q SELECT $\n"
+     "- time 90\n"
+     "B cancel\n"
+     "B errs 57014\n"
+     "B& Q SELECT $\n"
+     "B errs 25P02\n"
+     "B& P - SELECT $ | B - - | E - | S\n"
+     "B errs 25P02\n"
+     "B Q ROLLBACK\n"
+     "B Q BEGIN | Q COMMIT\n"
+     "A Q COMMIT\n"
+     "B Q BEGIN | Q SELECT $ | Q COMMIT",
+     NULL, true, false},
 };
 
 const size_t scenarios_count = COUNT(scenarios);

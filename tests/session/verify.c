@@ -28,8 +28,17 @@ static void verify_client(struct world *world, const struct client *client) {
         world_fail(world, "a client stands in line and does not wait, or the other way round");
     if (!has_server && !pipeline_is_empty(&client->pipeline))
         world_fail(world, "a client without a server is owed replies by one");
-    if (client->state == CLIENT_IDLE && client->transaction != 'I')
-        world_fail(world, "a client in a transaction has lost its server");
+    enum begin_state begin = (enum begin_state)client->begin.state;
+    bool is_begun = begin == BEGIN_HELD || begin == BEGIN_FAILED;
+    if (client->state == CLIENT_IDLE && (client->transaction != 'I') != is_begun)
+        world_fail(world, "a client in a transaction has lost its server, or the other way round");
+    if ((begin == BEGIN_NONE) != (buf_length(&client->begin.texts) == 0))
+        world_fail(world, "a client holds a BEGIN, or not, and its state tells otherwise");
+    if (begin == BEGIN_SENT && !has_server)
+        world_fail(world, "a BEGIN has been sent, and there is no server");
+    if (begin == BEGIN_FAILED && has_server)
+        world_fail(world, "a transaction that has failed before it began has a server");
+    verify_size(world, "a client's held BEGIN", buf_length(&client->begin.texts), 2048u);
 }
 
 static void verify_server(struct world *world, const struct server *server) {

@@ -239,7 +239,7 @@ static void test_refusals(void **state) {
         {"0A000", "cannot access temporary or unlogged relations during recovery",
          "get_relation_info", FAULT_REFUSAL_PRIMARY},
         {"0A000", "cannot use serializable mode in a hot standby",
-         "GetSerializableTransactionSnapshot", FAULT_REFUSAL_PRIMARY},
+         "GetSerializableTransactionSnapshot", FAULT_REFUSAL_SESSION},
         {"0A000", "cannot use serializable mode in a hot standby", "call_enum_check_hook",
          FAULT_REFUSAL_PRIMARY},
         {"0A000", "cannot set transaction read-write mode during recovery", "call_bool_check_hook",
