@@ -17,6 +17,7 @@
 #include "client/begin.h"
 #include "client/client_set.h"
 #include "client/pipeline.h"
+#include "client/retry.h"
 #include "pool/pool.h"
 #include "proto/startup.h"
 #include "session/prepared.h"
@@ -27,16 +28,6 @@ struct reply_cursor {
     uint32_t skip; /* rest of the message under way */
     bool is_dropping;
     struct buf gather; /* a message that has to be read whole */
-};
-
-/* What a request that was routed to a replica needs to be sent again. */
-struct client_retry {
-    struct buf request; /* the whole group; empty: nothing may be sent again */
-    struct buf held;    /* its first answers, not passed on yet */
-    bool is_holding;
-    bool is_repair;     /* only a stale statement is a reason to send it again (client/repair.h) */
-    bool is_discarding; /* the answer was a refusal: what follows is dropped up to the end */
-    bool is_second;     /* the group is being sent again: not a third time */
 };
 
 #define CLIENT_QUOTAS 2u

@@ -67,7 +67,7 @@ struct client_set {
     bool replica_fallback, defers_begin;
     size_t gather_bytes;
     size_t max_prepared; /* max_prepared_statements */
-    uint64_t replica_wait_us;
+    uint64_t replica_wait_us, retry_timeout_us;
     uint64_t unnamed_last; /* numbers the Parses of unnamed statements */
     struct map traces;     /* of databases' functions (session/traces.h) */
     struct map audiences;  /* who listens (client/subscribe.h) */

@@ -7,6 +7,7 @@
  *      judge.c         where a group may run     reply.c         what the server answers
  *      remember.c      what it leaves behind     prepare.c       its prepared statements
  *      effects.c       what stands of these      request_cancel.c  cancel requests
+ *      retry.c         reads sent again
  */
 #ifndef WEIR_CLIENT_PARTS_H
 #define WEIR_CLIENT_PARTS_H

@@ -41,6 +41,7 @@ struct route_request {
     int transaction_node;      /* the node where the open transaction began, -1 outside of one */
     const char *session_state; /* what the session has that replicas lack ("work_mem"), or NULL */
     struct freshness_need need;
+    uint64_t avoid;        /* replicas that have failed the request */
     bool may_wait;         /* a read may wait for a replica to catch up (replica_wait) */
     bool replica_fallback; /* a read may go to the primary where no replica can serve it */
     unsigned turn;         /* any number that grows; ties between nodes rotate with it */

@@ -133,7 +133,7 @@ struct config {
     char *probe_user; /* empty: the database entry's user */
     enum read_consistency read_consistency;
     bool replica_fallback;
-    uint64_t replica_wait_us;
+    uint64_t replica_wait_us, retry_timeout_us;
     enum routing routing;
     enum session_state session_state;
     enum shared_listen shared_listen;

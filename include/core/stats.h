@@ -11,6 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Rows of one name differ in a label, the rest of the member's name behind its first `_`. */
+#define RETRIES_HELP "Reads sent again on another node, unseen by the client, by reason."
+
 #define STATS_COUNTERS(X)                                                                          \
     X(assignments, "server_assignments_total", "Times a server was lent to a client.")             \
     X(transactions, "transactions_total", "Transactions that ended.")                              \
@@ -26,7 +29,10 @@
     X(client_logins, "client_logins_total", "Successful logins of clients.")                       \
     X(server_logins, "server_logins_total", "Server connections that logged in.")                  \
     X(server_failures, "server_failures_total", "Server connections that could not be made.")      \
-    X(retries, "retries_total", "Reads sent again on another node, unseen by the client.")         \
+    X(retries_refused, "retries_total", RETRIES_HELP)                                              \
+    X(retries_missing, "retries_total", RETRIES_HELP)                                              \
+    X(retries_conflict, "retries_total", RETRIES_HELP)                                             \
+    X(retries_lost, "retries_total", RETRIES_HELP)                                                 \
     X(stale_reads, "stale_reads_total", "Reads sent to the primary for want of a fresh replica.")  \
     X(listen_gaps, "listen_gaps_total", "Times that nobody listened for clients that LISTEN.")
 

@@ -33,9 +33,9 @@ struct borrower_ops {
     void (*made)(struct borrower *borrower, struct server *server, struct bytes greeting);
     void (*bytes)(struct borrower *borrower, const char *at, size_t len);
     void (*drained)(struct borrower *borrower); /* the server takes bytes again */
-    /* The server has gone while it was lent; it is not to be used any more. `own` is the fault for
-     * which the pooler closed it, FAULT_NONE if it did not. */
-    void (*lost)(struct borrower *borrower, enum fault_id own, const char *reason);
+    /* The server has gone while it was lent; it is not to be used any more. Its close_fault is the
+     * fault for which the pooler closed it, FAULT_NONE if it did not. */
+    void (*lost)(struct borrower *borrower, struct server *server, const char *reason);
     /* Nobody can serve this waiter; it has left the line. With `fields`, in a server's words. */
     void (*refused)(struct borrower *borrower, enum fault_id fault, const char *argument,
                     const struct fault_fields *fields);

@@ -88,7 +88,9 @@ enum fault_refusal {
     FAULT_REFUSAL_NOT,      /* the error is the client's */
     FAULT_REFUSAL_PRIMARY,  /* only a primary can run it: send it there, and remember */
     FAULT_REFUSAL_SESSION,  /* the same of all that the session says: it is SERIALIZABLE */
-    FAULT_REFUSAL_ELSEWHERE /* the node was in the way: any other node will do */
+    FAULT_REFUSAL_MISSING,  /* what the primary says counts, and nothing is remembered */
+    FAULT_REFUSAL_CONFLICT, /* it was in the way of replay: any other node will do */
+    FAULT_REFUSAL_LOST      /* the node was, or is going, away: the same */
 };
 enum fault_refusal fault_refusal_of(const struct fault_fields *fields);
 

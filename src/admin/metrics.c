@@ -29,8 +29,9 @@ static const struct counter {
     const char *name;
     const char *help;
     size_t offset; /* in struct stats_values */
+    const char *member;
 } counters[] = {
-#define ROW(name, metric, help) {metric, help, offsetof(struct stats_values, name)},
+#define ROW(name, metric, help) {metric, help, offsetof(struct stats_values, name), #name},
     STATS_COUNTERS(ROW)
 #undef ROW
 };
@@ -75,15 +76,25 @@ static void node_labels(struct metric_label labels[NODE_LABELS_COUNT],
     labels[3] = (struct metric_label){"role", node_role_text(node_role(node))};
 }
 
+/* What rows of one name differ in; NULL where a name has one row. */
+static const char *reason_of(const struct counter *counter) {
+    static const char prefix[] = "retries_";
+    bool has_reason = strncmp(counter->member, prefix, sizeof prefix - 1) == 0;
+    return has_reason ? counter->member + sizeof prefix - 1 : NULL;
+}
+
 static void write_counters(struct buf *out, const struct census *census) {
     char name[METRIC_NAME_SIZE];
     for (size_t c = 0; c < COUNT(counters); c++) {
         bool is_time = metric_counter_name(name, "", counters[c].name);
-        metric_head(out, name, METRIC_COUNTER, counters[c].help);
+        const char *reason = reason_of(&counters[c]);
+        bool is_first = c == 0 || strcmp(counters[c].name, counters[c - 1].name) != 0;
+        if (is_first) metric_head(out, name, METRIC_COUNTER, counters[c].help);
         for (size_t i = 0; i < census->count; i++) {
             const struct census_pool *pool = census->pools[i];
-            const struct metric_label labels[] = {POOL_LABELS(pool)};
-            (is_time ? metric_seconds : metric_number)(out, name, labels, POOL_LABELS_COUNT,
+            const struct metric_label labels[] = {POOL_LABELS(pool), {"reason", reason}};
+            size_t count = POOL_LABELS_COUNT + (reason == NULL ? 0 : 1);
+            (is_time ? metric_seconds : metric_number)(out, name, labels, count,
                                                        value_of(&pool->stats, &counters[c]));
         }
     }

@@ -69,6 +69,19 @@ void view_stats_averages(const struct view_context *context) {
     write_all(context, AVERAGES);
 }
 
+void view_retries(const struct view_context *context) {
+    for (size_t i = 0; i < context->census->counts.count; i++) {
+        const struct census_database *database = context->census->databases[i];
+        rows_begin(context->rows);
+        rows_text(context->rows, database->name);
+        rows_number(context->rows, database->stats.retries_refused);
+        rows_number(context->rows, database->stats.retries_missing);
+        rows_number(context->rows, database->stats.retries_conflict);
+        rows_number(context->rows, database->stats.retries_lost);
+        rows_end(context->rows);
+    }
+}
+
 static void write_named(struct rows *rows, const char *prefix, const struct stats_values *values) {
     struct buf name = {0};
     for (size_t i = 0; i < COUNT(counters); i++) {

@@ -151,6 +151,11 @@ static const struct column nodes_columns[] = {
     {"chosen_by", COLUMN_TEXT},
 };
 
+static const struct column retries_columns[] = {
+    {"database", COLUMN_TEXT},    {"refused", COLUMN_NUMERIC}, {"missing", COLUMN_NUMERIC},
+    {"conflict", COLUMN_NUMERIC}, {"lost", COLUMN_NUMERIC},
+};
+
 static const struct column stats_columns[] = {
     {"database", COLUMN_TEXT},
     {"total_server_assignment_count", COLUMN_NUMERIC},
@@ -354,6 +359,7 @@ static const struct view views[] = {
     {"PEERS", COLUMNS(peers_columns), BY_WORKER_0(view_peers)},
     {"PEER_POOLS", COLUMNS(peer_pools_columns), BY_CENSUS(view_peer_pools)},
     {"POOLS", COLUMNS(pools_columns), BY_CENSUS(view_pools)},
+    {"RETRIES", COLUMNS(retries_columns), BY_CENSUS(view_retries)},
     {"SERVERS", COLUMNS(servers_columns), VIEW_WALK, NULL, NULL, view_server, view_cancel, false,
      false},
     {"SOCKETS", COLUMNS(sockets_columns), BY_WALK(view_client_socket, view_server_socket)},

@@ -72,6 +72,7 @@ void view_peer_pools(const struct view_context *context);
 /* In view_stats.c */
 void view_stats(const struct view_context *context);
 void view_stats_totals(const struct view_context *context);
+void view_retries(const struct view_context *context);
 void view_stats_averages(const struct view_context *context);
 void view_totals(const struct view_context *context);
 

@@ -432,6 +432,7 @@ void client_set_apply(struct client_set *set) {
     set->max_prepared = (size_t)config->max_prepared_statements;
     set->gather_bytes = (size_t)config->gather_bytes;
     set->replica_wait_us = config->replica_wait_us;
+    set->retry_timeout_us = config->retry_timeout_us;
     set->replica_fallback = config->replica_fallback;
     set->defers_begin = config->defer_begin;
     quota_apply(set);

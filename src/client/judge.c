@@ -173,7 +173,7 @@ static uint32_t judge_bind(struct client *client, struct bytes body, bool has_na
 
 static uint32_t flags_of_group(struct client *client, struct bytes group) {
     uint32_t flags = 0;
-    bool has_named = false, has_unnamed = false;
+    bool has_named = false, has_unnamed = false, has_executed = false;
     for (size_t pos = 0; pos < group.len;) {
         const char *head = group.at + pos;
         uint32_t length = message_length(head);
@@ -195,6 +195,10 @@ static uint32_t flags_of_group(struct client *client, struct bytes group) {
             break;
         case REQUEST_FUNCTION:
             flags |= take_anything(client);
+            break;
+        case REQUEST_EXECUTE:
+            if (has_executed) flags |= TRAITS_MANY;
+            has_executed = true;
             break;
         default:
             break;
@@ -229,29 +233,13 @@ void judge_again(struct client *client) {
     if (client->state == CLIENT_WAITING)
         request->may_wait = loop_now_us(set->loop) - client->state_us < set->replica_wait_us;
     request->replica_fallback = set->replica_fallback;
+    request->avoid = client->borrower.avoid | client->retry.tried;
     request->turn = pool->turn;
     client->route = route_choose(request, pool->nodes[0]->cluster);
-    uint64_t left = client->route.nodes & ~client->borrower.avoid;
-    if (client->route.target == ROUTE_REPLICA && client->route.nodes != 0 && left == 0 &&
-        set->replica_fallback) {
-        request->mode = ROUTE_MODE_PRIMARY;
-        client->route = route_choose(request, pool->nodes[0]->cluster);
-    }
     if (client->route.outcome == ROUTE_NOT_FRESH && client->route.stale != 0) {
         stats_add(&pool->stats.stale_reads, 1);
         probe_nudge(pool->nodes[0]->cluster);
     }
-}
-
-/* Keeps what is needed to send the group again if a replica refuses it. */
-static void prepare_retry(struct client *client, struct bytes group) {
-    struct client_retry *retry = &client->retry;
-    if (client->route.target != ROUTE_REPLICA || !client->route.retryable) return;
-    if (retry->is_second) return;
-    if (retry->request.memory == NULL) retry->request = client_spare_take(client->set);
-    buf_clear(&retry->request);
-    buf_append_bytes(&retry->request, group);
-    retry->is_holding = true;
 }
 
 enum judgement judge_group(struct client *client, struct bytes bytes) {
@@ -281,7 +269,7 @@ enum judgement judge_group(struct client *client, struct bytes bytes) {
     if (client->session != NULL && session_is_serializable(client->session))
         request->flags |= TRAITS_SERIALIZABLE;
     judge_again(client);
-    if (is_in_hand) prepare_retry(client, bytes_of(bytes.at, length));
+    if (is_in_hand) retry_begin(client, bytes_of(bytes.at, length));
     return JUDGE_READY;
 }
 

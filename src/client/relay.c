@@ -166,32 +166,6 @@ bool relay_borrow(struct client *client) {
 
 /* ---- release */
 
-static void end_retry(struct client *client) {
-    struct client_retry *retry = &client->retry;
-    client_spare_give(client->set, &retry->request);
-    client_spare_give(client->set, &retry->held);
-    begin_settle(client);
-    retry->is_holding = retry->is_discarding = retry->is_second = retry->is_repair = false;
-}
-
-/* Puts the group in front of what was kept, to be sent to the primary. */
-static void send_again(struct client *client) {
-    struct client_retry *retry = &client->retry;
-    struct buf request = retry->request;
-    retry->request = (struct buf){0};
-    buf_consume(&client->kept, client->group_left); /* what of it was not sent yet */
-    buf_append_bytes(&request, buf_content(&client->kept));
-    client_spare_give(client->set, &client->kept);
-    client->kept = request;
-    client_spare_give(client->set, &retry->held);
-    begin_again(client);
-    client->is_forced_primary = !retry->is_repair;
-    retry->is_holding = retry->is_discarding = retry->is_repair = false;
-    retry->is_second = true;
-    client->group_left = 0;
-    stats_add(&client->pool->stats.retries, 1);
-}
-
 static void note_stick(struct client *client, const struct server *server) {
     struct freshness_need *need = &client->route_request.need;
     if (client->route.target != ROUTE_REPLICA ||
@@ -229,9 +203,9 @@ void relay_release(struct client *client) {
     hand_over_reading(client, server);
     pool_return(server);
     if (is_again) {
-        send_again(client);
+        retry_send(client);
     } else {
-        end_retry(client);
+        retry_end(client);
         client->is_forced_primary = false;
     }
     if (buf_length(&client->kept) > 0) {
@@ -248,7 +222,7 @@ static void stay(struct client *client) {
     client->borrower.server->may_have_written = false;
     client->transaction_us = client->query_us = 0;
     client->doing = "idle";
-    end_retry(client);
+    retry_end(client);
     subscribe_deliver(client);
     if (buf_length(&client->kept) > 0) {
         relay_resume_later(client);
@@ -365,10 +339,11 @@ static unsigned count_own(struct pipeline *pipeline) {
     return count;
 }
 
-static void on_lost(struct borrower *borrower, enum fault_id own, const char *reason) {
+static void on_lost(struct borrower *borrower, struct server *server, const char *reason) {
     struct client *client = LIST_OWNER(borrower, struct client, borrower);
+    enum fault_id own = server->close_fault;
     relay_raise_floor(client);
-    bool is_again = client->retry.is_holding && !client->retry.is_repair && !client->is_cancelled;
+    bool is_again = own == FAULT_NONE && retry_takes_loss(client, server);
     bool goes_on = is_again || can_go_on(client);
     remember_lost(client);
     if (own != FAULT_NONE) {
@@ -390,9 +365,9 @@ static void on_lost(struct borrower *borrower, enum fault_id own, const char *re
     client->may_write = client->may_end = client->is_cancelled = false;
     client_become(client, CLIENT_IDLE);
     if (is_again) {
-        send_again(client);
+        retry_send(client);
     } else {
-        end_retry(client);
+        retry_end(client);
         client->is_forced_primary = false;
         if (client->set->pools->config->log_pooler_errors)
             client_log(client, LOG_LEVEL_WARNING, "pooler error: %s", reason);
@@ -538,7 +513,7 @@ void relay_answer_error(struct client *client, enum fault_id fault, const char *
 void relay_cancel_waiting(struct client *client) {
     pool_leave(&client->borrower);
     client_become(client, CLIENT_IDLE);
-    end_retry(client);
+    retry_end(client);
     client->group_left = 0;
     client->may_write = false;
     begin_cancelled(client);

@@ -20,7 +20,6 @@
 #include "core/memory.h"
 #include "proto/startup.h"
 
-#define HELD_BYTES_MAX  65536u
 #define WHOLE_BYTES_MAX 65536u /* a longer error passes unread */
 
 struct reply {
@@ -110,21 +109,6 @@ static void note_refusal(const struct server *server) {
     if (is_primary) probe_suspect(cluster);
 }
 
-/* A replica's refusal of a group that may be sent again. */
-static bool is_to_be_sent_again(const struct reply *reply, const struct fault_fields *fields) {
-    struct client *client = reply->client;
-    bool is_kept = client->retry.is_holding && !client->retry.is_repair;
-    bool is_first = client->transaction == 'I' || client->begin.state == BEGIN_SENT;
-    if (!is_kept || client->is_cancelled || !is_first) return false;
-    enum fault_refusal refusal = fault_refusal_of(fields);
-    if (refusal == FAULT_REFUSAL_NOT) return false;
-    if (refusal == FAULT_REFUSAL_SESSION)
-        judge_keep_primary(client, "default_transaction_isolation");
-    if (refusal == FAULT_REFUSAL_PRIMARY)
-        judge_correct(client, buf_content(&client->retry.request));
-    return true;
-}
-
 /* A login asks for what the server does not take: told when the server is ready. */
 static void on_refused_login(const struct reply *reply, const struct fault_fields *fields) {
     struct server_memory *memory = reply->server->memory;
@@ -212,7 +196,7 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
     }
     if (fault_refusal_of(&fields) == FAULT_REFUSAL_PRIMARY) note_refusal(reply->server);
     bool is_stale = repair_is_due(client, &match->entry, &fields);
-    if (is_to_be_sent_again(reply, &fields) || is_stale) {
+    if (retry_takes_error(client, reply->server, &fields) || is_stale) {
         client->retry.is_holding = false;
         client->retry.is_discarding = true;
         buf_clear(&client->retry.held);
@@ -377,10 +361,11 @@ static void plain(const struct reply *reply, const struct pipeline_match *match)
     struct client *client = reply->client;
     client->reply.is_dropping = match->verdict == PIPELINE_DROP || client->retry.is_discarding;
     if (client->reply.is_dropping) return;
-    if (client->retry.is_holding &&
-        ((is_deciding(reply->row->kind) && !is_of_begin(reply->at, reply->len)) ||
-         buf_length(&client->retry.held) > HELD_BYTES_MAX))
-        release_held(client, reply->out);
+    const struct client_retry *retry = &client->retry;
+    bool is_decided_now =
+        is_deciding(reply->row->kind) && !retry->is_whole && !is_of_begin(reply->at, reply->len);
+    bool is_too_much = buf_length(&retry->held) + reply->length > RETRY_HELD_BYTES_MAX;
+    if (retry->is_holding && (is_decided_now || is_too_much)) release_held(client, reply->out);
     emit(reply);
 }
 
@@ -539,7 +524,7 @@ static size_t take_run(struct reply *reply, const char *at, size_t len) {
     const struct pipeline_entry *head = pipeline_head(&client->pipeline);
     /* What answers a question of ours decides nothing: the tag of a SET is no end of a read. */
     if (head == NULL || head->action != PIPELINE_FORWARD) return 0;
-    if (retry->is_holding && !is_decided(at, len)) return 0;
+    if (retry->is_holding && (retry->is_whole || !is_decided(at, len))) return 0;
     if (retry->is_holding) release_held(client, reply->out);
     size_t pos = 0;
     while (head != NULL && head->action == PIPELINE_FORWARD && len - pos >= MESSAGE_HEAD_BYTES) {

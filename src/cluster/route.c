@@ -136,7 +136,7 @@ static void find_replicas(struct route *route, const struct route_request *reque
     uint64_t fresh = 0;
     for (unsigned i = 0; i < cluster_count(cluster); i++) {
         const struct node *node = cluster_node_const(cluster, i);
-        if (!is_replica(node)) continue;
+        if (!is_replica(node) || request->avoid & bit(i)) continue;
         if (node_may_cover(node, &request->need)) {
             fresh |= bit(i);
         } else {
@@ -183,7 +183,8 @@ bool route_suits(const struct route *route, const struct route_request *request,
     case ROUTE_PRIMARY:
         return cluster_primary(cluster) == (int)index;
     case ROUTE_REPLICA:
-        return is_replica(node) && node_covers(node, &request->need, login_round);
+        return is_replica(node) && !(request->avoid & bit(index)) &&
+               node_covers(node, &request->need, login_round);
     case ROUTE_ANY:
         break;
     }

@@ -459,6 +459,9 @@ static const struct setting pooler_settings[] = {
      "Lets the primary serve reads when no replica can."},
     {"replica_wait", TIME, POOLER(replica_wait_us), LIVE | OWN, "0", 0, TIME_MAX, NULL,
      "How long a read waits for a replica that is fresh enough before the primary serves it."},
+    {"retry_timeout", TIME, POOLER(retry_timeout_us), LIVE | OWN, "60", 0, TIME_MAX, NULL,
+     "How long after it came a read may be sent to another node, unseen by the client, when a "
+     "replica refuses or cancels it or is lost; 0 = never."},
     {"routing", ENUM, POOLER(routing), LIVE | OWN, "off", 0, 0, routings,
      "Which node runs a statement: the next host of the list (off), replicas for reads and the "
      "primary for the rest (read_write), always the primary, or always a replica."},

@@ -248,8 +248,8 @@ static void on_drained(struct borrower *borrower) {
     (void)borrower;
 }
 
-static void on_lost(struct borrower *borrower, enum fault_id own, const char *reason) {
-    (void)own;
+static void on_lost(struct borrower *borrower, struct server *server, const char *reason) {
+    (void)server;
     (void)reason;
     tell(LIST_OWNER(borrower, struct errand, borrower), &(struct errand_end){.is_answered = false});
 }

@@ -390,6 +390,15 @@ static bool is_starting(const struct pool_node *failed, enum pool_line line) {
     return !is_elsewhere && strcmp(failed->last_sqlstate, "57P03") == 0;
 }
 
+/* Its waiters look for another node, or the primary where they may. */
+static void avoid_replica(struct pool *pool, const struct pool_node *failed) {
+    LIST_EACH (&pool->lines[POOL_LINE_REPLICA], l) {
+        LIST_OWNER(l, struct borrower, waiting)->avoid |= UINT64_C(1) << failed->index;
+    }
+    line_rejudge(pool);
+    pool_serve_later(pool);
+}
+
 /* Waiters of a node that refuses logins are told why, unless some server of it still works. Where
  * nodes are probed also those of one that cannot be reached, as there may be another. */
 static void tell_failure(struct pool *pool, enum pool_line line) {
@@ -413,16 +422,13 @@ static void tell_failure(struct pool *pool, enum pool_line line) {
     struct fault_fields fields = {.severity = bytes_of_text("FATAL"),
                                   .sqlstate = bytes_of_text(failed->last_sqlstate),
                                   .message = bytes_of_text(failed->last_error)};
-    for (size_t left = pool->lines[line].count; left > 0 && pool->lines[line].count > 0; left--) {
-        borrower = LIST_OWNER(list_first(&pool->lines[line]), struct borrower, waiting);
-        if (line == POOL_LINE_REPLICA) {
-            borrower->avoid |= UINT64_C(1) << failed->index;
-            continue;
-        }
+    if (line == POOL_LINE_REPLICA) avoid_replica(pool, failed);
+    LIST_EACH_SAFE (&pool->lines[line], l, following) {
+        borrower = LIST_OWNER(l, struct borrower, waiting);
+        if (line == POOL_LINE_REPLICA && line_nodes(pool, borrower) != 0) continue;
         refuse(borrower, FAULT_SERVER_LOGIN_FAILING, failed->last_error,
                is_refusal ? &fields : NULL);
     }
-    if (line == POOL_LINE_REPLICA) line_rejudge(pool);
 }
 
 static void serve_greetings(struct pool *pool) {

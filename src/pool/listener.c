@@ -382,9 +382,9 @@ static void go_down(struct listener *listener) {
     tell_all(listener, was_up ? LISTEN_LOST : LISTEN_DOWN);
 }
 
-static void on_lost(struct borrower *borrower, enum fault_id own, const char *reason) {
+static void on_lost(struct borrower *borrower, struct server *server, const char *reason) {
     struct listener *listener = LIST_OWNER(borrower, struct listener, borrower);
-    (void)own;
+    (void)server;
     if (listener->is_up)
         log_line(LOG_LEVEL_WARNING, "%s/%s: the shared listener is lost: %s",
                  listener->pool->database->name, listener->pool->user, reason);

@@ -123,7 +123,7 @@ void own_closed(struct server *server) {
     struct borrower *borrower = let_go(server);
     if (borrower == NULL) return;
     if (server->is_listener) {
-        borrower->ops->lost(borrower, server->close_fault, server->close_reason);
+        borrower->ops->lost(borrower, server, server->close_reason);
     } else {
         line_return(borrower);
     }

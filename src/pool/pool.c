@@ -390,7 +390,7 @@ static void end_closed(struct pool_set *set) {
         if (borrower != NULL) {
             server->borrower = NULL;
             borrower->server = NULL;
-            borrower->ops->lost(borrower, server->close_fault, server->close_reason);
+            borrower->ops->lost(borrower, server, server->close_reason);
         }
         if (server->cancels > 0) continue;
         list_remove(&set->closed, &server->link);

@@ -537,14 +537,20 @@ static const struct refusal_row refusals[] = {
     {"XX000", "GetNewTransactionId", "during recovery", FAULT_REFUSAL_PRIMARY},
     {"XX000", "GetNewObjectId", "during recovery", FAULT_REFUSAL_PRIMARY},
     {"XX000", "XLogBeginInsert", "during recovery", FAULT_REFUSAL_PRIMARY},
-    {"40001", "ProcessInterrupts", NULL, FAULT_REFUSAL_ELSEWHERE},
-    {"40001", "ProcessRecoveryConflictInterrupt", NULL, FAULT_REFUSAL_ELSEWHERE},
-    {"40P01", "ProcessInterrupts", NULL, FAULT_REFUSAL_ELSEWHERE},
-    {"40P01", "ProcessRecoveryConflictInterrupt", NULL, FAULT_REFUSAL_ELSEWHERE},
-    {"57P01", NULL, NULL, FAULT_REFUSAL_ELSEWHERE}, /* shut down, or terminated by hand */
-    {"57P02", NULL, NULL, FAULT_REFUSAL_ELSEWHERE}, /* another process of the server crashed */
-    {"57P03", NULL, NULL, FAULT_REFUSAL_ELSEWHERE}, /* starting up or shutting down */
-    {"53300", NULL, NULL, FAULT_REFUSAL_ELSEWHERE}, /* at login: no connection is left there */
+    {"40001", "ProcessInterrupts", NULL, FAULT_REFUSAL_CONFLICT},
+    {"40001", "ProcessRecoveryConflictInterrupt", NULL, FAULT_REFUSAL_CONFLICT},
+    {"40P01", "ProcessInterrupts", NULL, FAULT_REFUSAL_CONFLICT},
+    {"40P01", "ProcessRecoveryConflictInterrupt", NULL, FAULT_REFUSAL_CONFLICT},
+    {"57P01", NULL, NULL, FAULT_REFUSAL_LOST}, /* shut down, or terminated by hand */
+    {"57P02", NULL, NULL, FAULT_REFUSAL_LOST}, /* another process of the server crashed */
+    {"57P03", NULL, NULL, FAULT_REFUSAL_LOST}, /* starting up or shutting down */
+    /* Made on the primary, and perhaps past this pooler: a replica may not have replayed it. */
+    {"42P01", NULL, NULL, FAULT_REFUSAL_MISSING},
+    {"42703", NULL, NULL, FAULT_REFUSAL_MISSING},
+    {"42883", NULL, NULL, FAULT_REFUSAL_MISSING},
+    {"3F000", NULL, NULL, FAULT_REFUSAL_MISSING},
+    {"42704", NULL, NULL, FAULT_REFUSAL_MISSING},
+    {"53300", NULL, NULL, FAULT_REFUSAL_LOST}, /* at login: no connection is left there */
 };
 
 static bool ends_in(struct bytes message, const char *text) {
