@@ -38,6 +38,12 @@ struct client_begin {
 enum begin_verdict { BEGIN_PASS, BEGIN_TAKEN, BEGIN_WAIT };
 enum begin_verdict begin_take(struct client *client, struct bytes rest, size_t *taken);
 
+/* A group is next for a client in a transaction on a replica: if it ends that and goes on behind
+ * it, as `COMMIT; INSERT ...` does, the transaction ends there now, and one like it is held for the
+ * group to end, wherever that may run. TAKEN: the group waits for it. */
+enum begin_verdict begin_move(struct client *client, struct bytes rest);
+void begin_moved(struct client *client);
+
 /* The traits of a group, with those of the BEGIN that goes ahead of it. */
 uint32_t begin_join(const struct client *client, uint32_t flags);
 

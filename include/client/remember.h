@@ -17,6 +17,7 @@ enum own_query {
     OWN_QUERY_QUESTION,
     OWN_QUERY_NAMES,
     OWN_QUERY_ROLLBACK, /* of a group that is to be sent again */
+    OWN_QUERY_END,      /* of a transaction whose end is sent elsewhere */
     OWN_QUERY_GIVE,     /* from here on client/subscribe.h's */
     OWN_QUERY_MARK,
     OWN_QUERY_UNLISTEN

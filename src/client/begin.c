@@ -10,6 +10,7 @@
 #include "client/begin.h"
 
 #include "client/effects.h"
+#include "client/remember.h"
 #include "client/request.h"
 #include "core/pack.h"
 
@@ -287,31 +288,31 @@ static bool is_on(const struct client *client) {
            !is_listening && client->replication == STARTUP_REPLICATION_NONE && judge_is_on(client);
 }
 
-/* Whether the group may be a BEGIN, from its first message and without looking at more: all that
- * others pay. */
-static bool may_begin(const struct client *client, struct bytes rest) {
+/* The row of the first statement's first word, from the first message and without looking at more:
+ * all that others pay. COUNT(words) if it has none. */
+static size_t first_row(const struct client *client, struct bytes rest) {
     struct bytes body = bytes_of(rest.at + MESSAGE_HEAD_BYTES, rest.len - MESSAGE_HEAD_BYTES);
     struct bytes name, portal;
-    size_t row;
+    const struct prepared_name *entry;
     switch (message_requests[(unsigned char)rest.at[0]].kind) {
     case REQUEST_PARSE:
-        if (!message_text(body, &name, &body)) return false;
-        row = row_of(body);
-        break;
+        return message_text(body, &name, &body) ? row_of(body) : COUNT(words);
     case REQUEST_QUERY:
-        row = row_of(body);
-        break;
-    case REQUEST_BIND: {
+        return row_of(body);
+    case REQUEST_BIND:
         if (client->names.map.count == 0 || !message_text(body, &portal, &body) ||
             !message_text(body, &name, &body))
-            return false;
-        const struct prepared_name *entry = prepared_find(&client->names, name);
-        return entry != NULL && entry->statement->traits.flags & TRAITS_BEGINS;
-    }
+            return COUNT(words);
+        entry = prepared_find(&client->names, name);
+        return entry == NULL ? COUNT(words) : row_of(entry->statement->body);
     default:
-        return false;
+        return COUNT(words);
     }
-    return row < COUNT(words) && words[row].act == ACT_BEGIN;
+}
+
+static bool first_is(const struct client *client, struct bytes rest, enum act act) {
+    size_t row = first_row(client, rest);
+    return row < COUNT(words) && words[row].act == act;
 }
 
 /* What follows a failed transaction's end belongs to no transaction; anything ahead is refused. */
@@ -326,7 +327,7 @@ static enum begin_verdict refuse(struct client *client, bool is_whole, size_t in
 enum begin_verdict begin_take(struct client *client, struct bytes rest, size_t *taken) {
     bool is_begun = client->begin.state != BEGIN_NONE, has_flush;
     *taken = 0;
-    if (!is_begun && (!may_begin(client, rest) || !is_on(client))) return BEGIN_PASS;
+    if (!is_begun && (!first_is(client, rest, ACT_BEGIN) || !is_on(client))) return BEGIN_PASS;
     size_t length = judge_group_length(rest, &has_flush);
     bool is_in_hand = length > 0 && !has_flush && length <= client->set->gather_bytes;
     struct reading reading = {.client = client, .out = client_spare_take(client->set)};
@@ -343,6 +344,47 @@ enum begin_verdict begin_take(struct client *client, struct bytes rest, size_t *
     }
     client_spare_give(client->set, &reading.out);
     return is_read ? BEGIN_TAKEN : refuse(client, length > 0 || has_flush, rest.len);
+}
+
+/* ---- a transaction that ends on a replica */
+
+/* Whether more than the first of its statements is to run. */
+static bool goes_on(const struct client *client, struct bytes group) {
+    struct bytes text, rest;
+    unsigned executed = 0;
+    if (group.at[0] == 'Q')
+        return message_text(bytes_of(group.at + MESSAGE_HEAD_BYTES, group.len - MESSAGE_HEAD_BYTES),
+                            &text, &rest) &&
+               client_traits(client, text)->flags & TRAITS_MANY;
+    for (size_t pos = 0; pos < group.len; pos += message_length(group.at + pos))
+        executed += message_requests[(unsigned char)group.at[pos]].kind == REQUEST_EXECUTE;
+    return executed > 1;
+}
+
+/* COMMIT of a failed transaction answers ROLLBACK, which another one would not. */
+static bool can_end_elsewhere(const struct client *client, size_t row) {
+    return client->transaction == 'T' || words[row].tag[0] == 'R';
+}
+
+enum begin_verdict begin_move(struct client *client, struct bytes rest) {
+    bool is_at_start = client->is_routed && client->group_left == 0 && client->unsynced == 0 &&
+                       pipeline_is_empty(&client->pipeline) && !client->is_copying;
+    bool has_flush;
+    if (!is_at_start || !first_is(client, rest, ACT_END)) return BEGIN_PASS;
+    size_t length = judge_group_length(rest, &has_flush);
+    size_t limit = client->set->gather_bytes;
+    if (length == 0 && !has_flush && rest.len < limit) return BEGIN_WAIT;
+    if (length == 0 || has_flush || length > limit) return BEGIN_PASS;
+    size_t row = first_row(client, rest);
+    if (!can_end_elsewhere(client, row) || !goes_on(client, bytes_of(rest.at, length)))
+        return BEGIN_PASS;
+    remember_send(client, bytes_of_text(words[row].tag), OWN_QUERY_END);
+    return BEGIN_TAKEN;
+}
+
+void begin_moved(struct client *client) {
+    client->begin.flags = 0;
+    hold(client, bytes_of_text("BEGIN READ ONLY"), TRAITS_BEGINS | TRAITS_READ_ONLY);
 }
 
 /* ---- traits */

@@ -197,7 +197,7 @@ void relay_release(struct client *client) {
     client_become(client, CLIENT_IDLE);
     client->doing = "idle";
     client->query_us = 0;
-    if (!is_again) client->transaction_us = 0;
+    if (client->begin.state == BEGIN_NONE) client->transaction_us = 0;
     if (client->session != NULL) subscribe_deliver(client);
     stream_start(&server->stream);
     hand_over_reading(client, server);

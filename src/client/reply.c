@@ -269,7 +269,8 @@ static void on_own_ready(const struct reply *reply, uint32_t kind) {
         remember_answered(client);
         return;
     }
-    if (kind == OWN_QUERY_ROLLBACK) client->is_release_due = true;
+    if (kind == OWN_QUERY_ROLLBACK || kind == OWN_QUERY_END) client->is_release_due = true;
+    if (kind == OWN_QUERY_END) begin_moved(client);
     if (kind >= OWN_QUERY_GIVE) subscribe_answered(client, kind);
     bool is_login = client->is_greeting_due && client->is_syncing;
     if (is_login && pipeline_is_empty(&client->pipeline)) {

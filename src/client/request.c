@@ -266,7 +266,13 @@ static size_t step(struct client *client, struct bytes rest, struct outgoing *ou
         outgoing_begin(out, client->set, &client->borrower.server->stream);
     }
     client->is_stuck = client->borrower.server->state == SERVER_CLOSED || must_wait(client);
-    return client->is_stuck ? 0 : handle(client, rest, out);
+    if (client->is_stuck) return 0;
+    if (client->transaction != 'I' && client->route.target == ROUTE_REPLICA) {
+        enum begin_verdict verdict = begin_move(client, rest);
+        client->is_stuck = verdict == BEGIN_TAKEN;
+        if (verdict != BEGIN_PASS) return 0;
+    }
+    return handle(client, rest, out);
 }
 
 static void note_sent(struct client *client, size_t taken) {

@@ -522,6 +522,7 @@ static const struct refusal_row refusals[] = {
     {"25006", "PreventCommandDuringRecovery", NULL, FAULT_REFUSAL_PRIMARY},
     {"25006", "replorigin_check_prerequisites", NULL, FAULT_REFUSAL_PRIMARY},
     {"0A000", "get_relation_info", NULL, FAULT_REFUSAL_PRIMARY},
+    {"0A000", "BeginCopyTo", NULL, FAULT_REFUSAL_PRIMARY}, /* COPY of an unlogged table */
     {"0A000", "GetSerializableTransactionSnapshot", NULL, FAULT_REFUSAL_SESSION},
     {"0A000", "call_enum_check_hook", NULL, FAULT_REFUSAL_PRIMARY},
     {"0A000", "call_bool_check_hook", NULL, FAULT_REFUSAL_PRIMARY},

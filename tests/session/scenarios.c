@@ -518,6 +518,19 @@ const struct scenario scenarios[] = {
      "A Q ROLLBACK",
      NULL, true, false},
 
+    {"the end of a transaction on a standby, and more", TWO,
+     "A login\n"
+     "A Q BEGIN READ ONLY\n"
+     "A Q SELECT $\n"
+     "A Q COMMIT;SELECT standby, $\n"
+     "A Q BEGIN READ ONLY | Q SELECT $ | Q ROLLBACK;BEGIN | Q SELECT standby, $ | Q COMMIT\n"
+     "A Q BEGIN READ ONLY | Q SELECT $ | Q ERROR $\n"
+     "A Q ROLLBACK;SELECT standby, $\n"
+     "A Q BEGIN READ ONLY | Q SELECT $\n"
+     "A P - COMMIT | B - - | E - | P - SELECT standby, $ | B - - | E - | S\n"
+     "A Q SELECT $",
+     NULL, true, false},
+
     {"a cancel in front of a transaction", "default_pool_size = 1\nauth_type = trust\n",
      "A login\n"
      "B login\n"

@@ -238,6 +238,8 @@ static void test_refusals(void **state) {
         {"25006", "raised by a function", "exec_stmt_raise", FAULT_REFUSAL_NOT},
         {"0A000", "cannot access temporary or unlogged relations during recovery",
          "get_relation_info", FAULT_REFUSAL_PRIMARY},
+        {"0A000", "cannot access temporary or unlogged relations during recovery", "BeginCopyTo",
+         FAULT_REFUSAL_PRIMARY},
         {"0A000", "cannot use serializable mode in a hot standby",
          "GetSerializableTransactionSnapshot", FAULT_REFUSAL_SESSION},
         {"0A000", "cannot use serializable mode in a hot standby", "call_enum_check_hook",
