@@ -123,6 +123,18 @@ static const char *probe_secret(const struct process *process,
     return buf_text(room);
 }
 
+static struct fitness_limits limits_of(const struct config *config,
+                                       const struct config_database *entry) {
+    struct config_choice choice = config_choice(config, entry);
+    return (struct fitness_limits){
+        .lag_bytes = (uint64_t)choice.max_replica_lag,
+        .lag_ms = choice.max_replica_lag_time_us / US_PER_MS,
+        .slow_start_us = config->fitness.slow_start_us,
+        .error_window_us = config->fitness.error_window_us,
+        .error_limit = (unsigned)config->fitness.error_limit,
+    };
+}
+
 /* Starts a prober; NULL, told in the log, where there is nobody to probe as. */
 static struct probe *open_probe(struct process *process, struct database *database,
                                 struct cluster *cluster) {
@@ -149,7 +161,8 @@ static struct probe *open_probe(struct process *process, struct database *databa
         .connect_timeout_ms = (unsigned)(config->probe_timeout_us / US_PER_MS),
         .query_timeout_ms = (unsigned)(config->probe_timeout_us / US_PER_MS),
         .rise = (unsigned)config->probe_rise,
-        .fall = (unsigned)config->probe_fall};
+        .fall = (unsigned)config->probe_fall,
+        .limits = limits_of(config, entry)};
     struct probe *probe =
         probe_open(process->workers[0].loop, cluster, &settings, &probe_callbacks, process);
     memory_free(name);
@@ -296,7 +309,15 @@ static bool probing_differs(const struct database *database, const struct config
 static void restart_probes(struct process *process, const struct config *from, bool is_needed) {
     for (unsigned i = 0; i < process->probes_count; i++) {
         struct database *database = process->probes[i].database;
-        if (!is_needed && !probing_differs(database, from, process->config)) continue;
+        const struct config_database *entry =
+            config_database(process->config, bytes_of_text(database->name));
+        if (!is_needed && !probing_differs(database, from, process->config)) {
+            if (process->probes[i].probe != NULL && entry != NULL) {
+                struct fitness_limits limits = limits_of(process->config, entry);
+                probe_limit(process->probes[i].probe, &limits);
+            }
+            continue;
+        }
         struct cluster *cluster = database_cluster(process->databases, database);
         probe_close(&process->probes[i].probe);
         process->probes[i].probe = open_probe(process, database, cluster);

@@ -64,7 +64,7 @@ struct client_set {
     struct statements statements;
     uint32_t max_packet_size; /* settings that each request is held against */
     bool is_simple_refused;   /* disable_pqexec */
-    bool replica_fallback, defers_begin;
+    bool defers_begin;
     size_t gather_bytes;
     size_t max_prepared; /* max_prepared_statements */
     uint64_t replica_wait_us, retry_timeout_us;

@@ -100,13 +100,21 @@ struct freshness_history {
     struct {
         uint32_t number;
         uint64_t lsn;
+        uint64_t seen_us;             /* when the primary was there last, as far as is known */
     } entries[FRESHNESS_HISTORY_MAX]; /* ascending in both */
 };
 
-/* Notes that round `number` found the primary at `lsn` (a replay goal) on `timeline`; another
- * timeline, or a position behind the last one, empties the history first. */
+/* Notes that round `number` found the primary at `lsn` (a replay goal) on `timeline` at `now_us`;
+ * another timeline, or a position behind the last one, empties the history first. */
 void freshness_history_add(struct freshness_history *history, uint32_t number, uint32_t timeline,
-                           uint64_t lsn);
+                           uint64_t lsn, uint64_t now_us);
+
+/* How old what a replica at `lsn` shows may be, in microseconds: the time since the primary was
+ * last seen at a position that the replica has replayed, 0 where it has replayed the latest one;
+ * UINT64_MAX if it has replayed none that is known. Nothing but this process's clock takes part,
+ * and data that is old since the primary is idle has no age. */
+uint64_t freshness_history_age_us(const struct freshness_history *history, uint64_t lsn,
+                                  uint64_t now_us);
 
 /* The greatest number whose position a replica at `lsn` on `timeline` has replayed; 0 if none, or
  * if the timelines differ or one of them is 0 (not known). */

@@ -37,10 +37,16 @@ struct node {
     char *name; /* unique in the cluster: the host, with ":port" where hosts repeat */
     char *host;
     unsigned port;
-    unsigned weight; /* 1 and more */
-    char *zone;      /* never NULL */
+
+    /* Worker 0 only: what the workers see of it is rank and share (cluster/fitness.h). */
+    char *zone;            /* never NULL */
+    unsigned weight, ramp; /* the part of its weight that counts, in 1 / NODE_RAMP_FULL */
+    bool is_far, is_out;
 
     /* Written by worker 0, read by all. */
+    _Atomic uint32_t rank;        /* enum node_rank: reads go to the lowest that can serve */
+    _Atomic uint32_t share;       /* weight times ramp, at least 1: its part of the reads */
+    _Atomic uint32_t latency_us;  /* of its probes, smoothed; 0: not known yet */
     _Atomic unsigned role;        /* enum node_role */
     _Atomic unsigned state;       /* enum node_state */
     _Atomic uint64_t freshness;   /* covers << 32 | sampled */
@@ -50,17 +56,20 @@ struct node {
     /* Written by all; on a cache line of its own. */
     char gap_before[64];
     _Atomic uint32_t active; /* servers of the whole process that run something here */
+    _Atomic uint32_t errors; /* failures of its servers that are its own */
     char gap_behind[64];
 };
 
 struct cluster;
 
-/* One node as it is configured; texts are copied. `zone` may be NULL. */
+/* One node as it is configured; texts are copied. `zone` may be NULL; a node of weight 0 serves
+ * reads only when no other can. */
 struct cluster_member {
     const char *host;
     unsigned port;
     unsigned weight;
     const char *zone;
+    bool is_far; /* in another zone than this process */
 };
 
 /* A cluster of 1 to CLUSTER_NODES_MAX members with one reference, which the caller owns. */

@@ -13,7 +13,7 @@
 #ifndef WEIR_CLUSTER_PROBE_H
 #define WEIR_CLUSTER_PROBE_H
 
-#include "cluster/node.h"
+#include "cluster/fitness.h"
 #include "net/pqconn.h"
 
 struct buf;
@@ -31,6 +31,7 @@ struct probe_settings {
     unsigned query_timeout_ms;   /* 0 is 5000 */
     unsigned rise;               /* answers in a row that make a node up; 0 is 1 */
     unsigned fall;               /* failures in a row that make it down; 0 is 2 */
+    struct fitness_limits limits;
 };
 
 /* News for the owner, on worker 0's loop; neither callback may close the prober. */
@@ -48,6 +49,9 @@ struct probe_ops {
 struct probe *probe_open(struct loop *loop, struct cluster *cluster,
                          const struct probe_settings *settings, const struct probe_ops *ops,
                          void *owner);
+
+/* Replicas have to keep other limits from now on. */
+void probe_limit(struct probe *probe, const struct fitness_limits *limits);
 
 /* Some names stand for other addresses now: nodes whose address their name has left are reached
  * anew; where that leads elsewhere `reset` is called. */
@@ -75,5 +79,10 @@ void probe_suspect(struct cluster *cluster);
  * as a primary, whatever the rules say, until no other one does or it does not any more. An empty
  * name takes that back. False, with the reason in `error`, where it does not answer as one. */
 bool probe_choose(struct probe *probe, const char *name, struct buf *error);
+
+/* A server of this node failed in a way that tells of the node, not of what a client asked for: it
+ * could not be reached, had no room for a login, was lost, or gave up a read for the sake of
+ * recovery. Any thread; the prober looks at it soon. */
+void node_add_error(struct cluster *cluster, size_t index);
 
 #endif

@@ -16,9 +16,13 @@ struct node_report {
     enum node_state state;
     uint64_t lsn;       /* insert position of a primary, replay position of a replica; 0 unknown */
     uint64_t lag_bytes; /* behind the primary's last known position; valid with has_lag */
-    uint64_t lag_ms;    /* age of the last replayed transaction, 0 when all is replayed */
+    uint64_t lag_ms;    /* how old what it shows may be at most, 0 when all is replayed */
     bool has_lag;
-    uint32_t timeline; /* 0 unknown */
+    const char *left_out; /* why it serves no reads though it is up; NULL: it does */
+    uint32_t errors;      /* failures of its servers that are its own (cluster/fitness.h) */
+    uint32_t trips;       /* how often it was left out */
+    uint32_t share;       /* its part of the reads: weight times NODE_RAMP_FULL, or less */
+    uint32_t timeline;    /* 0 unknown */
     uint32_t incarnation;
     uint32_t covers; /* the freshness pair, see cluster/freshness.h */
     uint32_t sampled;

@@ -32,6 +32,18 @@ enum route_hint { ROUTE_HINT_NONE, ROUTE_HINT_PRIMARY, ROUTE_HINT_REPLICA };
 
 enum route_target { ROUTE_ANY, ROUTE_PRIMARY, ROUTE_REPLICA };
 
+/* Which of several replicas that may serve a read. Equals take turns by their shares. */
+enum route_choice {
+    ROUTE_LEAST_BUSY,  /* the fewest active servers for its share */
+    ROUTE_ROUND_ROBIN, /* one after the other, as often as its share says */
+    ROUTE_LATENCY      /* the least latency of probes, times active servers, for its share */
+};
+
+/* Whose turn it is: what each node has in hand. Zeroed memory begins. One thread. */
+struct route_turns {
+    int32_t credit[CLUSTER_NODES_MAX];
+};
+
 struct route_request {
     uint32_t flags; /* enum traits_flag of all statements of the group, ORed */
     const char
@@ -41,10 +53,11 @@ struct route_request {
     int transaction_node;      /* the node where the open transaction began, -1 outside of one */
     const char *session_state; /* what the session has that replicas lack ("work_mem"), or NULL */
     struct freshness_need need;
-    uint64_t avoid;        /* replicas that have failed the request */
     bool may_wait;         /* a read may wait for a replica to catch up (replica_wait) */
     bool replica_fallback; /* a read may go to the primary where no replica can serve it */
-    unsigned turn;         /* any number that grows; ties between nodes rotate with it */
+    enum route_choice choice;
+    uint64_t avoid;            /* replicas that have failed this very read, or refused its pool */
+    struct route_turns *turns; /* NULL: the first of equals, as for somebody who only asks */
 };
 
 enum route_reason {
@@ -68,7 +81,7 @@ enum route_reason {
 /* What became of a read's wish for a replica. */
 enum route_outcome {
     ROUTE_SERVED,     /* the target is what the reason asked for */
-    ROUTE_NO_REPLICA, /* none is up */
+    ROUTE_NO_REPLICA, /* none is up, but for such as are left out or to be avoided */
     ROUTE_NOT_FRESH,  /* none that is up has replayed enough; `nodes` or the primary, see waits */
 };
 
@@ -80,7 +93,9 @@ struct route {
         nodes; /* who may serve it; empty if nobody can now (no primary is known, no replica) */
     uint64_t stale; /* replicas that are up and were refused for want of freshness only: where it is
                        not empty and outcome is ROUTE_NOT_FRESH, the caller nudges the probe */
-    int node;       /* the least busy of `nodes`, -1 if empty */
+    uint64_t out;   /* replicas that are up and left out (cluster/fitness.h) */
+    uint32_t rank;  /* the highest that may serve */
+    int node;       /* the chosen one of `nodes`, -1 if empty */
     bool waits;     /* `nodes` are replicas that must catch up first; judge again by route_suits */
     bool retryable; /* a read outside a transaction that may be sent again before its first row */
 };
@@ -97,9 +112,9 @@ struct route route_choose(const struct route_request *request, const struct clus
 bool route_suits(const struct route *route, const struct route_request *request,
                  const struct cluster *cluster, unsigned index, uint32_t login_round);
 
-/* The node of `nodes` with the fewest active servers for its weight; ties rotate with `turn`.
- * -1 for an empty set. */
-int route_least_busy(const struct cluster *cluster, uint64_t nodes, unsigned turn);
+/* The node of `nodes` to be taken, which counts as a turn; -1 for an empty set. */
+int route_pick(const struct cluster *cluster, uint64_t nodes, enum route_choice choice,
+               struct route_turns *turns);
 
 /* Appends the route as a sentence: "primary: INSERT", "replica pg2: plain read, least busy of 2",
  * "primary: the session has set work_mem, which is not replayed on replicas". `cluster` is NULL

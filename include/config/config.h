@@ -121,18 +121,18 @@ struct config {
     bool console_old_columns, defer_begin;
     int gather_bytes;
     bool hba_strict;
-    char *http_listen; /* HOST:PORT, [ADDRESS]:PORT, or empty: off */
+    char *http_listen; /* HOST:PORT or empty: off */
     enum on_state on_session_state;
     int parse_inline_tokens, pin_limit;
     uint64_t primary_wait_timeout_us;
-    int probe_fall;
+    int probe_fall, probe_rise;
     uint64_t probe_interval_us;
     char *probe_password;
-    int probe_rise;
     uint64_t probe_timeout_us;
     char *probe_user; /* empty: the database entry's user */
     enum read_consistency read_consistency;
-    bool replica_fallback;
+    struct config_choice choice;
+    struct config_fitness fitness;
     uint64_t replica_wait_us, retry_timeout_us;
     enum routing routing;
     enum session_state session_state;

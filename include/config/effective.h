@@ -24,9 +24,11 @@ unsigned config_peer_id(const struct config_entry *entry);
 int config_peer_pool_size(const struct config *config, const struct config_peer *peer);
 const struct config_node *config_node(const struct config *config, const char *host, int port);
 
-/* Weight and zone of a node, listed or not: 1 and "" are the defaults. */
+/* Weight and zone of a node, listed or not: 1 and "" are the defaults. It is far where it stands in
+ * another zone than this process; who has no zone is near to all. */
 int config_node_weight(const struct config *config, const char *host, int port);
 const char *config_node_zone(const struct config *config, const char *host, int port);
+bool config_node_is_far(const struct config *config, const char *host, int port);
 
 /* The entries by index, below config->entries[SETTING_SCOPE_...].count, in the file's order. */
 const struct config_database *config_database_at(const struct config *config, size_t index);
@@ -89,7 +91,9 @@ uint64_t config_client_idle_timeout_us(const struct config *config, const struct
 uint64_t config_server_lifetime_us(const struct config *config,
                                    const struct config_database *database);
 
-/* Never ROUTING_UNSET. With pool_mode = session, read_write counts as primary. */
+/* Never ROUTING_UNSET. A database whose routing is off is not routed for anybody; in another one
+ * the user's counts first, where off counts as primary. With pool_mode = session, read_write and
+ * shadow count as primary. */
 enum routing config_routing(const struct config *config, const struct config_database *database,
                             const struct config_user *user);
 
@@ -105,9 +109,14 @@ enum on_state config_on_session_state(const struct config *config,
                                       const struct config_database *database,
                                       const struct config_user *user);
 
-/* Never READ_CONSISTENCY_UNSET. */
+/* Never READ_CONSISTENCY_UNSET; the user's, the database's or the global one. */
 enum read_consistency config_read_consistency(const struct config *config,
-                                              const struct config_database *database);
+                                              const struct config_database *database,
+                                              const struct config_user *user);
+
+/* Which replica serves a read of this database; nothing in it is unset. */
+struct config_choice config_choice(const struct config *config,
+                                   const struct config_database *database);
 
 /* Never LOAD_BALANCE_HOSTS_UNSET. */
 enum load_balance_hosts config_load_balance_hosts(const struct config_database *database);

@@ -7,6 +7,7 @@
 #ifndef WEIR_CONFIG_ENTRY_H
 #define WEIR_CONFIG_ENTRY_H
 
+#include "config/choice.h"
 #include "config/setting.h"
 #include "core/map.h"
 
@@ -33,7 +34,6 @@ enum sslmode {
     SSLMODE_VERIFY_FULL
 };
 enum sslnegotiation { SSLNEGOTIATION_UNSET, SSLNEGOTIATION_POSTGRES, SSLNEGOTIATION_DIRECT };
-enum routing { ROUTING_UNSET, ROUTING_OFF, ROUTING_READ_WRITE, ROUTING_PRIMARY, ROUTING_REPLICA };
 enum session_state { SESSION_STATE_UNSET, SESSION_STATE_OFF, SESSION_STATE_TRACK };
 enum backend_pid { BACKEND_PID_UNSET, BACKEND_PID_WEIR, BACKEND_PID_SERVER };
 enum shared_listen { SHARED_LISTEN_UNSET, SHARED_LISTEN_OFF, SHARED_LISTEN_ON };
@@ -99,10 +99,8 @@ struct config_database {
     uint64_t server_lifetime_us;
     enum load_balance_hosts load_balance_hosts;
     char *connect_query; /* NULL: none */
-    char *client_encoding;
-    char *datestyle;
-    char *timezone;
-    char *application_name;
+    char *client_encoding, *datestyle, *timezone, *application_name;
+    struct config_choice choice;
     enum routing routing;
     enum read_consistency read_consistency;
     enum session_state session_state;
@@ -125,6 +123,8 @@ struct config_user {
     int max_user_connections;
     int max_user_client_connections;
     enum pool_mode pool_mode;
+    enum routing routing;
+    enum read_consistency read_consistency;
     enum on_state on_session_state;
     uint64_t query_wait_timeout_us;
     uint64_t query_timeout_us;

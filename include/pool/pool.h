@@ -60,15 +60,16 @@ struct pool {
     enum pool_mode mode;
     enum routing routing;
     enum read_consistency consistency;
+    struct config_choice choice;
+    struct route_turns turns;
     struct limit *limits[LIMIT_SERVER_KINDS]; /* of its database and its user */
     struct limit_want wants[LIMIT_SERVER_KINDS];
-    unsigned lacking;  /* set of kinds that the first waiter lacks, while it is served */
-    bool has_limits;   /* one of them is set */
-    bool has_late;     /* some waiter may be late */
-    bool is_kept;      /* has servers without clients, too; only on worker 0 */
-    int min_size;      /* servers on each node that stay */
-    int reserve_size;  /* servers on each node beyond its limit */
-    uint64_t empty_us; /* since when it has neither clients nor servers; 0: it has */
+    unsigned lacking;           /* set of kinds that the first waiter lacks, while it is served */
+    bool has_limits;            /* one of them is set */
+    bool has_late;              /* some waiter may be late */
+    bool is_kept;               /* has servers without clients, too; only on worker 0 */
+    int min_size, reserve_size; /* servers on each node that stay, and those beyond its limit */
+    uint64_t empty_us;          /* since when it has neither clients nor servers; 0: it has */
     uint64_t query_wait_us, lifetime_us;
     uint64_t lacking_us; /* since when there is no primary, and the pool may serve; 0: there is */
     uint32_t generation;
@@ -77,11 +78,10 @@ struct pool {
     bool tracks_sessions, shares_listen;
     bool starts_servers; /* with what clients ask for: session mode with session_state = track */
     enum on_state on_session_state;
-    int pin_limit;    /* 0: none */
-    bool is_balanced; /* over the hosts of an entry without routing */
-    bool is_told;     /* to the process that takes over */
-    unsigned clients; /* logged-in clients of this worker */
-    unsigned active;  /* of these, those that have a server */
+    int pin_limit;            /* 0: none */
+    bool is_balanced;         /* over the hosts of an entry without routing */
+    bool is_told;             /* to the process that takes over */
+    unsigned clients, active; /* of this worker: logged in; of these, with a server */
     struct stats stats;
     unsigned pinned[POOL_PINS_MAX]; /* clients that keep their servers (session/pins.h) */
 };

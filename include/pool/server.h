@@ -72,16 +72,16 @@ struct server {
     unsigned reset_owed;       /* a set of enum server_reset, to be run before it is lent again */
     enum server_copy copy;     /* while CLEANING: the COPY that the last request may begin */
     bool is_checked;           /* while CLEANING: the check query was sent */
-    bool is_close_needed;
-    bool may_have_written;   /* since the last floor was raised */
-    uint32_t id;             /* as in SHOW SERVERS */
-    uint32_t generation;     /* of its database */
-    uint32_t reconnects;     /* of its database when it was dialled */
-    uint32_t login_round;    /* freshness_now after its login */
-    uint32_t backend_pid;    /* key for cancel requests */
-    uint32_t backend_secret; /* "" */
-    unsigned cancels;        /* cancel requests under way */
-    unsigned owed_ready;     /* while CLEANING: answers to wait for */
+    bool is_close_needed, is_dismissed; /* the latter: it has said that it ends on purpose */
+    bool may_have_written;              /* since the last floor was raised */
+    uint32_t id;                        /* as in SHOW SERVERS */
+    uint32_t generation;                /* of its database */
+    uint32_t reconnects;                /* of its database when it was dialled */
+    uint32_t login_round;               /* freshness_now after its login */
+    uint32_t backend_pid;               /* key for cancel requests */
+    uint32_t backend_secret;            /* "" */
+    unsigned cancels;                   /* cancel requests under way */
+    unsigned owed_ready;                /* while CLEANING: answers to wait for */
     uint64_t connected_us;
     uint64_t state_us; /* since when in this state */
     int64_t connected_wall_us;

@@ -94,4 +94,7 @@ enum fault_refusal {
 };
 enum fault_refusal fault_refusal_of(const struct fault_fields *fields);
 
+/* Whether it tells of the node: a conflict or a loss that nobody has asked for. */
+bool fault_is_of_node(const struct fault_fields *fields);
+
 #endif

@@ -71,7 +71,11 @@ static bool is_able(const struct admin *admin, const struct config_database *ent
     case ROUTING_PRIMARY:
         return has_primary;
     case ROUTING_REPLICA:
-        return has_replica(cluster) || (has_primary && admin->config->replica_fallback);
+        return has_replica(cluster) ||
+               (has_primary &&
+                config_choice(admin->config, entry).replica_fallback == REPLICA_FALLBACK_ON);
+    case ROUTING_SHADOW:
+        return has_primary;
     case ROUTING_READ_WRITE:
     case ROUTING_OFF:
     case ROUTING_UNSET:
@@ -268,7 +272,8 @@ static void lacks_primary(void *owner, struct database *database) {
     const struct config_database *entry = config_database(config, bytes_of_text(database->name));
     if (entry == NULL || atomic_load(&database->is_removed)) return;
     count(health, !atomic_load(&database->is_paused));
-    if (config_routing(config, entry, NULL) != ROUTING_READ_WRITE) return;
+    enum routing routing = config_routing(config, entry, NULL);
+    if (routing != ROUTING_READ_WRITE && routing != ROUTING_SHADOW) return;
     if (cluster_primary(database->cluster) < 0) reason(health, "%s: no primary", database->name);
 }
 

@@ -6,6 +6,7 @@
 #include "pages.h"
 
 #include "admin/metric.h"
+#include "cluster/fitness.h"
 #include "cluster/report.h"
 #include "core/clock.h"
 #include "core/memory.h"
@@ -228,18 +229,54 @@ static bool write_latency(struct buf *out, const char *name, const struct metric
     return sample->report->latency_us > 0;
 }
 
+static bool write_share(struct buf *out, const char *name, const struct metric_label *labels,
+                        const struct node_sample *sample) {
+    metric_number(out, name, labels, 3, sample->report->share * 100 / NODE_RAMP_FULL);
+    return true;
+}
+
+static bool write_left_out(struct buf *out, const char *name, const struct metric_label *labels,
+                           const struct node_sample *sample) {
+    metric_number(out, name, labels, 3, sample->report->left_out != NULL);
+    return true;
+}
+
+static bool write_failures(struct buf *out, const char *name, const struct metric_label *labels,
+                           const struct node_sample *sample) {
+    metric_number(out, name, labels, 3, sample->report->errors);
+    return true;
+}
+
+static bool write_trips(struct buf *out, const char *name, const struct metric_label *labels,
+                        const struct node_sample *sample) {
+    metric_number(out, name, labels, 3, sample->report->trips);
+    return true;
+}
+
 static const struct {
     const char *name;
     const char *help;
     bool (*write)(struct buf *out, const char *name, const struct metric_label *labels,
                   const struct node_sample *sample);
+    enum metric_type type;
 } node_gauges[] = {
-    {"weir_node_up", "Whether a node may be used.", write_up},
-    {"weir_node_active_servers", "Server connections of a node that are lent.", write_active},
-    {"weir_node_lag_bytes", "WAL of the primary that a replica has not replayed.", write_lag_bytes},
-    {"weir_node_lag_seconds", "Age of what a replica replayed last, 0 when it has replayed all.",
-     write_lag_seconds},
-    {"weir_node_latency_seconds", "How long the last probe of a node took.", write_latency},
+    {"weir_node_up", "Whether a node may be used.", write_up, METRIC_GAUGE},
+    {"weir_node_active_servers", "Server connections of a node that are lent.", write_active,
+     METRIC_GAUGE},
+    {"weir_node_lag_bytes", "WAL of the primary that a replica has not replayed.", write_lag_bytes,
+     METRIC_GAUGE},
+    {"weir_node_lag_seconds", "How old what a replica shows may be, 0 when it has replayed all.",
+     write_lag_seconds, METRIC_GAUGE},
+    {"weir_node_latency_seconds", "How long the last probe of a node took.", write_latency,
+     METRIC_GAUGE},
+    {"weir_node_share_percent", "Its part of the reads: its weight times 100, or less.",
+     write_share, METRIC_GAUGE},
+    {"weir_node_left_out", "Whether a replica that is up gets no reads.", write_left_out,
+     METRIC_GAUGE},
+    {"weir_node_failures_total", "Failures of a node's servers that are its own.", write_failures,
+     METRIC_COUNTER},
+    {"weir_node_left_out_total", "How often a replica was left out of the reads.", write_trips,
+     METRIC_COUNTER},
 };
 
 static void write_node_gauge(struct buf *out, struct admin *admin, struct database *database,
@@ -262,7 +299,7 @@ static void write_nodes(struct buf *out, struct admin *admin) {
     size_t count;
     struct database **list = database_list(admin->databases, &count);
     for (size_t gauge = 0; gauge < COUNT(node_gauges); gauge++) {
-        metric_head(out, node_gauges[gauge].name, METRIC_GAUGE, node_gauges[gauge].help);
+        metric_head(out, node_gauges[gauge].name, node_gauges[gauge].type, node_gauges[gauge].help);
         for (size_t i = 0; i < count; i++)
             if (!atomic_load(&list[i]->is_removed)) write_node_gauge(out, admin, list[i], gauge);
     }

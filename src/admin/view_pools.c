@@ -4,6 +4,7 @@
  */
 #include "views.h"
 
+#include "cluster/fitness.h"
 #include "cluster/report.h"
 #include "core/clock.h"
 #include "core/memory.h"
@@ -335,6 +336,17 @@ static void write_lag(struct rows *rows, const struct node_report *report) {
     }
 }
 
+/* The share in percent of its weight. */
+static void write_fitness(struct rows *rows, const struct node *node,
+                          const struct node_report *report) {
+    unsigned weight = node->weight == 0 ? 1 : node->weight;
+    rows_text(rows, node->zone[0] == '\0' ? NULL : node->zone);
+    rows_number(rows, node->weight);
+    rows_number(rows, report->share * 100 / (weight * NODE_RAMP_FULL));
+    rows_number(rows, report->errors);
+    rows_text(rows, report->left_out);
+}
+
 static void write_node(const struct view_context *context, const char *database_name,
                        struct cluster *cluster, size_t index) {
     struct node_report report;
@@ -359,6 +371,7 @@ static void write_node(const struct view_context *context, const char *database_
     }
     rows_text(context->rows, report.error[0] != '\0' ? report.error : sum.error);
     rows_text(context->rows, report.chosen_by);
+    write_fitness(context->rows, node, &report);
     rows_end(context->rows);
 }
 

@@ -21,6 +21,7 @@ static const char *const target_texts[] = {
 
 static enum route_mode mode_of(enum routing routing) {
     switch (routing) {
+    case ROUTING_SHADOW: /* where it would run with it */
     case ROUTING_READ_WRITE:
         return ROUTE_MODE_READ_WRITE;
     case ROUTING_PRIMARY:
@@ -38,14 +39,21 @@ static struct route_request request_for(const struct config *config,
                                         const struct config_database *entry,
                                         const struct database *database,
                                         const struct traits *traits) {
+    static const enum route_choice choices[] = {
+        [REPLICA_CHOICE_ROUND_ROBIN] = ROUTE_ROUND_ROBIN,
+        [REPLICA_CHOICE_LATENCY] = ROUTE_LATENCY,
+    };
+    struct config_choice choice = config_choice(config, entry);
     struct route_request request = {.flags = traits->flags,
                                     .why = traits->why,
                                     .mode = mode_of(config_routing(config, entry, NULL)),
                                     .transaction_node = -1,
                                     .need.stick_node = -1,
                                     .may_wait = config->replica_wait_us > 0,
-                                    .replica_fallback = config->replica_fallback};
-    if (config_read_consistency(config, entry) == READ_CONSISTENCY_DATABASE)
+                                    .replica_fallback =
+                                        choice.replica_fallback == REPLICA_FALLBACK_ON,
+                                    .choice = choices[choice.replica_choice]};
+    if (config_read_consistency(config, entry, NULL) == READ_CONSISTENCY_DATABASE)
         request.need.floor = freshness_floor(database->hash);
     return request;
 }

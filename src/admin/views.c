@@ -148,7 +148,8 @@ static const struct column nodes_columns[] = {
     {"lag_bytes", COLUMN_INT8}, {"lag_ms", COLUMN_INT8},     {"lsn", COLUMN_TEXT},
     {"timeline", COLUMN_INT4},  {"sv_active", COLUMN_INT4},  {"sv_idle", COLUMN_INT4},
     {"queries", COLUMN_INT8},   {"latency_us", COLUMN_INT8}, {"error", COLUMN_TEXT},
-    {"chosen_by", COLUMN_TEXT},
+    {"chosen_by", COLUMN_TEXT}, {"zone", COLUMN_TEXT},       {"weight", COLUMN_INT4},
+    {"share", COLUMN_INT4},     {"failures", COLUMN_INT8},   {"left_out", COLUMN_TEXT},
 };
 
 static const struct column retries_columns[] = {

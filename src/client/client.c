@@ -433,7 +433,6 @@ void client_set_apply(struct client_set *set) {
     set->gather_bytes = (size_t)config->gather_bytes;
     set->replica_wait_us = config->replica_wait_us;
     set->retry_timeout_us = config->retry_timeout_us;
-    set->replica_fallback = config->replica_fallback;
     set->defers_begin = config->defer_begin;
     quota_apply(set);
 }

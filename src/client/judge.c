@@ -35,6 +35,14 @@ static const enum route_mode modes[] = {
     [ROUTING_READ_WRITE] = ROUTE_MODE_READ_WRITE,
     [ROUTING_PRIMARY] = ROUTE_MODE_PRIMARY,
     [ROUTING_REPLICA] = ROUTE_MODE_REPLICA,
+    [ROUTING_SHADOW] = ROUTE_MODE_PRIMARY,
+};
+
+static const enum route_choice choices[] = {
+    [REPLICA_CHOICE_UNSET] = ROUTE_LEAST_BUSY,
+    [REPLICA_CHOICE_LEAST_BUSY] = ROUTE_LEAST_BUSY,
+    [REPLICA_CHOICE_ROUND_ROBIN] = ROUTE_ROUND_ROBIN,
+    [REPLICA_CHOICE_LATENCY] = ROUTE_LATENCY,
 };
 
 bool judge_is_on(const struct client *client) {
@@ -232,9 +240,10 @@ void judge_again(struct client *client) {
     request->may_wait = set->replica_wait_us > 0;
     if (client->state == CLIENT_WAITING)
         request->may_wait = loop_now_us(set->loop) - client->state_us < set->replica_wait_us;
-    request->replica_fallback = set->replica_fallback;
+    request->replica_fallback = pool->choice.replica_fallback == REPLICA_FALLBACK_ON;
+    request->choice = choices[pool->choice.replica_choice];
+    request->turns = &pool->turns;
     request->avoid = client->borrower.avoid | client->retry.tried;
-    request->turn = pool->turn;
     client->route = route_choose(request, pool->nodes[0]->cluster);
     if (client->route.outcome == ROUTE_NOT_FRESH && client->route.stale != 0) {
         stats_add(&pool->stats.stale_reads, 1);

@@ -16,6 +16,7 @@
 #include "client/subscribe.h"
 #include "cluster/probe.h"
 
+#include "cluster/probe.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "proto/startup.h"
@@ -192,6 +193,7 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
         /* Told to the client when the connection has ended, as what it then means to it. */
         buf_clear(&client->last_words);
         buf_append_bytes(&client->last_words, body);
+        reply->server->is_dismissed = !fault_is_of_node(&fields);
         return;
     }
     if (fault_refusal_of(&fields) == FAULT_REFUSAL_PRIMARY) note_refusal(reply->server);

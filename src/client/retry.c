@@ -9,6 +9,7 @@
 #include "client/retry.h"
 
 #include "client/parts.h"
+#include "cluster/probe.h"
 #include "core/log.h"
 
 #include <stddef.h>
@@ -46,6 +47,7 @@ void retry_begin(struct client *client, struct bytes group) {
 static bool has_place(const struct client *client, uint64_t tried) {
     struct route_request request = client->route_request;
     request.avoid |= tried;
+    request.turns = NULL; /* it only asks */
     struct route route = route_choose(&request, client->pool->nodes[0]->cluster);
     return route.target == ROUTE_PRIMARY || route.nodes != 0;
 }
@@ -65,6 +67,7 @@ static bool takes(struct client *client, const struct server *server, enum fault
     struct client_retry *retry = &client->retry;
     uint64_t tried = retry->tried | UINT64_C(1) << server->host;
     if (!is_open(client, tried, reason)) return false;
+    if (reason == FAULT_REFUSAL_CONFLICT) node_add_error(server->node->cluster, server->host);
     if (reason == FAULT_REFUSAL_PRIMARY) judge_correct(client, buf_content(&retry->request));
     if (reason == FAULT_REFUSAL_SESSION)
         judge_keep_primary(client, "default_transaction_isolation");

@@ -172,7 +172,7 @@ static void forget_one(struct freshness_history *history) {
 }
 
 void freshness_history_add(struct freshness_history *history, uint32_t number, uint32_t timeline,
-                           uint64_t lsn) {
+                           uint64_t lsn, uint64_t now_us) {
     if (history->count > 0) {
         uint64_t last = history->entries[history->count - 1].lsn;
         if (history->timeline != timeline || lsn < last) history->count = 0;
@@ -180,12 +180,23 @@ void freshness_history_add(struct freshness_history *history, uint32_t number, u
     history->timeline = timeline;
     if (history->count > 0 && history->entries[history->count - 1].lsn == lsn) {
         history->entries[history->count - 1].number = number;
+        history->entries[history->count - 1].seen_us = now_us;
         return;
     }
     if (history->count == FRESHNESS_HISTORY_MAX) forget_one(history);
     history->entries[history->count].number = number;
     history->entries[history->count].lsn = lsn;
+    history->entries[history->count].seen_us = now_us;
     history->count++;
+}
+
+uint64_t freshness_history_age_us(const struct freshness_history *history, uint64_t lsn,
+                                  uint64_t now_us) {
+    for (unsigned i = history->count; i > 0; i--) {
+        if (history->entries[i - 1].lsn > lsn) continue;
+        return i == history->count ? 0 : now_us - history->entries[i - 1].seen_us;
+    }
+    return UINT64_MAX;
 }
 
 uint32_t freshness_history_covers(const struct freshness_history *history, uint32_t timeline,

@@ -7,6 +7,7 @@
  */
 #include "cluster/node.h"
 
+#include "cluster/fitness.h"
 #include "cluster/nudge.h"
 #include "cluster/report.h"
 #include "core/buf.h"
@@ -68,13 +69,12 @@ struct cluster *cluster_new(const char *name, const struct cluster_member *membe
     cluster->board = report_board_new(count);
     for (size_t i = 0; i < count; i++) {
         struct node *node = &cluster->nodes[i];
-        CHECK(members[i].weight >= 1);
         node->index = (unsigned)i;
         node->name = display_name(members, count, i);
         node->host = memory_copy_text(members[i].host);
         node->port = members[i].port;
-        node->weight = members[i].weight;
-        node->zone = memory_copy_text(members[i].zone == NULL ? "" : members[i].zone);
+        node->ramp = NODE_RAMP_FULL;
+        node_weigh(node, &members[i]);
         atomic_init(&node->role, is_probed ? NODE_UNKNOWN : NODE_ANY);
         atomic_init(&node->state, is_probed ? NODE_UNTRIED : NODE_UP);
     }

@@ -61,6 +61,7 @@ struct standing {
     uint64_t lsn;          /* the latest sample; 0 none */
     uint32_t sampled;      /* the round in which it was requested; 0: no valid sample */
     uint64_t replay_age_ms;
+    struct fitness fitness;
     struct node_report report;
 };
 
@@ -192,7 +193,7 @@ static void check_chase(struct probe *probe) {
     for (size_t i = 0; i < probe->count; i++) {
         const struct node *node = cluster_node_const(probe->cluster, i);
         uint64_t pair = atomic_load_explicit(&node->freshness, memory_order_relaxed);
-        if (!is_up_replica(node)) continue;
+        if (!is_up_replica(node) || node_rank(node) == NODE_RANK_OUT) continue;
         if (freshness_covers(pair) < probe->wanted) return;
         if (freshness_sampled(pair) < probe->wanted) return;
     }
@@ -216,8 +217,67 @@ static void publish_report(struct probe *probe, size_t index) {
     report->has_lag = standing->sampled > 0 && primary_lsn > 0 && standing->view.in_recovery;
     bool is_behind = report->has_lag && standing->lsn < primary_lsn;
     report->lag_bytes = is_behind ? primary_lsn - standing->lsn : 0;
-    report->lag_ms = report->lag_bytes == 0 ? 0 : standing->replay_age_ms;
+    uint64_t seen_us =
+        freshness_history_age_us(&probe->history, standing->lsn, loop_now_us(probe->loop));
+    report->lag_ms = report->lag_bytes == 0 ? 0 : fitness_lag_ms(seen_us, standing->replay_age_ms);
+    bool serves = is_up_replica(cluster_node_const(probe->cluster, index));
+    report->left_out = serves ? fitness_text(standing->fitness.state) : NULL;
     node_report_set(probe->cluster, index, report);
+}
+
+/* ---- fitness */
+
+/* Whether some other replica serves reads. */
+static bool has_other(const struct probe *probe, size_t index) {
+    for (size_t i = 0; i < probe->count; i++) {
+        const struct node *node = cluster_node_const(probe->cluster, i);
+        if (i != index && is_up_replica(node) && node_rank(node) != NODE_RANK_OUT) return true;
+    }
+    return false;
+}
+
+static void tell_fitness(struct probe *probe, size_t index) {
+    const struct node *node = cluster_node_const(probe->cluster, index);
+    const char *why = fitness_text(probe->standings[index].fitness.state);
+    if (why != NULL) probe->standings[index].report.trips++;
+    if (why == NULL) {
+        log_line(LOG_LEVEL_LOG, "cluster %s: node %s gets reads again",
+                 cluster_name(probe->cluster), node->name);
+    } else {
+        log_line(LOG_LEVEL_WARNING, "cluster %s: node %s gets no reads, since it %s",
+                 cluster_name(probe->cluster), node->name, why);
+    }
+}
+
+/* Whether a replica serves reads, and with which part of its weight, by what is known of it. */
+static void judge_fitness(struct probe *probe, size_t index) {
+    struct standing *standing = &probe->standings[index];
+    struct fitness *fitness = &standing->fitness;
+    struct node *node = cluster_node(probe->cluster, index);
+    if (!is_up_replica(node)) return;
+    struct fitness_view view = {
+        .now_us = loop_now_us(probe->loop),
+        .lag_bytes = standing->report.lag_bytes,
+        .lag_ms = standing->report.lag_ms,
+        .errors = atomic_load_explicit(&node->errors, memory_order_relaxed),
+        .has_lag = standing->report.has_lag,
+        .is_needed = !has_other(probe, index),
+    };
+    (void)fitness_judge(fitness, &probe->settings.limits, &view);
+    if (!node_fit(node, fitness->state != FITNESS_FINE, fitness->ramp)) return;
+    probe->is_changed = true;
+    tell_fitness(probe, index);
+    publish_report(probe, index);
+}
+
+static void note_return(struct probe *probe, size_t index) {
+    const struct node *node = cluster_node_const(probe->cluster, index);
+    fitness_return(&probe->standings[index].fitness, loop_now_us(probe->loop),
+                   atomic_load_explicit(&node->errors, memory_order_relaxed));
+}
+
+void probe_limit(struct probe *probe, const struct fitness_limits *limits) {
+    probe->settings.limits = *limits;
 }
 
 /* ---- verdicts */
@@ -348,6 +408,7 @@ static void count_rise(struct probe *probe, size_t index) {
     standing->view.is_answering = true;
     standing->view.is_tried = true;
     if (node_state(node) == NODE_UP) return;
+    if (node_state(node) == NODE_DOWN) note_return(probe, index);
     node_become(node, node_role(node), NODE_UP);
     probe->is_changed = true;
     log_line(LOG_LEVEL_LOG, "cluster %s: node %s is up", cluster_name(probe->cluster), node->name);
@@ -401,6 +462,7 @@ static void on_stood(void *owner, unsigned index, const struct inquiry_identity 
     const char *difference = find_difference(standing, identity);
     standing->sampled = 0;
     standing->timeline = 0;
+    if (difference != NULL) note_return(probe, index);
     node_renew(cluster_node(probe->cluster, index), difference != NULL);
     standing->identity = *identity;
     standing->has_stood = true;
@@ -430,7 +492,8 @@ static void ask_replicas(struct probe *probe) {
 
 static void take_position(struct probe *probe, size_t index, const struct inquiry_answer *answer) {
     if (cluster_primary(probe->cluster) != (int)index) return;
-    freshness_history_add(&probe->history, answer->round, answer->timeline, answer->lsn);
+    freshness_history_add(&probe->history, answer->round, answer->timeline, answer->lsn,
+                          loop_now_us(probe->loop));
     for (size_t i = 0; i < probe->count; i++) {
         if (i != index) judge_sample(probe, i);
     }
@@ -446,6 +509,7 @@ static void on_answer(void *owner, unsigned index, const struct inquiry_answer *
     standing->sampled = answer->in_recovery ? answer->round : 0;
     standing->replay_age_ms = answer->replay_age_ms;
     standing->report.latency_us = answer->latency_us;
+    node_note_latency(cluster_node(probe->cluster, index), answer->latency_us);
     standing->view.in_recovery = answer->in_recovery;
     standing->view.timeline = standing->timeline;
     count_rise(probe, index);
@@ -456,6 +520,7 @@ static void on_answer(void *owner, unsigned index, const struct inquiry_answer *
         take_position(probe, index, answer);
     }
     publish_report(probe, index);
+    judge_fitness(probe, index);
     /* A question that was open when the round began kept the node out of it. */
     if (answer->round != probe->round && probe->has_asked_replicas) {
         (void)inquiry_ask(standing->inquiry, probe->round);
@@ -525,6 +590,7 @@ static void begin_round(struct probe *probe) {
         ask_replicas(probe);
     }
     judge(probe);
+    for (size_t i = 0; i < probe->count; i++) judge_fitness(probe, i);
     settle(probe);
 }
 
@@ -628,6 +694,12 @@ bool probe_choose(struct probe *probe, const char *name, struct buf *error) {
     return true;
 }
 
+void node_add_error(struct cluster *cluster, size_t index) {
+    struct node *node = cluster_node(cluster, index);
+    atomic_fetch_add_explicit(&node->errors, 1, memory_order_relaxed);
+    if (cluster_is_probed(cluster) && node_role(node) == NODE_REPLICA) probe_nudge(cluster);
+}
+
 /* ---- opening and closing */
 
 static unsigned or_default(unsigned value, unsigned otherwise) {
@@ -647,6 +719,7 @@ static void copy_settings(struct probe *probe, const struct probe_settings *give
         .query_timeout_ms = or_default(given->query_timeout_ms, 5000),
         .rise = or_default(given->rise, 1),
         .fall = or_default(given->fall, 2),
+        .limits = given->limits,
     };
     pqconn_security_copy(&probe->settings.security, &given->security);
 }
@@ -671,6 +744,8 @@ struct probe *probe_open(struct loop *loop, struct cluster *cluster,
     for (size_t i = 0; i < count; i++) {
         probe->standings[i].inquiry = inquiry_new(loop, cluster_node_const(cluster, i),
                                                   &probe->settings, &ops_of_inquiries, probe);
+        const struct node *node = cluster_node_const(cluster, i);
+        probe->standings[i].fitness.errors = atomic_load(&node->errors);
     }
     cluster_nudge(cluster)->probe = probe;
     atomic_store_explicit(&cluster_nudge(cluster)->loop, loop, memory_order_release);

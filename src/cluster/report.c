@@ -7,6 +7,7 @@
  */
 #include "cluster/report.h"
 
+#include "cluster/fitness.h"
 #include "cluster/freshness.h"
 #include "core/check.h"
 #include "core/memory.h"
@@ -55,6 +56,8 @@ void node_report_get(struct cluster *cluster, size_t index, struct node_report *
     report->role = node_role(node);
     report->state = node_state(node);
     report->incarnation = node_incarnation(node);
+    report->errors = atomic_load_explicit(&node->errors, memory_order_relaxed);
+    report->share = node_share(node);
     report->covers = freshness_covers(pair);
     report->sampled = freshness_sampled(pair);
 }

@@ -9,6 +9,7 @@
  */
 #include "cluster/route.h"
 
+#include "cluster/fitness.h"
 #include "core/check.h"
 #include "sql/traits.h"
 
@@ -88,37 +89,64 @@ static uint64_t bit(unsigned index) {
     return (uint64_t)1 << index;
 }
 
-/* True if `a` has fewer active servers for its weight than `b`, without a division. */
-static bool is_less_busy(const struct node *a, const struct node *b) {
-    return (uint64_t)node_active(a) * b->weight < (uint64_t)node_active(b) * a->weight;
+/* What it would cost to go there, before its share is looked at. Latencies that differ by less
+ * than a quarter of a millisecond are alike: what a network adds at random is no reason. */
+static uint64_t cost_of(const struct node *node, enum route_choice choice) {
+    uint64_t active = node_active(node);
+    if (choice != ROUTE_LATENCY) return active;
+    uint32_t latency_us = atomic_load_explicit(&node->latency_us, memory_order_relaxed);
+    return (active + 1) * ((latency_us >> 8) + 1);
 }
 
-int route_least_busy(const struct cluster *cluster, uint64_t nodes, unsigned turn) {
-    nodes &= cluster_all(cluster);
-    if ((nodes & (nodes - 1)) == 0) return nodes == 0 ? -1 : __builtin_ctzll(nodes);
-    int best = -1;
-    /* From a start that moves on with each turn; the first of equals wins. */
-    unsigned start = turn % (unsigned)__builtin_popcountll(nodes);
-    uint64_t later = nodes;
-    while (start-- > 0) later &= later - 1;
-    uint64_t halves[] = {later, nodes & ~later};
-    for (size_t half = 0; half < COUNT(halves); half++) {
-        for (uint64_t rest = halves[half]; rest != 0; rest &= rest - 1) {
-            int i = __builtin_ctzll(rest);
-            if (best < 0 || is_less_busy(cluster_node_const(cluster, (size_t)i),
-                                         cluster_node_const(cluster, (size_t)best))) {
-                best = i;
-            }
+/* Those that cost least for their share: nobody else has a smaller cost / share. */
+static uint64_t cheapest(const struct cluster *cluster, uint64_t nodes, enum route_choice choice) {
+    uint64_t best = 0, best_cost = 0, best_share = 0;
+    for (uint64_t rest = nodes; rest != 0; rest &= rest - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(rest);
+        const struct node *node = cluster_node_const(cluster, i);
+        uint64_t cost = cost_of(node, choice), share = node_share(node);
+        uint64_t mine = cost * best_share, its = best_cost * share;
+        if (best == 0 || mine < its) {
+            best = bit(i);
+            best_cost = cost;
+            best_share = share;
+        } else if (mine == its) {
+            best |= bit(i);
         }
     }
     return best;
+}
+
+/* Smooth weighted turns: each node earns its share, who has most goes and pays for all. */
+static int next_turn(const struct cluster *cluster, uint64_t nodes, struct route_turns *turns) {
+    int best = __builtin_ctzll(nodes);
+    int32_t all = 0;
+    if (turns == NULL) return best;
+    for (uint64_t rest = nodes; rest != 0; rest &= rest - 1) {
+        int i = __builtin_ctzll(rest);
+        int32_t share = (int32_t)node_share(cluster_node_const(cluster, (size_t)i));
+        turns->credit[i] += share;
+        all += share;
+        if (turns->credit[i] > turns->credit[best]) best = i;
+    }
+    turns->credit[best] -= all;
+    return best;
+}
+
+int route_pick(const struct cluster *cluster, uint64_t nodes, enum route_choice choice,
+               struct route_turns *turns) {
+    nodes &= cluster_all(cluster);
+    if ((nodes & (nodes - 1)) != 0 && choice != ROUTE_ROUND_ROBIN)
+        nodes = cheapest(cluster, nodes, choice);
+    if ((nodes & (nodes - 1)) != 0) return next_turn(cluster, nodes, turns);
+    return nodes == 0 ? -1 : __builtin_ctzll(nodes);
 }
 
 static void go_to(struct route *route, enum route_target target, uint64_t nodes,
                   const struct route_request *request, const struct cluster *cluster) {
     route->target = target;
     route->nodes = nodes;
-    route->node = route_least_busy(cluster, nodes, request->turn);
+    route->node = route_pick(cluster, nodes, request->choice, request->turns);
 }
 
 static void go_to_primary(struct route *route, const struct route_request *request,
@@ -131,16 +159,23 @@ static bool is_replica(const struct node *node) {
     return node_role(node) == NODE_REPLICA && node_state(node) == NODE_UP;
 }
 
+/* The replicas of the lowest rank among those that are fresh enough: one of another zone serves
+ * before anybody waits or goes to the primary, but only when no near one can. */
 static void find_replicas(struct route *route, const struct route_request *request,
                           const struct cluster *cluster) {
     uint64_t fresh = 0;
+    route->rank = NODE_RANK_SPARE;
     for (unsigned i = 0; i < cluster_count(cluster); i++) {
         const struct node *node = cluster_node_const(cluster, i);
-        if (!is_replica(node) || request->avoid & bit(i)) continue;
-        if (node_may_cover(node, &request->need)) {
-            fresh |= bit(i);
-        } else {
+        if (!is_replica(node) || (request->avoid & bit(i)) != 0) continue;
+        enum node_rank rank = node_rank(node);
+        if (rank == NODE_RANK_OUT) {
+            route->out |= bit(i);
+        } else if (!node_may_cover(node, &request->need)) {
             route->stale |= bit(i);
+        } else if (fresh == 0 || rank <= route->rank) {
+            fresh = fresh != 0 && rank == route->rank ? fresh | bit(i) : bit(i);
+            route->rank = rank;
         }
     }
     if (fresh != 0) {
@@ -183,8 +218,8 @@ bool route_suits(const struct route *route, const struct route_request *request,
     case ROUTE_PRIMARY:
         return cluster_primary(cluster) == (int)index;
     case ROUTE_REPLICA:
-        return is_replica(node) && !(request->avoid & bit(index)) &&
-               node_covers(node, &request->need, login_round);
+        return is_replica(node) && node_rank(node) <= route->rank &&
+               !(request->avoid & bit(index)) && node_covers(node, &request->need, login_round);
     case ROUTE_ANY:
         break;
     }
@@ -237,16 +272,25 @@ static void describe_staleness(struct buf *buf, const struct route *route,
     }
 }
 
+static const char *const choices[] = {
+    [ROUTE_LEAST_BUSY] = ", least busy of ",
+    [ROUTE_ROUND_ROBIN] = ", in turn, one of ",
+    [ROUTE_LATENCY] = ", least latency of ",
+};
+
 void route_describe(struct buf *buf, const struct route *route, const struct route_request *request,
                     const struct cluster *cluster) {
     describe_target(buf, route, cluster);
     describe_reason(buf, route, request);
     if (cluster == NULL) return;
     int count = __builtin_popcountll(route->nodes);
-    if (route->outcome == ROUTE_NO_REPLICA) buf_append_text(buf, ", no replica is up");
+    if (route->outcome == ROUTE_NO_REPLICA)
+        buf_append_text(buf, route->out == 0 ? ", no replica is up"
+                                             : ", the replicas that are up are left out");
     if (route->outcome == ROUTE_NOT_FRESH) describe_staleness(buf, route, request, cluster);
     if (route->outcome == ROUTE_SERVED && route->target == ROUTE_REPLICA) {
-        buf_append_text(buf, count > 1 ? ", least busy of " : ", the only one that can serve it");
+        buf_append_text(buf,
+                        count > 1 ? choices[request->choice] : ", the only one that can serve it");
         if (count > 1) buf_append_format(buf, "%d", count);
     }
     if (route->target == ROUTE_PRIMARY && count == 0) {

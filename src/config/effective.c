@@ -65,6 +65,11 @@ const char *config_node_zone(const struct config *config, const char *host, int 
     return node == NULL || node->zone == NULL ? "" : node->zone;
 }
 
+bool config_node_is_far(const struct config *config, const char *host, int port) {
+    const char *zone = config_node_zone(config, host, port);
+    return config->fitness.zone[0] != '\0' && strcmp(zone, config->fitness.zone) != 0;
+}
+
 const struct config_database *config_database_at(const struct config *config, size_t index) {
     return entry_at(config, SETTING_SCOPE_DATABASE, index);
 }
@@ -200,8 +205,12 @@ uint64_t config_server_lifetime_us(const struct config *config,
 enum routing config_routing(const struct config *config, const struct config_database *database,
                             const struct config_user *user) {
     enum routing routing = database->routing == ROUTING_UNSET ? config->routing : database->routing;
+    if (routing == ROUTING_OFF) return ROUTING_OFF; /* nobody knows the roles of its nodes */
+    if (user != NULL && user->routing != ROUTING_UNSET) routing = user->routing;
+    if (routing == ROUTING_OFF) return ROUTING_PRIMARY;
     bool is_session = config_pool_mode(config, database, user) == POOL_MODE_SESSION;
-    return routing == ROUTING_READ_WRITE && is_session ? ROUTING_PRIMARY : routing;
+    bool is_parted = routing == ROUTING_READ_WRITE || routing == ROUTING_SHADOW;
+    return is_parted && is_session ? ROUTING_PRIMARY : routing;
 }
 
 enum session_state config_session_state(const struct config *config,
@@ -229,9 +238,25 @@ enum on_state config_on_session_state(const struct config *config,
 }
 
 enum read_consistency config_read_consistency(const struct config *config,
-                                              const struct config_database *database) {
+                                              const struct config_database *database,
+                                              const struct config_user *user) {
+    if (user != NULL && user->read_consistency != READ_CONSISTENCY_UNSET)
+        return user->read_consistency;
     return database->read_consistency == READ_CONSISTENCY_UNSET ? config->read_consistency
                                                                 : database->read_consistency;
+}
+
+struct config_choice config_choice(const struct config *config,
+                                   const struct config_database *database) {
+    struct config_choice choice = config->choice;
+    const struct config_choice *own = &database->choice;
+    if (own->replica_choice != REPLICA_CHOICE_UNSET) choice.replica_choice = own->replica_choice;
+    if (own->replica_fallback != REPLICA_FALLBACK_UNSET)
+        choice.replica_fallback = own->replica_fallback;
+    if (own->max_replica_lag != SETTING_UNSET) choice.max_replica_lag = own->max_replica_lag;
+    if (own->max_replica_lag_time_us != SETTING_UNSET_US)
+        choice.max_replica_lag_time_us = own->max_replica_lag_time_us;
+    return choice;
 }
 
 enum load_balance_hosts config_load_balance_hosts(const struct config_database *database) {

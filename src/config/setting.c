@@ -105,6 +105,19 @@ static const struct setting_choice routings[] = {
     {NULL, 0},
 };
 
+static const struct setting_choice replica_choices[] = {
+    {"least_busy", REPLICA_CHOICE_LEAST_BUSY},
+    {"round_robin", REPLICA_CHOICE_ROUND_ROBIN},
+    {"latency", REPLICA_CHOICE_LATENCY},
+    {NULL, 0},
+};
+
+static const struct setting_choice replica_fallbacks[] = {
+    {"0", REPLICA_FALLBACK_OFF},
+    {"1", REPLICA_FALLBACK_ON},
+    {NULL, 0},
+};
+
 static const struct setting_choice read_consistencies[] = {
     {"database", READ_CONSISTENCY_DATABASE},
     {"session", READ_CONSISTENCY_SESSION},
@@ -423,6 +436,13 @@ static const struct setting pooler_settings[] = {
      "cannot be read; otherwise such a line is logged and left out."},
     {"http_listen", ADDRESS, POOLER(http_listen), OWN, "", 0, 0, NULL,
      "HOST:PORT for metrics, health and the live page; empty = off."},
+    {"max_replica_lag", BYTES, POOLER(choice.max_replica_lag), LIVE | OWN, "0", 0, INT_MAX, NULL,
+     "Bytes of WAL by which a replica may be behind the primary; one that is farther behind gets "
+     "no reads, whatever read_consistency allows; 0 = no limit."},
+    {"max_replica_lag_time", TIME, POOLER(choice.max_replica_lag_time_us), LIVE | OWN, "0", 0, HOUR,
+     NULL,
+     "The same in time: how old what a replica shows may be, as of its last probe. One that has "
+     "replayed everything has no lag, however long the primary has been idle; 0 = no limit."},
     {"on_session_state", ENUM, POOLER(on_session_state), LIVE | OWN, "pin", 0, 0, on_session_states,
      "With session_state = track: what becomes of a client whose session has what only one server "
      "can keep, such as a temporary table, an advisory lock or what a program has set. It keeps "
@@ -455,8 +475,24 @@ static const struct setting pooler_settings[] = {
      read_consistencies,
      "What a read on a replica must see: every write acknowledged to anyone (database), the "
      "client's own writes (session), or whatever is there (eventual)."},
-    {"replica_fallback", BOOL, POOLER(replica_fallback), LIVE | OWN, "1", 0, 0, NULL,
-     "Lets the primary serve reads when no replica can."},
+    {"replica_choice", ENUM, POOLER(choice.replica_choice), LIVE | OWN, "least_busy", 0, 0,
+     replica_choices,
+     "Which of the replicas that may serve a read does: the one with the fewest busy servers for "
+     "its weight (least_busy), one after the other by weight (round_robin), or the one whose "
+     "probes are answered soonest, times its busy servers for its weight (latency)."},
+    {"replica_error_limit", INT, POOLER(fitness.error_limit), LIVE | OWN, "20", 0, POOL_SIZE_MAX,
+     NULL,
+     "A replica whose servers fail more often than this within replica_error_window gets no reads "
+     "for as long, if another one can serve them. It counts when they cannot be reached, refuse a "
+     "login for want of room, are lost, or give up a read for the sake of recovery, but no error "
+     "of a statement; 0 = no limit."},
+    {"replica_error_window", TIME, POOLER(fitness.error_window_us), LIVE | OWN, "10", PROBE_MIN,
+     HOUR, NULL,
+     "Time in which these failures are counted, for which the replica is left out, and for which "
+     "it is on trial afterwards: with a sixteenth of its weight, and left out for twice as long at "
+     "the next failure."},
+    {"replica_fallback", ENUM, POOLER(choice.replica_fallback), LIVE | OWN, "1", 0, 0,
+     replica_fallbacks, "Lets the primary serve reads when no replica can (1), or not (0)."},
     {"replica_wait", TIME, POOLER(replica_wait_us), LIVE | OWN, "0", 0, TIME_MAX, NULL,
      "How long a read waits for a replica that is fresh enough before the primary serves it."},
     {"retry_timeout", TIME, POOLER(retry_timeout_us), LIVE | OWN, "60", 0, TIME_MAX, NULL,
@@ -478,7 +514,13 @@ static const struct setting pooler_settings[] = {
      "With session_state = track: clients that LISTEN are served by one connection for each "
      "database and user, beyond pool_size, and keep no server (on); or each keeps its server for "
      "as long as it listens (off). Who listens already goes on as it does."},
+    {"slow_start", TIME, POOLER(fitness.slow_start_us), LIVE | OWN, "0", 0, HOUR, NULL,
+     "How long a replica that was down or has been started anew takes from a sixteenth of its "
+     "weight to all of it; 0 = it has it at once."},
     {"workers", INT, POOLER(workers), OWN, "1", 1, 64, NULL, "Threads that serve clients."},
+    {"zone", STRING, POOLER(fitness.zone), LIVE | OWN, "", 0, 0, NULL,
+     "Where this process stands, any word: reads go to replicas of the same zone, to those of "
+     "others only while none of it can serve them; empty = all zones are alike."},
 };
 
 static const struct setting database_settings[] = {
@@ -536,6 +578,14 @@ static const struct setting database_settings[] = {
      "Instead of the global routing."},
     {"read_consistency", ENUM, DATABASE(read_consistency), LIVE | OWN, NULL, 0, 0,
      read_consistencies, "Instead of the global read_consistency."},
+    {"replica_choice", ENUM, DATABASE(choice.replica_choice), LIVE | OWN, NULL, 0, 0,
+     replica_choices, "Instead of the global replica_choice."},
+    {"replica_fallback", ENUM, DATABASE(choice.replica_fallback), LIVE | OWN, NULL, 0, 0,
+     replica_fallbacks, "Instead of the global replica_fallback."},
+    {"max_replica_lag", BYTES, DATABASE(choice.max_replica_lag), LIVE | OWN, NULL, 0, INT_MAX, NULL,
+     "Instead of the global max_replica_lag."},
+    {"max_replica_lag_time", TIME, DATABASE(choice.max_replica_lag_time_us), LIVE | OWN, NULL, 0,
+     HOUR, NULL, "Instead of the global max_replica_lag_time."},
     {"session_state", ENUM, DATABASE(session_state), LIVE | OWN | RECONNECT, NULL, 0, 0,
      session_states, "Instead of the global session_state."},
     {"backend_pid", ENUM, DATABASE(backend_pid), LIVE | OWN, NULL, 0, 0, backend_pids,
@@ -568,6 +618,11 @@ static const struct setting user_settings[] = {
      INT_MAX, NULL, "Before the global one; 0 or less = as global."},
     {"pool_mode", ENUM, USER(pool_mode), LIVE, NULL, 0, 0, pool_modes,
      "Before the database's and the global one."},
+    {"routing", ENUM, USER(routing), LIVE | OWN, NULL, 0, 0, routings,
+     "Before the database's and the global one, in databases that are routed; off counts as "
+     "primary."},
+    {"read_consistency", ENUM, USER(read_consistency), LIVE | OWN, NULL, 0, 0, read_consistencies,
+     "Before the database's and the global one."},
     {"on_session_state", ENUM, USER(on_session_state), LIVE | OWN, NULL, 0, 0, on_session_states,
      "Instead of that of the database and the global one."},
     {"query_wait_timeout", TIME, USER(query_wait_timeout_us), LIVE, NULL, 0, TIME_MAX, NULL,
@@ -583,10 +638,11 @@ static const struct setting user_settings[] = {
 };
 
 static const struct setting node_settings[] = {
-    {"weight", INT, NODE(weight), LIVE | OWN, "1", 1, 1000, NULL,
-     "Share of the reads, against the other replicas' weights; 1 and more."},
+    {"weight", INT, NODE(weight), LIVE | OWN, "1", 0, 1000, NULL,
+     "Share of the reads, against the other replicas' weights; 0 = reads only while no other "
+     "replica can serve them."},
     {"zone", STRING, NODE(zone), LIVE | OWN, NULL, 0, 0, NULL,
-     "Where the node stands; any word. Not used in this version."},
+     "Where the node stands, for zone in [pgbouncer]; any word."},
 };
 
 static const struct setting peer_settings[] = {

@@ -4,6 +4,7 @@
  */
 #include "pool/database.h"
 
+#include "cluster/fitness.h"
 #include "cluster/freshness.h"
 #include "config/load.h"
 #include "core/check.h"
@@ -66,21 +67,33 @@ static bool entry_is_routed(const struct config *config, const struct config_dat
     return config_routing(config, entry, NULL) != ROUTING_OFF;
 }
 
+static struct cluster_member member_of(const struct config *config,
+                                       const struct config_host *host) {
+    return (struct cluster_member){.host = host->name,
+                                   .port = (unsigned)host->port,
+                                   .weight =
+                                       (unsigned)config_node_weight(config, host->name, host->port),
+                                   .zone = config_node_zone(config, host->name, host->port),
+                                   .is_far = config_node_is_far(config, host->name, host->port)};
+}
+
 /* Without routing a list of hosts is one pool whose connections go round; with it each host is a
  * node. Either way the cluster has a node for each host; see pool_node_of_turn. */
 static struct cluster *make_cluster(const char *name, const struct config *config,
                                     const struct config_database *entry) {
     struct cluster_member members[CONFIG_HOSTS_MAX];
     size_t count = entry->hosts_count;
-    for (size_t i = 0; i < count; i++) {
-        const struct config_host *host = &entry->hosts[i];
-        members[i] = (struct cluster_member){
-            .host = host->name,
-            .port = (unsigned)host->port,
-            .weight = (unsigned)config_node_weight(config, host->name, host->port),
-            .zone = config_node_zone(config, host->name, host->port)};
-    }
+    for (size_t i = 0; i < count; i++) members[i] = member_of(config, &entry->hosts[i]);
     return cluster_new(name, members, count, entry_is_routed(config, entry));
+}
+
+/* The same nodes may have other weights and zones. */
+static void weigh_nodes(struct cluster *cluster, const struct config *config,
+                        const struct config_database *entry) {
+    for (size_t i = 0; i < entry->hosts_count; i++) {
+        struct cluster_member member = member_of(config, &entry->hosts[i]);
+        node_weigh(cluster_node(cluster, i), &member);
+    }
 }
 
 static int compare_hosts(const void *a, const void *b) {
@@ -175,17 +188,13 @@ struct cluster *database_cluster(struct databases *databases, struct database *d
     return cluster;
 }
 
-/* Whether the nodes of an entry are others in another snapshot, or weigh otherwise. */
-static bool hosts_differ(const struct config *from, const struct config_database *a,
-                         const struct config *to, const struct config_database *b) {
+/* Whether the nodes of an entry are others in another snapshot. */
+static bool hosts_differ(const struct config_database *a, const struct config_database *b) {
     if (a->hosts_count != b->hosts_count) return true;
     for (size_t i = 0; i < a->hosts_count; i++) {
         const struct config_host *old = &a->hosts[i];
         const struct config_host *new = &b->hosts[i];
         if (old->port != new->port || strcmp(old->name, new->name) != 0) return true;
-        if (config_node_weight(from, old->name, old->port) !=
-            config_node_weight(to, new->name, new->port))
-            return true;
     }
     return false;
 }
@@ -208,12 +217,14 @@ static void apply_one(struct databases *databases, struct database *database,
     }
     atomic_store(&database->is_auto, is_auto_entry(new));
     atomic_store(&database->is_removed, false);
-    bool is_moved = old == NULL || hosts_differ(from, old, to, new) ||
+    bool is_moved = old == NULL || hosts_differ(old, new) ||
                     entry_is_routed(from, old) != entry_is_routed(to, new);
     if (is_moved) {
         cluster_free(&database->cluster);
         database->cluster = make_cluster(database->name, to, new);
         databases->ops.cluster_made(databases->ops.owner, database, new);
+    } else {
+        weigh_nodes(database->cluster, to, new);
     }
     uint64_t hash = hash_floors(new, name);
     if (hash != database->hash) {

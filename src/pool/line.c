@@ -126,11 +126,6 @@ static bool suits(const struct borrower *borrower, const struct server *server) 
                        server->login_round);
 }
 
-static uint64_t load_of(const struct pool_node *node) {
-    const struct node *place = cluster_node_const(node->cluster, node->index);
-    return ((uint64_t)node_active(place) << 20) / place->weight;
-}
-
 /* The nodes in turn, so that ties go round. */
 static struct pool_node *node_at(const struct pool *pool, size_t i) {
     return pool->nodes[pool->nodes_count == 1 ? 0 : (i + pool->turn) % pool->nodes_count];
@@ -148,25 +143,19 @@ static struct server *first_of(const struct pool_node *node, const struct borrow
     return NULL;
 }
 
-/* The server of the least busy node that suits, among those in that state, or NULL. */
+/* A server that suits, among those in that state, on the node that is to be taken; or NULL. */
 static struct server *find(const struct pool *pool, const struct borrower *borrower,
                            enum server_state state) {
-    struct server *best = NULL;
-    uint64_t best_load = UINT64_MAX;
-    for (size_t i = 0; i < pool->nodes_count; i++) {
-        const struct pool_node *node = node_at(pool, i);
-        struct server *server = first_of(node, borrower, state);
-        if (server == NULL) continue;
-        if (pool->nodes_count == 1) return server;
-        uint64_t load = load_of(node);
-        if (load >= best_load) continue;
-        best = server;
-        best_load = load;
-    }
-    return best;
+    uint64_t nodes = 0;
+    if (pool->nodes_count == 1) return first_of(pool->nodes[0], borrower, state);
+    for (size_t i = 0; i < pool->nodes_count; i++)
+        if (first_of(pool->nodes[i], borrower, state) != NULL) nodes |= UINT64_C(1) << i;
+    const struct route_request *request = borrower->request;
+    int node = route_pick(pool->nodes[0]->cluster, nodes, request->choice, request->turns);
+    return node < 0 ? NULL : first_of(pool->nodes[node], borrower, state);
 }
 
-/* The same for a borrower that was judged just now: its route names the least busy node. */
+/* The same for a borrower that was judged just now: its route names the node. */
 static struct server *find_now(const struct pool *pool, const struct borrower *borrower) {
     int wanted = borrower->route->node;
     if (wanted >= 0 && (size_t)wanted < pool->nodes_count) {
@@ -300,21 +289,22 @@ static void give_up(struct pool *pool, struct server *server, int worker) {
     wake(pool, worker);
 }
 
-/* The least busy replica may have no server that is free: the next read is to find one there. */
+/* The replica that was to be taken may have no server that is free: the next read is to find one
+ * there. Where only the load decides, that is when it has less of it. */
 static void spread(struct pool *pool, const struct borrower *borrower,
                    const struct server *server) {
-    int wanted = borrower->route->node;
-    if (wanted < 0 || wanted == (int)server->node->index) return;
-    for (size_t i = 0; i < pool->nodes_count; i++) {
-        struct pool_node *node = pool->nodes[i];
-        if ((int)node->index != wanted) continue;
-        bool is_resting = node->has_failed && loop_now_us(pool->set->loop) < node->retry_at_us;
-        bool has_one = node->servers[SERVER_IDLE].count + node->servers[SERVER_USED].count > 0 ||
-                       is_connecting(node);
-        if (is_resting || has_one || load_of(node) >= load_of(server->node)) return;
-        if (room_take(node, limit_of(node), NULL)) (void)server_open(pool, node);
-        return;
-    }
+    int wanted = borrower->route->node, taken = (int)server->node->index;
+    if (wanted < 0 || wanted == taken || (size_t)wanted >= pool->nodes_count) return;
+    struct pool_node *node = pool->nodes[wanted];
+    const struct cluster *cluster = node->cluster;
+    bool is_resting = node->has_failed && loop_now_us(pool->set->loop) < node->retry_at_us;
+    bool has_one = node->servers[SERVER_IDLE].count + node->servers[SERVER_USED].count > 0 ||
+                   is_connecting(node);
+    if (is_resting || has_one) return;
+    bool is_less = node_active(cluster_node_const(cluster, (size_t)wanted)) <
+                   node_active(cluster_node_const(cluster, (size_t)taken));
+    if (borrower->request->choice == ROUTE_LEAST_BUSY && !is_less) return;
+    if (room_take(node, limit_of(node), NULL)) (void)server_open(pool, node);
 }
 
 struct server *pool_borrow(struct pool *pool, struct borrower *borrower) {

@@ -109,18 +109,18 @@ static void retire_nodes(struct pool *pool) {
 
 static void take_settings(struct pool *pool) {
     const struct config *config = pool->set->config;
-    const struct config_database *entry =
-        config_database(config, bytes_of_text(pool->database->name));
+    struct bytes name = bytes_of_text(pool->database->name);
+    const struct config_database *entry = config_database(config, name);
     pool->is_kept = false;
     if (entry == NULL) return;
     const struct config_user *user = config_user(config, bytes_of_text(pool->user));
     pool->mode = config_pool_mode(config, entry, user);
     pool->routing = config_routing(config, entry, user);
-    pool->consistency = config_read_consistency(config, entry);
-    pool->tracks_sessions = pool->mode != POOL_MODE_SESSION &&
-                            config_session_state(config, entry) == SESSION_STATE_TRACK;
-    pool->starts_servers = pool->mode == POOL_MODE_SESSION &&
-                           config_session_state(config, entry) == SESSION_STATE_TRACK;
+    pool->consistency = config_read_consistency(config, entry, user);
+    pool->choice = config_choice(config, entry);
+    bool is_tracked = config_session_state(config, entry) == SESSION_STATE_TRACK;
+    pool->tracks_sessions = is_tracked && pool->mode != POOL_MODE_SESSION;
+    pool->starts_servers = is_tracked && pool->mode == POOL_MODE_SESSION;
     pool->shares_listen = pool->tracks_sessions && config_shares_listen(config, entry);
     pool->on_session_state = config_on_session_state(config, entry, user);
     pool->pin_limit = config->pin_limit;

@@ -368,6 +368,8 @@ static void on_ended(struct stream *stream, int error) {
         server_connect_failed(server, "server conn crashed?");
         return;
     }
+    if (server->state == SERVER_LENT && !server->is_dismissed)
+        node_add_error(server->node->cluster, server->host);
     server_close(server, "server conn crashed?");
 }
 
@@ -480,6 +482,7 @@ void server_login_failed(struct server *server, const struct fault_fields *field
     } else {
         log_line(LOG_LEVEL_WARNING, "server login failed: %.*s %.*s", (int)fields->severity.len,
                  fields->severity.at, (int)fields->message.len, fields->message.at);
+        if (fault_is_of_node(fields)) node_add_error(server->node->cluster, server->host);
         pool_login_failed(server->node, fields, NULL);
     }
     if (bytes_equal_text(fields->sqlstate, "57P03")) suspect(server);
@@ -488,6 +491,7 @@ void server_login_failed(struct server *server, const struct fault_fields *field
 
 void server_connect_failed(struct server *server, const char *error) {
     suspect(server);
+    node_add_error(server->node->cluster, server->host);
     pool_login_failed(server->node, NULL, error);
     server_close(server, "%s", error);
 }

@@ -569,3 +569,9 @@ enum fault_refusal fault_refusal_of(const struct fault_fields *fields) {
     }
     return FAULT_REFUSAL_NOT;
 }
+
+bool fault_is_of_node(const struct fault_fields *fields) {
+    enum fault_refusal refusal = fault_refusal_of(fields);
+    bool is_wanted = bytes_equal_text(fields->sqlstate, "57P01");
+    return !is_wanted && (refusal == FAULT_REFUSAL_CONFLICT || refusal == FAULT_REFUSAL_LOST);
+}

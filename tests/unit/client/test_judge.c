@@ -124,7 +124,8 @@ struct world {
 };
 
 static struct cluster *make_cluster(void) {
-    static const struct cluster_member members[] = {{"pg0", 5432, 1, NULL}, {"pg1", 5432, 1, NULL}};
+    static const struct cluster_member members[] = {{"pg0", 5432, 1, NULL, false},
+                                                    {"pg1", 5432, 1, NULL, false}};
     struct cluster *cluster = cluster_new("app", members, COUNT(members), true);
     node_become(cluster_node(cluster, 0), NODE_PRIMARY, NODE_UP);
     node_become(cluster_node(cluster, 1), NODE_REPLICA, NODE_UP);
@@ -172,6 +173,7 @@ static struct world *world_new(void) {
     world->pool.nodes = world->nodes;
     world->pool.nodes_count = 1;
     world->pool.routing = ROUTING_READ_WRITE;
+    world->pool.choice.replica_fallback = REPLICA_FALLBACK_ON;
     world->pool.consistency = READ_CONSISTENCY_DATABASE;
     world->client.set = &world->set;
     world->client.pool = &world->pool;

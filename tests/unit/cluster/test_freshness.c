@@ -113,7 +113,7 @@ static const struct {
 static void connections_are_judged(void **unused) {
     (void)unused;
     while (freshness_now() < 20) (void)freshness_next();
-    static const struct cluster_member member = {"pg1", 5432, 1, NULL};
+    static const struct cluster_member member = {"pg1", 5432, 1, NULL, false};
     for (size_t i = 0; i < COUNT(covering); i++) {
         struct cluster *cluster = cluster_new("app", &member, 1, true);
         struct node *node = cluster_node(cluster, 0);
@@ -130,7 +130,7 @@ static void connections_are_judged(void **unused) {
 
 static void a_reset_outdates_older_logins(void **unused) {
     (void)unused;
-    static const struct cluster_member member = {"pg1", 5432, 1, NULL};
+    static const struct cluster_member member = {"pg1", 5432, 1, NULL, false};
     struct cluster *cluster = cluster_new("app", &member, 1, true);
     struct node *node = cluster_node(cluster, 0);
     struct freshness_need need = {.floor = 1, .stick_node = -1};
@@ -195,7 +195,7 @@ static void histories_tell_what_is_covered(void **unused) {
     static struct freshness_history history;
     for (size_t i = 0; i < COUNT(steps); i++) {
         if (steps[i].timeline != 0) {
-            freshness_history_add(&history, steps[i].number, steps[i].timeline, steps[i].lsn);
+            freshness_history_add(&history, steps[i].number, steps[i].timeline, steps[i].lsn, 1);
             continue;
         }
         uint32_t covers =
@@ -208,7 +208,7 @@ static void a_full_history_stays_true(void **unused) {
     (void)unused;
     static struct freshness_history history;
     for (uint32_t n = 1; n <= 10000; n++) {
-        freshness_history_add(&history, n, 1, n * 10);
+        freshness_history_add(&history, n, 1, n * 10, n * 100);
         assert_true(history.count <= FRESHNESS_HISTORY_MAX);
         assert_int_equal(freshness_history_covers(&history, 1, n * 10), n);
     }
@@ -272,7 +272,7 @@ static void read_what_was_told(unsigned *covered, unsigned *refused) {
 
 static void a_covered_floor_means_a_replayed_write(void **unused) {
     (void)unused;
-    static const struct cluster_member member = {"pg1", 5432, 1, NULL};
+    static const struct cluster_member member = {"pg1", 5432, 1, NULL, false};
     struct cluster *cluster = cluster_new("app", &member, 1, true);
     rule_node = cluster_node(cluster, 0);
     unsigned covered = 0, refused = 0;
@@ -290,8 +290,32 @@ static void a_covered_floor_means_a_replayed_write(void **unused) {
     cluster_free(&cluster);
 }
 
+/* An idle primary stays at its position; what counts is when it was there last. */
+static void ages_are_those_of_what_is_shown(void **unused) {
+    (void)unused;
+    struct freshness_history history = {0};
+    static const struct {
+        uint64_t lsn, now_us, age_us;
+    } ages[] = {
+        {9, 5000, UINT64_MAX}, /* behind all that is known */
+        {10, 5000, 3000},      /* it was there until 2000 */
+        {15, 5000, 3000},      /* between two */
+        {20, 5000, 2000},      {30, 5000, 0}, {31, 9000, 0},
+    };
+    assert_true(freshness_history_age_us(&history, 1, 1) == UINT64_MAX);
+    freshness_history_add(&history, 1, 1, 10, 1000);
+    freshness_history_add(&history, 2, 1, 10, 2000);
+    freshness_history_add(&history, 3, 1, 20, 3000);
+    freshness_history_add(&history, 4, 1, 30, 4000);
+    for (size_t i = 0; i < COUNT(ages); i++) {
+        uint64_t age_us = freshness_history_age_us(&history, ages[i].lsn, ages[i].now_us);
+        if (age_us != ages[i].age_us) fail_msg("row %zu: %lu", i, age_us);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ages_are_those_of_what_is_shown),
         cmocka_unit_test(floors_only_rise),
         cmocka_unit_test(insert_positions_become_goals),
         cmocka_unit_test(positions_are_read),

@@ -21,10 +21,13 @@ static const struct {
     const char *names[3];
     uint64_t all;
 } names[] = {
-    {{{"pg1", 5432, 1, NULL}}, 1, {"pg1"}, 1},
-    {{{"pg1", 5432, 1, NULL}, {"pg2", 5432, 1, "x"}}, 2, {"pg1", "pg2"}, 3},
-    {{{"::1", 1, 1, NULL}, {"::1", 2, 1, NULL}}, 2, {"::1:1", "::1:2"}, 3},
-    {{{"a", 1, 1, NULL}, {"a", 2, 1, NULL}, {"b", 1, 1, NULL}}, 3, {"a:1", "a:2", "b"}, 7},
+    {{{"pg1", 5432, 1, NULL, false}}, 1, {"pg1"}, 1},
+    {{{"pg1", 5432, 1, NULL, false}, {"pg2", 5432, 1, "x", false}}, 2, {"pg1", "pg2"}, 3},
+    {{{"::1", 1, 1, NULL, false}, {"::1", 2, 1, NULL, false}}, 2, {"::1:1", "::1:2"}, 3},
+    {{{"a", 1, 1, NULL, false}, {"a", 2, 1, NULL, false}, {"b", 1, 1, NULL, false}},
+     3,
+     {"a:1", "a:2", "b"},
+     7},
 };
 
 static void nodes_have_names(void **unused) {
@@ -51,7 +54,7 @@ static void a_full_cluster_is_a_full_set(void **unused) {
     (void)unused;
     struct cluster_member members[CLUSTER_NODES_MAX];
     for (unsigned i = 0; i < COUNT(members); i++) {
-        members[i] = (struct cluster_member){"h", i + 1, 1, NULL};
+        members[i] = (struct cluster_member){"h", i + 1, 1, NULL, false};
     }
     struct cluster *cluster = cluster_new("app", members, COUNT(members), false);
     assert_true(cluster_all(cluster) == UINT64_MAX);
@@ -87,7 +90,7 @@ static void *use_cluster(void *unused) {
 
 static void threads_share_a_cluster(void **unused) {
     (void)unused;
-    static const struct cluster_member member = {"pg1", 5432, 1, NULL};
+    static const struct cluster_member member = {"pg1", 5432, 1, NULL, false};
     shared = cluster_new("app", &member, 1, true);
     struct cluster *mine = shared;
     pthread_t threads[3];
@@ -108,7 +111,7 @@ static void threads_share_a_cluster(void **unused) {
 
 static void reports_follow_the_atomics(void **unused) {
     (void)unused;
-    static const struct cluster_member member = {"pg1", 5432, 1, NULL};
+    static const struct cluster_member member = {"pg1", 5432, 1, NULL, false};
     struct cluster *cluster = cluster_new("app", &member, 1, true);
     uint32_t now = freshness_next();
     node_become(cluster_node(cluster, 0), NODE_REPLICA, NODE_DOWN);

@@ -17,8 +17,9 @@
 #include <pthread.h>
 #include <sched.h>
 
-static const struct cluster_member members[] = {
-    {"127.0.0.1", 1, 1, NULL}, {"127.0.0.1", 2, 1, NULL}, {"/nowhere/at/all", 5432, 1, NULL}};
+static const struct cluster_member members[] = {{"127.0.0.1", 1, 1, NULL, false},
+                                                {"127.0.0.1", 2, 1, NULL, false},
+                                                {"/nowhere/at/all", 5432, 1, NULL, false}};
 static const struct probe_settings settings = {.user = "u", .database = "d", .interval_ms = 20};
 
 static void on_changed(void *owner, struct cluster *cluster) {

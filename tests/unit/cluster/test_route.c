@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "cluster/fitness.h"
 #include "cluster/route.h"
 #include "core/check.h"
 #include "sql/traits.h"
@@ -90,8 +91,9 @@ static void rules_match_in_order(void **unused) {
 
 /* A primary pg0 and the replicas pg1 and pg2. */
 static struct cluster *make_cluster(bool is_probed) {
-    static const struct cluster_member members[] = {
-        {"pg0", 5432, 1, NULL}, {"pg1", 5432, 1, NULL}, {"pg2", 5432, 2, "west"}};
+    static const struct cluster_member members[] = {{"pg0", 5432, 1, NULL, false},
+                                                    {"pg1", 5432, 1, NULL, false},
+                                                    {"pg2", 5432, 2, "west", false}};
     struct cluster *cluster = cluster_new("app", members, COUNT(members), is_probed);
     if (!is_probed) return cluster;
     node_become(cluster_node(cluster, 0), NODE_PRIMARY, NODE_UP);
@@ -180,29 +182,108 @@ static void nodes_are_chosen(void **unused) {
     }
 }
 
+/* pg1 and pg2 may serve; pg2 has twice the weight of pg1. */
 static const struct {
-    uint32_t active[3];
-    uint64_t nodes;
-    int expected[4]; /* for turns 0 to 3 */
-} loads[] = {
-    {{0, 0, 0}, 6, {1, 2, 1, 2}}, /* ties rotate */
-    {{0, 1, 2}, 6, {1, 2, 1, 2}}, /* pg2 has twice the weight: equal */
-    {{0, 1, 1}, 6, {2, 2, 2, 2}},     {{0, 1, 3}, 6, {1, 1, 1, 1}},
-    {{0, 0, 0}, 7, {0, 1, 2, 0}},     {{9, 0, 0}, 1, {0, 0, 0, 0}},
-    {{0, 0, 0}, 0, {-1, -1, -1, -1}}, {{0, 0, 0}, 8, {-1, -1, -1, -1}}, /* no such node */
+    enum route_choice choice;
+    uint32_t active1, active2;
+    uint32_t latency1_us, latency2_us;
+    unsigned ramp2;
+    const char *turns; /* the nodes that are taken, one after the other */
+} picks[] = {
+    {ROUTE_LEAST_BUSY, 0, 0, 0, 0, 256, "212212"}, /* equals take turns by their shares */
+    {ROUTE_LEAST_BUSY, 1, 2, 0, 0, 256, "212212"},
+    {ROUTE_LEAST_BUSY, 1, 1, 0, 0, 256, "222222"},
+    {ROUTE_LEAST_BUSY, 1, 3, 0, 0, 256, "111111"},
+    {ROUTE_LEAST_BUSY, 1, 1, 0, 0, 64, "111111"}, /* half the share of pg1 for now */
+    {ROUTE_LEAST_BUSY, 0, 0, 0, 0, 64, "121121"},
+    {ROUTE_ROUND_ROBIN, 0, 0, 0, 0, 256, "212212"},
+    {ROUTE_ROUND_ROBIN, 9, 0, 0, 0, 256, "212212"}, /* whatever the load */
+    {ROUTE_ROUND_ROBIN, 0, 9, 900, 0, 64, "121121"},
+    {ROUTE_LATENCY, 0, 0, 100, 5000, 256, "111111"},
+    {ROUTE_LATENCY, 19, 0, 100, 5000, 256, "222222"}, /* it is busy */
+    {ROUTE_LATENCY, 0, 0, 9000, 200, 256, "222222"},
+    {ROUTE_LATENCY, 1, 3, 100, 200, 256, "212212"}, /* alike but for the load, which is equal */
 };
 
-static void the_least_busy_is_found(void **unused) {
+static void nodes_are_picked(void **unused) {
     (void)unused;
-    for (size_t i = 0; i < COUNT(loads); i++) {
+    for (size_t i = 0; i < COUNT(picks); i++) {
         struct cluster *cluster = make_cluster(true);
-        for (size_t n = 0; n < 3; n++) {
-            node_add_active(cluster_node(cluster, n), (int)loads[i].active[n]);
+        struct route_turns turns = {{0}};
+        char taken[] = "000000";
+        node_add_active(cluster_node(cluster, 1), (int)picks[i].active1);
+        node_add_active(cluster_node(cluster, 2), (int)picks[i].active2);
+        atomic_store(&cluster_node(cluster, 1)->latency_us, picks[i].latency1_us);
+        atomic_store(&cluster_node(cluster, 2)->latency_us, picks[i].latency2_us);
+        (void)node_fit(cluster_node(cluster, 2), false, picks[i].ramp2);
+        for (size_t turn = 0; turn < 6; turn++)
+            taken[turn] = (char)('0' + route_pick(cluster, 6, picks[i].choice, &turns));
+        if (strcmp(taken, picks[i].turns) != 0) fail_msg("row %zu: %s", i, taken);
+        assert_int_equal(route_pick(cluster, 1, picks[i].choice, &turns), 0);
+        assert_int_equal(route_pick(cluster, 0, picks[i].choice, &turns), -1);
+        assert_int_equal(route_pick(cluster, 8, picks[i].choice, &turns), -1); /* no such node */
+        assert_int_equal(route_pick(cluster, 3, ROUTE_ROUND_ROBIN, NULL), 0);
+        cluster_free(&cluster);
+    }
+}
+
+enum { STALE = 1, FAR = 2, SPARE = 4, OUT = 8, AVOIDED = 16, DOWN = 32 };
+
+/* What is the matter with pg1 and pg2, and who then serves a read. */
+static const struct {
+    unsigned pg1, pg2;
+    enum route_target target;
+    enum route_outcome outcome;
+    uint64_t nodes;
+    unsigned suits; /* a fresh server of pg1 (2), of pg2 (4) may serve a waiter */
+} ranks[] = {
+    {0, 0, ROUTE_REPLICA, ROUTE_SERVED, 6, 6},
+    {0, FAR, ROUTE_REPLICA, ROUTE_SERVED, 2, 2},
+    {FAR, 0, ROUTE_REPLICA, ROUTE_SERVED, 4, 4},
+    {FAR, FAR, ROUTE_REPLICA, ROUTE_SERVED, 6, 6},
+    {STALE, FAR, ROUTE_REPLICA, ROUTE_SERVED, 4, 4}, /* before the primary, or a wait */
+    {DOWN, FAR, ROUTE_REPLICA, ROUTE_SERVED, 4, 4},
+    {OUT, FAR, ROUTE_REPLICA, ROUTE_SERVED, 4, 4},
+    {AVOIDED, FAR, ROUTE_REPLICA, ROUTE_SERVED, 4, 4},
+    {SPARE, FAR, ROUTE_REPLICA, ROUTE_SERVED, 4, 4},
+    {SPARE, DOWN, ROUTE_REPLICA, ROUTE_SERVED, 2, 2},
+    {SPARE, STALE, ROUTE_REPLICA, ROUTE_SERVED, 2, 2},
+    {OUT, OUT, ROUTE_PRIMARY, ROUTE_NO_REPLICA, 1, 0},
+    {OUT, STALE, ROUTE_PRIMARY, ROUTE_NOT_FRESH, 1, 0},
+    {AVOIDED, AVOIDED, ROUTE_PRIMARY, ROUTE_NO_REPLICA, 1, 0},
+};
+
+static void become(struct cluster *cluster, size_t index, unsigned matter) {
+    struct node *node = cluster_node(cluster, index);
+    struct cluster_member member = {.weight = matter & SPARE ? 0 : 1,
+                                    .is_far = (matter & FAR) != 0};
+    node_weigh(node, &member);
+    node_sample(node, matter & STALE ? 5 : 18, 20);
+    (void)node_fit(node, (matter & OUT) != 0, NODE_RAMP_FULL);
+    if (matter & DOWN) node_become(node, NODE_REPLICA, NODE_DOWN);
+}
+
+static void near_ones_come_first(void **unused) {
+    (void)unused;
+    for (size_t i = 0; i < COUNT(ranks); i++) {
+        struct cluster *cluster = make_cluster(true);
+        unsigned matters[] = {0, ranks[i].pg1, ranks[i].pg2}, suits = 0;
+        struct route_request request = {.mode = ROUTE_MODE_READ_WRITE,
+                                        .transaction_node = -1,
+                                        .need = {.floor = 17, .stick_node = -1},
+                                        .replica_fallback = true};
+        for (size_t n = 1; n < COUNT(matters); n++) {
+            become(cluster, n, matters[n]);
+            if (matters[n] & AVOIDED) request.avoid |= UINT64_C(1) << n;
         }
-        for (unsigned turn = 0; turn < 4; turn++) {
-            int found = route_least_busy(cluster, loads[i].nodes, turn);
-            if (found != loads[i].expected[turn]) fail_msg("row %zu turn %u: %d", i, turn, found);
-        }
+        struct route route = route_choose(&request, cluster);
+        for (unsigned n = 1; n < COUNT(matters); n++)
+            if (route_suits(&route, &request, cluster, n, 10)) suits |= 1u << n;
+        if (route.target == ROUTE_PRIMARY) suits = 0;
+        if (route.target != ranks[i].target || route.outcome != ranks[i].outcome ||
+            route.nodes != ranks[i].nodes || suits != ranks[i].suits)
+            fail_msg("row %zu: target %d outcome %d nodes %lx suits %x", i, route.target,
+                     route.outcome, route.nodes, suits);
         cluster_free(&cluster);
     }
 }
@@ -295,7 +376,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rules_match_in_order),
         cmocka_unit_test(nodes_are_chosen),
-        cmocka_unit_test(the_least_busy_is_found),
+        cmocka_unit_test(nodes_are_picked),
+        cmocka_unit_test(near_ones_come_first),
         cmocka_unit_test(a_transaction_keeps_its_node),
         cmocka_unit_test(without_routing_any_node_serves),
         cmocka_unit_test(a_server_is_judged_when_it_is_lent),

@@ -152,7 +152,7 @@ static const struct {
      "lists\n"},
     {P "[databases]\na = host=pg1\n[nodes]\npg1 = weight=1x\n",
      "invalid value \"1x\" for parameter weight in node \"pg1\" (f.ini:5): expected a whole "
-     "number from 1 to 1000\n"},
+     "number from 0 to 1000\n"},
     /* Secrets are never told, not even where they break the line. */
     {P "[databases]\na = password=my secret\n",
      "syntax error in database \"a\" (f.ini:3), stopping loading: a word has no '=' behind it; a "

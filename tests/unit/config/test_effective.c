@@ -59,8 +59,31 @@ static uint64_t routing(const struct config *c, const struct config_database *d,
 
 static uint64_t consistency(const struct config *c, const struct config_database *d,
                             const struct config_user *u) {
+    return config_read_consistency(c, d, u);
+}
+
+static uint64_t lag_bytes(const struct config *c, const struct config_database *d,
+                          const struct config_user *u) {
     (void)u;
-    return config_read_consistency(c, d);
+    return (uint64_t)config_choice(c, d).max_replica_lag;
+}
+
+static uint64_t lag_time(const struct config *c, const struct config_database *d,
+                         const struct config_user *u) {
+    (void)u;
+    return config_choice(c, d).max_replica_lag_time_us / US_PER_S;
+}
+
+static uint64_t choice(const struct config *c, const struct config_database *d,
+                       const struct config_user *u) {
+    (void)u;
+    return config_choice(c, d).replica_choice;
+}
+
+static uint64_t fallback(const struct config *c, const struct config_database *d,
+                         const struct config_user *u) {
+    (void)u;
+    return config_choice(c, d).replica_fallback;
 }
 
 static uint64_t min_size(const struct config *c, const struct config_database *d,
@@ -174,6 +197,22 @@ static const struct {
     {routing, "routing=read_write\npool_mode=transaction", "", NULL, ROUTING_READ_WRITE},
     {routing, "pool_mode=transaction", "routing=read_write", "pool_mode=session", ROUTING_PRIMARY},
     {routing, "", "routing=read_write", "pool_mode=transaction", ROUTING_READ_WRITE},
+    {routing, "", "", "routing=replica", ROUTING_OFF}, /* nobody probes its nodes */
+    {routing, "routing=replica", "", "routing=off", ROUTING_PRIMARY},
+    {routing, "pool_mode=transaction", "routing=replica", "routing=read_write", ROUTING_READ_WRITE},
+    {lag_bytes, "", "", NULL, 0},
+    {lag_bytes, "max_replica_lag=7", "", NULL, 7},
+    {lag_bytes, "max_replica_lag=7", "max_replica_lag=0", NULL, 0},
+    {lag_time, "max_replica_lag_time=7", "", NULL, 7},
+    {lag_time, "max_replica_lag_time=7", "max_replica_lag_time=0", NULL, 0},
+    {choice, "", "", NULL, REPLICA_CHOICE_LEAST_BUSY},
+    {choice, "replica_choice=latency", "replica_choice=round_robin", NULL,
+     REPLICA_CHOICE_ROUND_ROBIN},
+    {fallback, "", "", NULL, REPLICA_FALLBACK_ON},
+    {fallback, "replica_fallback=0", "", NULL, REPLICA_FALLBACK_OFF},
+    {fallback, "replica_fallback=0", "replica_fallback=1", NULL, REPLICA_FALLBACK_ON},
+    {consistency, "", "read_consistency=eventual", "read_consistency=session",
+     READ_CONSISTENCY_SESSION},
     {consistency, "", "", NULL, READ_CONSISTENCY_DATABASE},
     {consistency, "read_consistency=eventual", "", NULL, READ_CONSISTENCY_EVENTUAL},
     {consistency, "read_consistency=eventual", "read_consistency=session", NULL,
@@ -242,6 +281,11 @@ static void test_nodes(void **state) {
     assert_int_equal(config_node_weight(config, "i", 3), 1);
     assert_string_equal(config_node_zone(config, "i", 3), "");
     assert_null(config_node(config, "i", 3));
+    assert_false(config_node_is_far(config, "i", 3)); /* nobody says where this process is */
+    config_unref(&config);
+    config = load("[pgbouncer]\nzone = x\n[databases]\na = host=h,i\n[nodes]\nh = zone=x\n");
+    assert_false(config_node_is_far(config, "h", 5432));
+    assert_true(config_node_is_far(config, "i", 5432));
     config_unref(&config);
 }
 
