@@ -72,6 +72,7 @@ struct client_set {
     struct map traces;     /* of databases' functions (session/traces.h) */
     struct map audiences;  /* who listens (client/subscribe.h) */
     uint32_t changes;      /* numbers what they change */
+    struct map shadow;     /* what routing = shadow has counted (client/shadow.h) */
     struct texts *texts;
     struct blocking *blocking; /* judges passwords for PAM and LDAP */
     struct map keys;

@@ -34,6 +34,11 @@
     X(retries_conflict, "retries_total", RETRIES_HELP)                                             \
     X(retries_lost, "retries_total", RETRIES_HELP)                                                 \
     X(stale_reads, "stale_reads_total", "Reads sent to the primary for want of a fresh replica.")  \
+    X(shadow_replica, "shadow_replica_total", "Decisions that shadow routing saw for a replica.")  \
+    X(shadow_primary, "shadow_primary_total", "The same for the primary.")                         \
+    X(shadow_stale, "shadow_stale_total", "Of those for a replica, with none fresh enough.")       \
+    X(shadow_doubts, "shadow_doubts_total",                                                        \
+      "Of those for the primary, since nobody knows better.")                                      \
     X(listen_gaps, "listen_gaps_total", "Times that nobody listened for clients that LISTEN.")
 
 struct stats {

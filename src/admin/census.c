@@ -7,6 +7,7 @@
  */
 #include "census.h"
 
+#include "client/shadow.h"
 #include "core/memory.h"
 #include "pool/ended.h"
 
@@ -119,6 +120,7 @@ void census_release(struct census *census) {
     memory_free(census->databases);
     release_counts(&census->counts);
     release_users(&census->users);
+    shadow_clear(&census->shadow);
     map_release(&census->map);
     *census = (struct census){0};
 }
@@ -247,6 +249,10 @@ void census_take_users(struct census *census, const struct admin_worker *worker)
     }
 }
 
+void census_take_shadow(struct census *census, const struct admin_worker *worker) {
+    shadow_merge(&census->shadow, &worker->clients->shadow);
+}
+
 /* ---- on worker 0 */
 
 static void merge_node(struct census_node *node, struct census_node *from) {
@@ -304,6 +310,7 @@ void census_merge(struct census *census, struct census *from) {
     const struct map_node *user = map_next(&from->users, NULL);
     for (; user != NULL; user = map_next(&from->users, user))
         add_user(census, user->key, MAP_OWNER(user, struct census_user, node)->clients);
+    shadow_merge(&census->shadow, &from->shadow);
     const struct map_node *counts = map_next(&from->counts, NULL);
     for (; counts != NULL; counts = map_next(&from->counts, counts)) {
         const struct census_database *database = MAP_OWNER(counts, struct census_database, node);

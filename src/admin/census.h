@@ -81,6 +81,7 @@ struct census {
     uint64_t clients[CLIENT_STATE_COUNT];
     uint64_t servers;
     struct map users;           /* empty unless census_take_users was called */
+    struct map shadow;          /* the same of census_take_shadow; see client/shadow.h */
     struct cancel_count *peers; /* in the order of [peers] */
     size_t peers_count;
     uint64_t faults[FAULT_COUNTER_COUNT];
@@ -94,6 +95,9 @@ void census_take(struct census *census, const struct admin_worker *worker);
 
 /* Counts its clients by user, too; looks at each of them. */
 void census_take_users(struct census *census, const struct admin_worker *worker);
+
+/* Copies what routing = shadow has counted. */
+void census_take_shadow(struct census *census, const struct admin_worker *worker);
 
 /* How many of a user there are. */
 uint64_t census_user_clients(const struct census *census, struct bytes name);

@@ -4,6 +4,7 @@
  * all workers have replied. SHOW stands in show.c, what is done to databases in control.c.
  */
 #include "commands.h"
+#include "client/shadow.h"
 #include "core/log.h"
 #include "gather.h"
 
@@ -149,6 +150,21 @@ static void kill_client(struct console *console) {
     gather_send(gather);
 }
 
+/* ---- RESET SHADOW */
+
+static void reset_part(struct gather_part *part) {
+    shadow_clear(&part->worker->clients->shadow);
+}
+
+static void on_reset(struct gather *gather) {
+    console_complete(gather->owner, "RESET");
+}
+
+static void reset(struct console *console) {
+    static const struct gather_plan plan = {reset_part, on_reset};
+    gather_send(gather_new(console->admin, &plan, console));
+}
+
 /* ---- SHUTDOWN */
 
 static const struct {
@@ -209,6 +225,7 @@ static const struct console_command commands[] = {
     {"WAIT_CLOSE", ARGUMENT_MAY, true, command_wait_close, "WAIT_CLOSE [DATABASE]"},
     {"KILL", ARGUMENT_MAY, true, command_kill, "KILL [DATABASE]"},
     {"HAND_OVER", ARGUMENT_MUST, true, hand_over, NULL},
+    {"RESET", ARGUMENT_MUST, true, reset, "RESET SHADOW"},
     {"KILL_CLIENT", ARGUMENT_MAY, true, kill_client, "KILL_CLIENT ID"},
     {"SHUTDOWN", ARGUMENT_MAY, true, shut_down, "SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]"},
 };
@@ -230,6 +247,7 @@ static bool is_complete(const struct console_command *row, const struct command 
     if (row->argument == ARGUMENT_MUST && !command->has_argument && command->form != COMMAND_ROUTE)
         return false;
     if (row->run == command_show) return show_is_known(command);
+    if (row->run == reset) return bytes_equal_nocase(bytes_of_text(command->argument), "shadow");
     if (row->run == set) return command->form == COMMAND_SET;
     if (row->run == shut_down) return shutdown_row(command->argument) < COUNT(shutdown_modes);
     return true;

@@ -59,7 +59,7 @@ static void write_view(struct console *console, const struct view *view,
 static void count_part(struct gather_part *part) {
     const struct view *view = part->gather->subject;
     gather_census(part);
-    if (view->counts_users) census_take_users(&part->census, part->worker);
+    if (view->take != NULL) view->take(&part->census, part->worker);
 }
 
 static void on_counted(struct gather *gather) {

@@ -157,6 +157,12 @@ static const struct column retries_columns[] = {
     {"conflict", COLUMN_NUMERIC}, {"lost", COLUMN_NUMERIC},
 };
 
+static const struct column shadow_columns[] = {
+    {"database", COLUMN_TEXT},  {"target", COLUMN_TEXT}, {"doubt", COLUMN_INT4},
+    {"count", COLUMN_INT8},     {"stale", COLUMN_INT8},  {"reason", COLUMN_TEXT},
+    {"statement", COLUMN_TEXT},
+};
+
 static const struct column stats_columns[] = {
     {"database", COLUMN_TEXT},
     {"total_server_assignment_count", COLUMN_NUMERIC},
@@ -337,10 +343,10 @@ static void view_alerts(const struct view_context *context) {
 }
 
 #define COLUMNS(columns)     columns, COUNT(columns)
-#define BY_WORKER_0(write)   VIEW_OWN, write, NULL, NULL, NULL, false, false
-#define BY_CENSUS(write)     VIEW_CENSUS, write, NULL, NULL, NULL, false, false
-#define BY_WALK(one, other)  VIEW_WALK, NULL, one, other, NULL, false, false
-#define BY_ADMIN(one, other) VIEW_WALK, NULL, one, other, NULL, true, false
+#define BY_WORKER_0(write)   VIEW_OWN, write, NULL, NULL, NULL, false, NULL
+#define BY_CENSUS(write)     VIEW_CENSUS, write, NULL, NULL, NULL, false, NULL
+#define BY_WALK(one, other)  VIEW_WALK, NULL, one, other, NULL, false, NULL
+#define BY_ADMIN(one, other) VIEW_WALK, NULL, one, other, NULL, true, NULL
 
 static const struct view views[] = {
     {"ACTIVE_SOCKETS", COLUMNS(sockets_columns),
@@ -362,14 +368,17 @@ static const struct view views[] = {
     {"POOLS", COLUMNS(pools_columns), BY_CENSUS(view_pools)},
     {"RETRIES", COLUMNS(retries_columns), BY_CENSUS(view_retries)},
     {"SERVERS", COLUMNS(servers_columns), VIEW_WALK, NULL, NULL, view_server, view_cancel, false,
-     false},
+     NULL},
+    {"SHADOW", COLUMNS(shadow_columns), VIEW_CENSUS, view_shadow, NULL, NULL, NULL, false,
+     census_take_shadow},
     {"SOCKETS", COLUMNS(sockets_columns), BY_WALK(view_client_socket, view_server_socket)},
     {"STATE", COLUMNS(state_columns), BY_WORKER_0(view_state)},
     {"STATS", COLUMNS(stats_columns), BY_CENSUS(view_stats)},
     {"STATS_AVERAGES", COLUMNS(stats_averages_columns), BY_CENSUS(view_stats_averages)},
     {"STATS_TOTALS", COLUMNS(stats_totals_columns), BY_CENSUS(view_stats_totals)},
     {"TOTALS", COLUMNS(totals_columns), BY_CENSUS(view_totals)},
-    {"USERS", COLUMNS(users_columns), VIEW_CENSUS, view_users, NULL, NULL, NULL, false, true},
+    {"USERS", COLUMNS(users_columns), VIEW_CENSUS, view_users, NULL, NULL, NULL, false,
+     census_take_users},
     {"VERSION", COLUMNS(version_columns), BY_WORKER_0(view_version)},
 };
 

@@ -44,7 +44,8 @@ struct view {
     view_server_fn *write_server;
     view_cancel_fn *write_cancel; /* all of a worker at once: few at any time */
     bool is_admin_only;
-    bool counts_users; /* VIEW_CENSUS: each client's user */
+    /* VIEW_CENSUS: what else is counted on the worker; NULL: nothing. */
+    void (*take)(struct census *census, const struct admin_worker *worker);
 };
 
 /* The view of that name in any case, or NULL. */
@@ -86,6 +87,9 @@ void view_lists(const struct view_context *context);
 void view_memory(const struct view_context *context);
 void view_dns_hosts(const struct view_context *context);
 void view_dns_zones(const struct view_context *context);
+
+/* In view_shadow.c */
+void view_shadow(const struct view_context *context);
 
 /* In view_route.c: where SQL would run in one database (NULL: in each that is listed). The rows
  * go into `rows`, which is set up here. False if there is no such database. */

@@ -12,6 +12,7 @@
 #include "client/parts.h"
 #include "client/quota.h"
 #include "client/request_cancel.h"
+#include "client/shadow.h"
 #include "client/subscribe.h"
 #include "client/vacate.h"
 #include "core/clock.h"
@@ -456,6 +457,7 @@ static void close_all(struct client_set *set, const struct database *database,
 }
 
 void client_set_release(struct client_set *set) {
+    shadow_clear(&set->shadow);
     close_all(set, NULL, FAULT_NONE);
     on_end_of_turn(&set->hook);
     loop_not_at_end(set->loop, &set->hook);

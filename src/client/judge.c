@@ -9,6 +9,7 @@
  */
 #include "client/names.h"
 #include "client/parts.h"
+#include "client/shadow.h"
 #include "cluster/probe.h"
 #include "proto/message.h"
 
@@ -278,6 +279,8 @@ enum judgement judge_group(struct client *client, struct bytes bytes) {
     if (client->session != NULL && session_is_serializable(client->session))
         request->flags |= TRAITS_SERIALIZABLE;
     judge_again(client);
+    if (client->pool->routing == ROUTING_SHADOW)
+        shadow_note(client, is_in_hand ? bytes_of(bytes.at, length) : bytes_of(bytes.at, 0));
     if (is_in_hand) retry_begin(client, bytes_of(bytes.at, length));
     return JUDGE_READY;
 }

@@ -150,12 +150,13 @@ static void database_check(const struct config *config, const struct config_data
                     "session and session_state = track, and without peer_id",
                     database->entry.name, database->entry.where);
     enum routing asked = database->routing == ROUTING_UNSET ? config->routing : database->routing;
-    if (asked == ROUTING_READ_WRITE &&
+    if ((asked == ROUTING_READ_WRITE || asked == ROUTING_SHADOW) &&
         config_pool_mode(config, database, NULL) == POOL_MODE_SESSION)
-        errors_warn(errors,
-                    "database \"%s\" (%s): with pool_mode = session, routing = read_write counts "
-                    "as primary",
-                    database->entry.name, database->entry.where);
+        errors_warn(
+            errors,
+            "database \"%s\" (%s): with pool_mode = session, routing = %s counts as primary",
+            database->entry.name, database->entry.where,
+            asked == ROUTING_SHADOW ? "shadow" : "read_write");
 }
 
 /* Whether a name is one of the database's hosts, or HOST:PORT of one. */

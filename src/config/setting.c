@@ -97,12 +97,8 @@ static const struct setting_choice facilities[] = {
 };
 
 static const struct setting_choice routings[] = {
-    {"off", ROUTING_OFF},
-    {"read_write", ROUTING_READ_WRITE},
-    {"primary", ROUTING_PRIMARY},
-    {"replica", ROUTING_REPLICA},
-    {"shadow", -1},
-    {NULL, 0},
+    {"off", ROUTING_OFF},         {"read_write", ROUTING_READ_WRITE}, {"primary", ROUTING_PRIMARY},
+    {"replica", ROUTING_REPLICA}, {"shadow", ROUTING_SHADOW},         {NULL, 0},
 };
 
 static const struct setting_choice replica_choices[] = {
@@ -500,7 +496,8 @@ static const struct setting pooler_settings[] = {
      "replica refuses or cancels it or is lost; 0 = never."},
     {"routing", ENUM, POOLER(routing), LIVE | OWN, "off", 0, 0, routings,
      "Which node runs a statement: the next host of the list (off), replicas for reads and the "
-     "primary for the rest (read_write), always the primary, or always a replica."},
+     "primary for the rest (read_write), always the primary, or always a replica. shadow sends "
+     "everything to the primary and counts in SHOW SHADOW what read_write would have done."},
     {"session_state", ENUM, POOLER(session_state), LIVE | OWN, "off", 0, 0, session_states,
      "Whether what a client sets in its session (SET, set_config, RESET, roles) follows it from "
      "server to server in transaction and statement mode (track), or stays where it was set (off). "

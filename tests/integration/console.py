@@ -82,7 +82,11 @@ VIEWS = {
     "VERSION": columns("version:text"),
     "NODES": columns(
         "database:text node host port:int4 role:text state lag_bytes:int8 lag_ms lsn:text "
-        "timeline:int4 sv_active sv_idle queries:int8 latency_us error:text"
+        "timeline:int4 sv_active sv_idle queries:int8 latency_us error:text "
+        "chosen_by zone weight:int4 share failures:int8 left_out:text"
+    ),
+    "SHADOW": columns(
+        "database:text target doubt:int4 count:int8 stale reason:text statement"
     ),
     "NODE_POOLS": columns(
         "database:text user node role sv_active:int4 sv_active_cancel sv_being_canceled sv_idle "

@@ -200,6 +200,8 @@ static const struct {
     {routing, "", "", "routing=replica", ROUTING_OFF}, /* nobody probes its nodes */
     {routing, "routing=replica", "", "routing=off", ROUTING_PRIMARY},
     {routing, "pool_mode=transaction", "routing=replica", "routing=read_write", ROUTING_READ_WRITE},
+    {routing, "pool_mode=transaction", "routing=shadow", "", ROUTING_SHADOW},
+    {routing, "pool_mode=session", "routing=shadow", "", ROUTING_PRIMARY},
     {lag_bytes, "", "", NULL, 0},
     {lag_bytes, "max_replica_lag=7", "", NULL, 7},
     {lag_bytes, "max_replica_lag=7", "max_replica_lag=0", NULL, 0},

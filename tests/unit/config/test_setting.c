@@ -126,7 +126,7 @@ static const struct {
     {"server_tls_sslmode", "prefer", "prefer", NULL},
     {"server_tls_sslmode", "Verify-Full", "verify-full", NULL},
     {"routing", "read_write", "read_write", NULL},
-    {"routing", "shadow", NULL, "shadow is not supported by this version of weir"},
+    {"routing", "shadow", "shadow", NULL},
     {"read_consistency", "eventual", "eventual", NULL},
     {"read_consistency", "cluster", NULL, "cluster is not supported by this version of weir"},
     {"admin_users", "a, b ,,c,", "a, b ,,c,", NULL},
