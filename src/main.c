@@ -6,12 +6,11 @@
  *      WEIR_URL or DATABASE_URL in the environment, where neither is given
  */
 #include "auth/access.h"
-#include "cluster/freshness.h"
-#include "cluster/route.h"
 #include "config/load.h"
 #include "config/url.h"
 #include "core/log.h"
 #include "core/memory.h"
+#include "explain.h"
 #include "net/pqconn.h"
 #include "net/resolver.h"
 #include "process.h"
@@ -32,7 +31,8 @@ static const char usage_text[] =
     "from WEIR_URL, else from DATABASE_URL.\n"
     "\n"
     "  --check               check the configuration, tell every error, and exit\n"
-    "  --explain-route SQL   tell where a statement would run and why, and exit\n"
+    "  --explain-route SQL   tell where a statement would run and why, and exit; SQL may be the\n"
+    "                        name of a file with many, as psql takes it\n"
     "  -d, --daemon          run in the background; needs pidfile, and logfile or syslog\n"
     "  -R, --reboot          take over the connections of the running process\n"
     "  -u, --user USER       become USER, where root starts it\n"
@@ -75,38 +75,6 @@ static int print_version(void) {
     (void)printf("PgBouncer %s\nweir %s\nlibuv %s\nadns: c-ares %s\ntls: %s\n", PGBOUNCER_VERSION,
                  WEIR_VERSION, uv_version_string(), resolver_version(),
                  OpenSSL_version(OPENSSL_VERSION));
-    return 0;
-}
-
-/* What a cluster of a primary and two replicas that have replayed everything would do with it. */
-static int explain_route(const char *sql) {
-    const struct cluster_member members[] = {{.host = "primary", .port = 5432, .weight = 1},
-                                             {.host = "replica1", .port = 5432, .weight = 1},
-                                             {.host = "replica2", .port = 5432, .weight = 1}};
-    struct cluster *cluster = cluster_new("explain", members, COUNT(members), true);
-    node_become(cluster_node(cluster, 0), NODE_PRIMARY, NODE_UP);
-    for (size_t i = 1; i < COUNT(members); i++) {
-        node_become(cluster_node(cluster, i), NODE_REPLICA, NODE_UP);
-        node_sample(cluster_node(cluster, i), freshness_now(), freshness_now());
-    }
-    cluster_set_primary(cluster, 0);
-    struct traits_cache *cache = traits_cache_new(1, UINT32_MAX, NULL);
-    struct traits_context context = {.standard_conforming_strings = true,
-                                     .safe_backslash_quote = true};
-    const struct traits *traits = traits_of(cache, bytes_of_text(sql), &context, 1);
-    struct route_request request = {.flags = traits->flags,
-                                    .why = traits->why,
-                                    .mode = ROUTE_MODE_READ_WRITE,
-                                    .transaction_node = -1,
-                                    .need = {.stick_node = -1},
-                                    .replica_fallback = true};
-    struct route route = route_choose(&request, cluster);
-    struct buf text = {0};
-    route_describe(&text, &route, &request, cluster);
-    (void)printf("%s\n", buf_text(&text));
-    buf_release(&text);
-    traits_cache_free(&cache);
-    cluster_free(&cluster);
     return 0;
 }
 
@@ -263,7 +231,9 @@ int main(int argc, char **argv) {
     (void)signal(SIGPIPE, SIG_IGN);
     pqconn_forget_environment();
     if (!read_options(argc, argv, &arguments, &status)) return status;
-    if (arguments.explain != NULL) return explain_route(arguments.explain);
+    if (arguments.explain != NULL && explain_is_file(arguments.explain))
+        return explain_file(arguments.explain);
+    if (arguments.explain != NULL) return explain_statement(arguments.explain);
     if (argc - optind > 1) return usage_error("more than one configuration given");
     if (argc - optind == 1) arguments.source = arguments.in_argv = argv[optind];
     if (arguments.source == NULL) arguments.source = getenv("WEIR_URL");

@@ -42,7 +42,7 @@ def warm(pooler, watch, clients=4):
         held = [stack.enter_context(pooler.client()) for _ in range(clients)]
         while True:
             for client in held:
-                client.query("BEGIN READ ONLY")
+                client.query("BEGIN READ ONLY; SELECT 1")
             for client in held:
                 client.query("COMMIT")
             idle = [watch.node(node)["sv_idle"] for node in pooler.cluster.standbys]

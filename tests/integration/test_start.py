@@ -120,6 +120,60 @@ def test_explain_route(run, sql, text):
     assert done.stdout.startswith(text)
 
 
+SCRIPT = """-- a dump, or a file of an application's queries
+\\set ON_ERROR_STOP on
+SELECT count(*) FROM t WHERE a = ';';
+SELECT mine(1); INSERT INTO t VALUES (1);
+
+/* weir:replica */
+SELECT mine(2);
+BEGIN;
+SELECT 1;
+COMMIT;
+BEGIN READ ONLY;
+SELECT 1;
+COMMIT;
+COPY t FROM STDIN;
+1;DELETE FROM t
+\\.
+CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END;
+SELECT 2 \\gset
+"""
+
+EXPLAINED = """2: passed over: a line for psql
+3: replica: plain read
+4: primary: function mine() is not known to be harmless
+4: primary: INSERT
+7: replica: a hint asks for it
+8: primary: BEGIN
+9: primary: within the transaction of line 8
+10: primary: within the transaction of line 8
+11: replica: a READ ONLY transaction
+12: replica: within the transaction of line 11
+13: replica: within the transaction of line 11
+14: primary: COPY FROM
+15: passed over: the data of a COPY
+17: primary: CREATE FUNCTION
+18: replica: plain read
+18: passed over: a line for psql
+
+13 statements: 6 on a replica, 7 on the primary, 1 of them since nobody knows what they do; \
+passed over: 2 lines for psql, 1 blocks of data
+No catalog was asked: functions of your own count as unknown, views as tables.
+"""
+
+
+def test_explain_route_of_a_file(run, write):
+    done = run("--explain-route", write(SCRIPT, "queries.sql"))
+    assert (done.stdout, done.stderr, done.returncode) == (EXPLAINED, "", 0)
+    done = run("--explain-route", write("SELECT 1;\nSELEC 2;\n", "wrong.sql"))
+    assert done.returncode == 2
+    assert '2: primary: not understood: syntax error at or near "SELEC"' in done.stdout
+    assert run("--explain-route", write("SELECT 1", "queries")).stdout.startswith("1: replica")
+    done = run("--explain-route", "nowhere.sql")
+    assert done.returncode == 1 and "cannot read nowhere.sql" in done.stderr
+
+
 # Files
 
 WRONG = """
