@@ -13,7 +13,7 @@ import cluster as clusters
 import pooler as poolers
 from certificates import Certificates
 from pooler import PATIENCE
-from routed import PROBING, entry_of
+from routed import PROBING, Watch, entry_of, start_routed
 from tools import wait_running
 from wire import Closed, bind, cancel, describe, execute, parse, query
 import wire
@@ -118,6 +118,23 @@ def test_a_transaction_goes_on_where_it_was(start_pooler, restarts, make_table, 
     answer = client.query("COMMIT")
     assert (answer.tags, answer.status) == (["COMMIT"], "I")
     assert client.query("SELECT sum(n) FROM restarted").value == "3"
+
+
+@pytest.mark.parametrize("state", ["off", "track"])
+def test_a_begin_that_is_held_goes_over(start_pooler, cluster, restarts, state):
+    """No server has heard of the transaction yet, which the new process goes on with."""
+    routed = start_routed(start_pooler, cluster, {"session_state": state})
+    Watch(routed).settle()
+    restart = restarts(routed)
+    client = routed.client()
+    other = routed.client()
+    assert client.query("BEGIN ISOLATION LEVEL REPEATABLE READ").status == "T"
+    assert other.query("BEGIN READ ONLY").status == "T"
+    restart()
+    assert client.query("SHOW transaction_isolation").value == "repeatable read"
+    assert client.query("COMMIT").status == "I"
+    assert other.query("ROLLBACK").status == "I"
+    assert other.query("SELECT 1").value == "1"
 
 
 def test_a_session_keeps_its_server(start_pooler, restarts):

@@ -87,7 +87,7 @@ ROWS = [
     (R, "SELECT current_setting('search_path'), now() = statement_timestamp()"),
     (R, "SELECT random() < 2, clock_timestamp() > now(), pg_sleep(0)"),
     (R, "SELECT 1/0"),
-    (R, "SELECT absent FROM stated"),
+    (CATALOG, "SELECT absent FROM stated"),
     # Locks
     (P, "SELECT id FROM stated WHERE id = 1 FOR UPDATE"),
     (P, "SELECT id FROM stated WHERE id = 1 FOR NO KEY UPDATE SKIP LOCKED"),
