@@ -16,7 +16,8 @@ PGBOUNCER := 1.25.2
 PREFIX   ?= /usr/local
 JOBS     ?= $(shell nproc)
 OUT      := build/$(PROFILE)$(if $(filter clang%,$(CC)),-clang)
-PACKAGES := libuv libcares libssl libcrypto libpq inih libmicrohttpd libxxhash libidn ldap lber pam libsystemd
+PACKAGES := libuv libcares libssl libcrypto libpq inih libmicrohttpd libxxhash libidn ldap lber pam libsystemd libcurl \
+            jansson
 
 # Seconds for each fuzz target in `make fuzz`.
 FUZZ_SECONDS ?= 20

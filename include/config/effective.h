@@ -121,6 +121,9 @@ struct config_choice config_choice(const struct config *config,
 /* Never LOAD_BALANCE_HOSTS_UNSET. */
 enum load_balance_hosts config_load_balance_hosts(const struct config_database *database);
 
+/* Where Patroni's REST API of a database's nodes is; empty: nowhere. */
+const char *config_patroni_url(const struct config *config, const struct config_database *database);
+
 /* Who probes the nodes of a database: its probe_user, else the global one, else the entry's
  * user; NULL if there is none. The password goes with the user and may be NULL. */
 struct config_probe_login {

@@ -26,17 +26,15 @@
  */
 #include "cluster/probe.h"
 
-#include "cluster/freshness.h"
-#include "cluster/inquiry.h"
 #include "cluster/nudge.h"
-#include "cluster/verdict.h"
+#include "cluster/patroni.h"
 #include "core/buf.h"
 #include "core/check.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "net/dns.h"
-#include "net/loop.h"
+#include "probe_state.h"
 
 #include <stdio.h>
 
@@ -49,114 +47,6 @@
 #define SILENT_US    500000u  /* the same, after which a successor need not wait for the primary */
 #define CALM_US      50000u   /* without a chase, after which the next one starts fast */
 #define GRACE_US     1000000u /* how long an untried node may hold up the first verdict */
-
-/* What is known about one node. */
-struct standing {
-    struct inquiry *inquiry;
-    struct verdict_view view;
-    struct inquiry_identity identity; /* of the last connection that stood */
-    bool has_stood;
-    unsigned rises, falls; /* answers and failures in a row */
-    uint32_t timeline;     /* the latest one seen over this connection */
-    uint64_t lsn;          /* the latest sample; 0 none */
-    uint32_t sampled;      /* the round in which it was requested; 0: no valid sample */
-    uint64_t replay_age_ms;
-    struct fitness fitness;
-    struct node_report report;
-};
-
-struct probe {
-    struct loop *loop;
-    struct cluster *cluster;
-    const struct probe_ops *ops;
-    void *owner;
-    struct probe_settings settings; /* its texts are the four below */
-    char *user;
-    char *password;
-    char *database;
-    struct verdict_past past;
-    struct verdict verdict;
-    struct freshness_history history;
-    struct loop_timer next_round;
-    struct loop_timer straggle;
-    uint64_t opened_us;
-    uint32_t round;
-    uint64_t round_us;       /* when it began */
-    uint64_t due_us;         /* when the next one begins */
-    bool has_asked_replicas; /* in this round */
-    bool is_nudged;          /* the next round answers a nudge */
-    bool is_suspicious;      /* or a suspicion */
-    bool is_changed;         /* the owner is to be told */
-    bool has_told_privileges;
-    uint32_t wanted;       /* what the chase is after; 0: no chase */
-    uint64_t chase_end_us; /* when it is given up */
-    uint64_t chased_us;    /* when the last round of a chase began */
-    unsigned chase_ms;     /* the pause before the chase's next round */
-    size_t count;
-    struct standing standings[];
-};
-
-static const char *name_of(const struct probe *probe, int index) {
-    return cluster_node_const(probe->cluster, (size_t)index)->name;
-}
-
-/* ---- trouble in words */
-
-/* Why nobody answers as a primary: what each node is, or the error that it gave. */
-static void describe_nodes(struct buf *text, struct probe *probe) {
-    for (size_t i = 0; i < probe->count; i++) {
-        const struct standing *standing = &probe->standings[i];
-        const struct node *node = cluster_node_const(probe->cluster, i);
-        const char *what = standing->report.error;
-        if (what[0] == '\0') what = node_role_text(node_role(node));
-        buf_append_format(text, "%s%s: %s", i == 0 ? "" : "; ", node->name, what);
-    }
-}
-
-static void describe_trouble(struct buf *text, struct probe *probe) {
-    const struct verdict *verdict = &probe->verdict;
-    switch (verdict->trouble) {
-    case VERDICT_FINE:
-        return;
-    case VERDICT_NO_PRIMARY:
-        buf_append_text(text, "no node answers as primary (");
-        describe_nodes(text, probe);
-        buf_append_text(text, ")");
-        return;
-    case VERDICT_UNTRIED:
-        if (verdict->a >= 0) {
-            buf_append_format(text, "%s answers as primary, ", name_of(probe, verdict->a));
-        }
-        buf_append_format(text, "%s has not been tried yet", name_of(probe, verdict->b));
-        return;
-    case VERDICT_TWO_PRIMARIES:
-        buf_append_format(text, "%s and %s both answer as primary, neither gets writes",
-                          name_of(probe, verdict->a), name_of(probe, verdict->b));
-        return;
-    case VERDICT_UNPROVEN:
-        buf_append_format(text,
-                          "%s answers as primary in place of %s, but was not seen as its standby"
-                          " and on a later timeline, and gets no writes",
-                          name_of(probe, verdict->a), name_of(probe, verdict->b));
-        return;
-    }
-}
-
-static void tell_trouble(struct probe *probe, enum verdict_trouble before) {
-    if (before == VERDICT_FINE && probe->verdict.trouble == VERDICT_FINE) return;
-    struct buf text = {0};
-    describe_trouble(&text, probe);
-    cluster_trouble_set(probe->cluster, buf_text(&text));
-    enum verdict_trouble now = probe->verdict.trouble;
-    if (now != before && now == VERDICT_FINE && before != VERDICT_UNTRIED) {
-        log_line(LOG_LEVEL_LOG, "cluster %s: %s gets the writes", cluster_name(probe->cluster),
-                 name_of(probe, probe->verdict.primary));
-    } else if (now != before && now != VERDICT_FINE && now != VERDICT_UNTRIED) {
-        log_line(LOG_LEVEL_WARNING, "cluster %s: %s", cluster_name(probe->cluster),
-                 buf_text(&text));
-    }
-    buf_release(&text);
-}
 
 /* ---- samples */
 
@@ -377,7 +267,7 @@ static void judge(struct probe *probe) {
         probe->past.timeline = views[verdict->primary].timeline;
     }
     cluster_set_primary(probe->cluster, verdict->primary);
-    tell_trouble(probe, trouble_before);
+    probe_tell_trouble(probe, trouble_before);
     review_choice(probe);
 }
 
@@ -500,9 +390,17 @@ static void take_position(struct probe *probe, size_t index, const struct inquir
     if (!probe->has_asked_replicas) ask_replicas(probe);
 }
 
+/* A standby was promoted: what Patroni said before says nothing about that. */
+static void doubt_leader(struct probe *probe) {
+    if (probe->patroni == NULL) return;
+    probe->past.leader = -1;
+    patroni_hurry(probe->patroni);
+}
+
 static void on_answer(void *owner, unsigned index, const struct inquiry_answer *answer) {
     struct probe *probe = owner;
     struct standing *standing = &probe->standings[index];
+    if (standing->view.in_recovery && !answer->in_recovery) doubt_leader(probe);
     /* While a WAL receiver is between two timelines only older figures can be had. */
     if (answer->timeline > standing->timeline) standing->timeline = answer->timeline;
     standing->lsn = answer->lsn;
@@ -579,8 +477,10 @@ static void begin_round(struct probe *probe) {
     if (probe->wanted == UINT32_MAX) probe->wanted = probe->round;
     if (now_us >= probe->chase_end_us) probe->wanted = 0;
     schedule_round(probe, pause_before_next(probe));
-    for (size_t i = 0; i < probe->count && is_urgent(probe); i++)
-        inquiry_hurry(probe->standings[i].inquiry);
+    if (is_urgent(probe)) {
+        for (size_t i = 0; i < probe->count; i++) inquiry_hurry(probe->standings[i].inquiry);
+        if (probe->patroni != NULL) patroni_hurry(probe->patroni);
+    }
     probe->has_asked_replicas = false;
     int primary = probe->past.primary;
     bool is_asked = primary >= 0 && inquiry_ask(probe->standings[primary].inquiry, probe->round);
@@ -667,6 +567,34 @@ void probe_suspect(struct cluster *cluster) {
 
 /* ---- other people's words */
 
+/* The node at that place, by its host or by the address that it was reached at; -1: none. */
+static int find_place(const struct probe *probe, const struct patroni_leader *leader) {
+    for (size_t i = 0; i < probe->count; i++) {
+        const struct node *node = cluster_node_const(probe->cluster, i);
+        const char *address = probe->standings[i].identity.address;
+        bool is_there = strcmp(node->host, leader->host) == 0 || strcmp(address, leader->host) == 0;
+        if (is_there && node->port == leader->port) return (int)i;
+    }
+    return -1;
+}
+
+/* All nodes are asked at once when another one leads. */
+static bool on_patroni(void *owner, const struct patroni_leader *leader) {
+    struct probe *probe = owner;
+    bool has_leader = leader != NULL && leader->host[0] != '\0';
+    int index = has_leader ? find_place(probe, leader) : -1;
+    if (has_leader && index < 0) return false;
+    if (index == probe->past.leader) return true;
+    probe->past.leader = index;
+    log_line(LOG_LEVEL_LOG, "cluster %s: Patroni names %s as the leader",
+             cluster_name(probe->cluster), index < 0 ? "no node" : name_of(probe, index));
+    judge(probe);
+    for (size_t i = 0; i < probe->count; i++) publish_report(probe, i);
+    hasten(probe, SUSPICION_MS);
+    settle(probe);
+    return true;
+}
+
 bool probe_choose(struct probe *probe, const char *name, struct buf *error) {
     size_t i = 0;
     if (name[0] == '\0') {
@@ -747,6 +675,9 @@ struct probe *probe_open(struct loop *loop, struct cluster *cluster,
         const struct node *node = cluster_node_const(cluster, i);
         probe->standings[i].fitness.errors = atomic_load(&node->errors);
     }
+    if (settings->patroni_url != NULL && settings->patroni_url[0] != '\0')
+        probe->patroni = patroni_new(loop, settings->patroni_url, probe->settings.interval_ms,
+                                     on_patroni, probe);
     cluster_nudge(cluster)->probe = probe;
     atomic_store_explicit(&cluster_nudge(cluster)->loop, loop, memory_order_release);
     begin_round(probe);
@@ -785,6 +716,7 @@ void probe_close(struct probe **probe_at) {
     loop_timer_stop(&probe->next_round);
     loop_timer_stop(&probe->straggle);
     for (size_t i = 0; i < probe->count; i++) inquiry_free(&probe->standings[i].inquiry);
+    patroni_free(&probe->patroni);
     memory_free(probe->user);
     memory_free_secret(probe->password);
     memory_free(probe->database);

@@ -264,6 +264,11 @@ enum load_balance_hosts config_load_balance_hosts(const struct config_database *
                                                                     : database->load_balance_hosts;
 }
 
+const char *config_patroni_url(const struct config *config,
+                               const struct config_database *database) {
+    return database->patroni_url != NULL ? database->patroni_url : config->patroni_url;
+}
+
 struct config_probe_login config_probe_login(const struct config *config,
                                              const struct config_database *database) {
     if (database->probe_user != NULL)

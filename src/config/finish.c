@@ -122,10 +122,24 @@ static void auth_dbname_check(const char *name, const struct config_entry *entry
                     name, entry->name, entry->where);
 }
 
+/* `where` is empty for the global setting. */
+static void patroni_check(const char *urls, const char *where, struct config_errors *errors) {
+    for (; urls != NULL && *urls != '\0'; urls += strcspn(urls, ",")) {
+        urls += strspn(urls, ", ");
+        bool is_http = strncmp(urls, "http://", 7) == 0 || strncmp(urls, "https://", 8) == 0;
+        if (*urls == '\0' || is_http) continue;
+        errors_add(errors,
+                   "invalid value in patroni_url%s: expected URLs that begin with http:// or "
+                   "https://",
+                   where);
+    }
+}
+
 static void database_check(const struct config *config, const struct config_database *database,
                            struct config_errors *errors) {
     hosts_check(config, database, errors);
     auth_dbname_check(database->auth_dbname, &database->entry, errors);
+    patroni_check(database->patroni_url, " of a database", errors);
     if (database->probe_password != NULL && database->probe_user == NULL)
         errors_add(errors, "probe_password without probe_user in database \"%s\" (%s)",
                    database->entry.name, database->entry.where);
@@ -227,6 +241,7 @@ bool snapshot_finish(struct config *config, struct config_errors *errors) {
     if (config->listen_addr.count == 0 && config->unix_socket_dir[0] == '\0')
         errors_add(errors, "nowhere to listen: expected listen_addr, unix_socket_dir or both");
     auth_dbname_check(config->auth_dbname, NULL, errors);
+    patroni_check(config->patroni_url, "", errors);
     for (size_t i = 0; i < databases->count; i++) {
         struct config_database *database =
             LIST_OWNER(databases->at[i], struct config_database, entry);

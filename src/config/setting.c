@@ -448,6 +448,9 @@ static const struct setting pooler_settings[] = {
     {"parse_inline_tokens", INT, POOLER(parse_inline_tokens), OWN, "200", 0, 8000, NULL,
      "Statements up to so many tokens, and never more than 1000, are parsed at once, longer ones "
      "beside the work."},
+    {"patroni_url", STRING, POOLER(patroni_url), LIVE | OWN, "", 0, 0, NULL,
+     "Base URLs of Patroni's REST API, with commas between: one more source that tells which node "
+     "is the primary, and the one that decides when two answer as primaries."},
     {"pin_limit", INT, POOLER(pin_limit), LIVE | OWN, "0", 0, POOL_SIZE_MAX, NULL,
      "How many clients of a pool may keep their servers for their sessions' sake; the connection "
      "of "
@@ -602,6 +605,8 @@ static const struct setting database_settings[] = {
      "Instead of the global probe_user."},
     {"probe_password", STRING, DATABASE(probe_password), LIVE | OWN | SECRET, NULL, 0, 0, NULL,
      "Password of that user."},
+    {"patroni_url", STRING, DATABASE(patroni_url), LIVE | OWN, NULL, 0, 0, NULL,
+     "Instead of the global patroni_url."},
 };
 
 static const struct setting user_settings[] = {
