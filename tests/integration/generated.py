@@ -268,8 +268,9 @@ SETTINGS = [
     "RESET ALL", "DISCARD ALL", "SET extra_float_digits = 0", "SET TIME ZONE '+{s}'", "SET nonsense = 1",
     "SHOW search_path", "SHOW transaction_read_only", "SHOW in_hot_standby", "SHOW cluster_name", "SELECT coalesce(current_setting('app.v', true), '')",
     "SET default_transaction_isolation = 'repeatable read'", "RESET default_transaction_isolation",
-    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED", "SET row_security = off",
-    "RESET row_security", "SHOW transaction_isolation",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SET row_security = off",
+    "RESET row_security", "SHOW transaction_isolation", "SET default_transaction_isolation = serializable",
+    "SELECT set_config('default_transaction_isolation', 'serializable', false)",
 ]  # fmt: skip
 BLOCKS = [
     "BEGIN", "COMMIT", "ROLLBACK", "COMMIT", "SAVEPOINT s", "ROLLBACK TO s", "RELEASE s", "END",
