@@ -16,6 +16,7 @@
 #include "auth/verify.h"
 #include "client/begin.h"
 #include "client/client_set.h"
+#include "client/hint.h"
 #include "client/pipeline.h"
 #include "client/retry.h"
 #include "pool/pool.h"
@@ -91,6 +92,7 @@ struct client {
     struct route route;
     uint32_t sent_incarnation; /* of the replica that the read was sent to */
     uint32_t own_floor;        /* number of its own last write */
+    struct hint hint;          /* weir.route */
     struct text *sticky;       /* why its reads go to the primary; NULL: they need not */
     struct buf last_words;     /* body of a server's FATAL error, until the server is lost */
     enum startup_replication replication;

@@ -44,7 +44,8 @@ void remember_parsed(struct client *client, struct bytes text);
 
 /* Sends what fails with session->refusal in place of a refused statement: a Query, or Parse,
  * Bind and Execute. */
-void remember_refuse(struct client *client, struct outgoing *out, bool is_query, const char *what);
+void remember_refuse(struct client *client, struct outgoing *out, bool is_query, enum fault_id why,
+                     const char *what);
 
 /* A server was lent: what it has to be set to is sent, and with client->is_syncing awaited. */
 void remember_lent(struct client *client);

@@ -33,6 +33,7 @@ void request_copy_text0(const struct request *request, const char *text);
 
 /* The statement must not run: what fails in its place is sent. 0: the message is not whole yet. */
 size_t request_refuse(const struct request *request, const char *what);
+size_t request_heed_hint(const struct request *request, struct bytes text);
 
 /* Whether named statements are the pooler's business for this client. */
 static inline bool request_is_tracking(const struct client *client) {

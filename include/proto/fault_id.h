@@ -73,6 +73,7 @@ enum fault_id {
     FAULT_PIN_LIMIT,     /* argument: what the session has */
     FAULT_SESSION_STATE, /* argument: what the session would have */
     FAULT_SEQUENCE_ELSEWHERE,
+    FAULT_ROUTE_VALUE, /* argument: what is no value of weir.route */
     FAULT_LISTENER_SLOW,
     FAULT_NO_PRIMARY,    /* argument: the nodes that were asked and what each said */
     FAULT_TWO_PRIMARIES, /* argument: both nodes */

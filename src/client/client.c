@@ -187,6 +187,7 @@ static void client_free(struct client *client) {
     }
     users_free(&client->met);
     text_unref(set->texts, &client->sticky);
+    hint_release(client);
     text_unref(set->texts, &client->own_options);
     text_unref(set->texts, &client->own.start);
     text_unref(set->texts, &client->database);

@@ -465,7 +465,8 @@ static bool take_parameter(struct client *client, struct bytes name, struct byte
         return true;
     }
     if (setting_list_has_nocase(&set->pools->config->ignore_startup_parameters, name)) return true;
-    if (client->session == NULL) return false;
+    if (bytes_equal_nocase(name, "weir.route") && !hint_start(client, value)) return false;
+    if (client->session == NULL) return bytes_equal_nocase(name, "weir.route");
     session_start_with(client->session, set->texts, name, value);
     return true;
 }

@@ -113,6 +113,8 @@ static void pack(const struct client *client, struct buf *out) {
     pack_u64(out, (uint64_t)client->connected_wall_us);
     pack_u64(out, client->request_us);
     pack_optional(out, client->sticky);
+    buf_append_u8(out, client->hint.now);
+    buf_append_u8(out, client->hint.start);
     buf_append_u8(out, pools->tracked_count);
     for (unsigned i = 0; i < pools->tracked_count; i++) {
         pack_text(out, bytes_of_text(pools->tracked[i]));
@@ -279,6 +281,8 @@ static bool unpack_state(struct client *client, struct unpack *in) {
     client->connected_wall_us = (int64_t)unpack_u64(in);
     client->request_us = unpack_u64(in);
     client->sticky = unpack_optional(client, in);
+    client->hint.now = (unsigned char)(unpack_u8(in) % ROUTE_HINTS);
+    client->hint.start = (unsigned char)(unpack_u8(in) % ROUTE_HINTS);
     unpack_parameters(client, in);
     unpack_statements(client, in);
     unpack_session(client, in);

@@ -106,7 +106,8 @@ static void note_session(struct client *client, const struct traits *traits) {
         int index = name.len > 0 ? parameters_index(client->set->pools, name) : -1;
         /* What servers do not report cannot follow the client, whatever the settings say. */
         bool is_replayed = index >= 0 && client->reported & UINT32_C(1) << index;
-        if (!is_replayed)
+        bool is_ours = strcmp(traits->parameter, "weir.route") == 0;
+        if (!is_replayed && !is_ours)
             judge_keep_primary(client, name.len > 0 ? traits->parameter : traits->why);
     }
     /* Who keeps a server for such a thing gets no other one anyway, and reads where it likes later.
@@ -138,6 +139,7 @@ static uint32_t take_text(struct client *client, struct bytes text) {
     const struct traits *traits = client_traits(client, text);
     const struct statement *executed =
         client->session == NULL ? NULL : names_executed(client, traits);
+    hint_note(client, traits, text);
     return take_traits(client, executed == NULL ? traits : &executed->traits);
 }
 
@@ -164,7 +166,10 @@ static uint32_t judge_parse(struct client *client, struct bytes body) {
 }
 
 static uint32_t judge_statement(struct client *client, const struct statement *statement) {
-    return statement == NULL ? take_anything(client) : take_traits(client, &statement->traits);
+    struct bytes text, rest;
+    if (statement == NULL) return take_anything(client);
+    if (message_text(statement->body, &text, &rest)) hint_note(client, &statement->traits, text);
+    return take_traits(client, &statement->traits);
 }
 
 /* A Bind of a statement that was parsed in an earlier group; one that was parsed in this group has
@@ -237,6 +242,7 @@ void judge_again(struct client *client) {
     request->mode = client->is_forced_primary ? ROUTE_MODE_PRIMARY : modes[pool->routing];
     request->transaction_node = -1;
     request->session_state = client->sticky == NULL ? NULL : client->sticky->at;
+    request->hint = hint_of(client);
     request->need.floor = floor_of(client);
     request->may_wait = set->replica_wait_us > 0;
     if (client->state == CLIENT_WAITING)

@@ -409,6 +409,10 @@ size_t prepare_parse(const struct request *request) {
     if (request_is_tracking(client) && must_wait_for_effects(request)) return 0;
     client->unsynced++;
     if (request_must_judge_late(client)) judge_text(client, text);
+    if (client->hint.is_wrong || hint_may_be_shown(text)) {
+        size_t taken = request_heed_hint(request, text);
+        if (taken > 0) return taken;
+    }
     struct prepared_name *gone = NULL;
     if (name.len == 0 && request_is_tracking(client) && read_deallocate(client, text, &rest))
         gone = prepared_find(&client->names, rest);

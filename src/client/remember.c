@@ -270,12 +270,13 @@ static void append_raise(struct buf *text, enum fault_id why, const char *what) 
     buf_release(&message);
 }
 
-void remember_refuse(struct client *client, struct outgoing *out, bool is_query, const char *what) {
+void remember_refuse(struct client *client, struct outgoing *out, bool is_query, enum fault_id why,
+                     const char *what) {
     static const char bind[8], execute[5]; /* unnamed, and without parameters or formats */
     struct server_memory *memory = client->borrower.server->memory;
     struct buf text = {0}, messages = {0};
     if (!is_query) buf_append_u8(&text, 0); /* the unnamed statement */
-    append_raise(&text, client->session->refusal, what);
+    append_raise(&text, why, what);
     if (!is_query) buf_append_u16(&text, 0); /* no types */
     append_message(&messages, is_query ? 'Q' : 'P', buf_content(&text));
     if (!is_query) {

@@ -186,6 +186,7 @@ static void on_error(const struct reply *reply, const struct pipeline_match *mat
         return;
     }
     if (client->session != NULL) session_undone(client->session);
+    hint_undone(&client->hint);
     bool is_whole = reply->len == reply->length; /* one that is not passes as it comes */
     bool ends_all =
         bytes_equal_text(fields.severity, "FATAL") || bytes_equal_text(fields.severity, "PANIC");
@@ -228,7 +229,8 @@ static bool is_end_of_transaction(struct bytes tag) {
 /* Whether the command has written nothing, and is none that on_complete cares for. */
 static bool is_plain_completion(const struct client *client, const char *message) {
     char first = message[MESSAGE_HEAD_BYTES];
-    return !client->may_write && (first == 'S' || first == 'I' || first == 'U');
+    return !client->may_write && !client->hint.has_next &&
+           (first == 'S' || first == 'I' || first == 'U');
 }
 
 static void on_complete(const struct reply *reply, const struct pipeline_match *match) {
@@ -236,6 +238,8 @@ static void on_complete(const struct reply *reply, const struct pipeline_match *
     struct bytes tag = body_of(reply);
     if (tag.len > 0) tag.len--;
     if (is_end_of_transaction(tag)) client->has_ended = true;
+    if (match->verdict == PIPELINE_PASS) hint_answered(&client->hint);
+    if (bytes_equal_text(tag, "ROLLBACK")) hint_undone(&client->hint);
     if (client->session != NULL && bytes_equal_text(tag, "ROLLBACK"))
         session_undone(client->session);
     if (!is_hidden(client)) relay_raise_floor(client);
@@ -304,6 +308,7 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
         return;
     }
     if (status == 'I' && client->session != NULL) remember_schema(client);
+    if (status == 'I' && client->session == NULL) hint_ended(&client->hint);
     if (!client->retry.is_discarding) client->transaction = status;
     count_query(reply, status);
     bool ends_blocks = client->pool->mode == POOL_MODE_STATEMENT && !client_keeps_server(client);

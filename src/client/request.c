@@ -51,10 +51,10 @@ void request_copy_text0(const struct request *request, const char *text) {
 }
 
 /* The statement must not run: what fails in its place is sent. 0: the message is not whole yet. */
-size_t request_refuse(const struct request *request, const char *what) {
+static size_t refuse(const struct request *request, enum fault_id why, const char *what) {
     if (!request->is_whole) return 0;
     bool is_query = request->rest.at[0] == 'Q';
-    remember_refuse(request->client, request->out, is_query, what);
+    remember_refuse(request->client, request->out, is_query, why, what);
     if (is_query) {
         request_owe(request, REQUEST_QUERY, PIPELINE_FORWARD)->number = request->client->copies;
     } else {
@@ -63,6 +63,23 @@ size_t request_refuse(const struct request *request, const char *what) {
         (void)request_owe(request, REQUEST_EXECUTE, PIPELINE_FORWARD);
     }
     return request->length;
+}
+
+size_t request_refuse(const struct request *request, const char *what) {
+    return refuse(request, request->client->session->refusal, what);
+}
+
+/* A text that has to do with weir.route: one that sets it wrongly is refused, before one that shows
+ * it the server is given the value. 0: it goes on. */
+size_t request_heed_hint(const struct request *request, struct bytes text) {
+    struct client *client = request->client;
+    char value[HINT_VALUE_SIZE];
+    if (client->hint.is_wrong && hint_refuses(client, text, value)) {
+        client->hint.is_wrong = false;
+        return refuse(request, FAULT_ROUTE_VALUE, value);
+    }
+    if (client->unsynced <= 1 && hint_is_shown(client, text)) hint_bring(client);
+    return 0;
 }
 
 /* The text at the front of some of the body; at is NULL where it is not in hand. */
@@ -77,6 +94,10 @@ static struct bytes text_of(const struct request *request, struct bytes body) {
 static size_t on_query(const struct request *request) {
     struct client *client = request->client;
     if (request_must_judge_late(client)) judge_text(client, text_of(request, request->body));
+    if (client->hint.is_wrong || hint_may_be_shown(request->body)) {
+        size_t taken = request_heed_hint(request, text_of(request, request->body));
+        if (taken > 0) return taken;
+    }
     if (client->session != NULL) {
         if (!request->is_whole && request->length <= client->set->gather_bytes) return 0;
         const char *refused = remember_text(client, text_of(request, request->body));

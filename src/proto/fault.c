@@ -239,6 +239,9 @@ static const struct fault faults[FAULT_COUNT] = {
          "one.",
          "From now on this client keeps its server: repeat what used the sequence. RETURNING, or "
          "currval in the same transaction, need no server of one's own."},
+    [FAULT_ROUTE_VALUE] = {FAULT_COUNTER_STATEMENT, FAULT_EFFECT_KEEP, "22023",
+                           "invalid value for parameter \"weir.route\": \"%s\"", NULL,
+                           "Available values: auto, primary, replica."},
     [FAULT_LISTENER_SLOW] =
         {FAULT_COUNTER_LIMIT, FAULT_EFFECT_CLOSE, "53400", "too many unread notifications",
          "The client listens, and has not read what was waiting for it, or has not ended its "

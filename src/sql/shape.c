@@ -206,8 +206,8 @@ void shape_word(struct shape *shape, size_t len) {
 }
 
 void shape_hint(struct shape *shape, struct bytes text) {
-    bool is_primary = bytes_equal_text(text, "weir:primary");
-    if (!is_primary && !bytes_equal_text(text, "weir:replica")) return;
+    bool is_primary = bytes_equal_nocase(text, "weir:primary");
+    if (!is_primary && !bytes_equal_nocase(text, "weir:replica")) return;
     if (is_primary)
         shape->result->hint_primary = true;
     else

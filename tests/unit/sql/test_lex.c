@@ -139,6 +139,7 @@ static const struct shape_row shapes[] = {
     {"/*weir:replica*/SELECT 1", "/*weir:replica*/select 0"},
     {"SELECT 1 -- weir:primary", "select 0/*weir:primary*/"},
     {"SELECT 1 -- weir:primary \nFROM t", "select 0/*weir:primary*/ from t"},
+    {"/*\tWEIR:Replica\n*/SELECT 1", "/*weir:replica*/select 0"},
     {"/* weir:primary, a */ SELECT /* weir */ 1", "select 0"},
     {"/* /* weir:primary */ */ SELECT 1", "select 0"},
     {"SELECT '/* weir:primary */'", "select ''"},
