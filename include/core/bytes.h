@@ -29,6 +29,11 @@ static inline bool bytes_equal(struct bytes a, struct bytes b) {
     return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
 }
 
+static inline bool bytes_starts_with(struct bytes a, const char *text) {
+    size_t len = strlen(text);
+    return a.len >= len && memcmp(a.at, text, len) == 0;
+}
+
 static inline bool bytes_equal_text(struct bytes a, const char *text) {
     return bytes_equal(a, bytes_of_text(text));
 }

@@ -374,10 +374,12 @@ static void refuse_late(struct pool *pool) {
     pool->has_late = false;
 }
 
-/* A primary that starts is waited for; for reads there are other nodes. */
+/* A primary that starts is waited for, and so is one that ends, where nodes are probed, as another
+ * may take over: it had begun a login that it then cut short. For reads there are other nodes. */
 static bool is_starting(const struct pool_node *failed, enum pool_line line) {
-    bool is_elsewhere = line == POOL_LINE_REPLICA && cluster_is_probed(failed->cluster);
-    return !is_elsewhere && strcmp(failed->last_sqlstate, "57P03") == 0;
+    const char *sqlstate = failed->last_sqlstate;
+    if (!cluster_is_probed(failed->cluster)) return strcmp(sqlstate, "57P03") == 0;
+    return line == POOL_LINE_PRIMARY && strncmp(sqlstate, "57P0", 4) == 0;
 }
 
 /* Its waiters look for another node, or the primary where they may. */

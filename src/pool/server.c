@@ -485,7 +485,7 @@ void server_login_failed(struct server *server, const struct fault_fields *field
         if (fault_is_of_node(fields)) node_add_error(server->node->cluster, server->host);
         pool_login_failed(server->node, fields, NULL);
     }
-    if (bytes_equal_text(fields->sqlstate, "57P03")) suspect(server);
+    if (bytes_starts_with(fields->sqlstate, "57P0")) suspect(server); /* it starts, or ends */
     server_close(server, "%.*s", (int)fields->message.len, fields->message.at);
 }
 

@@ -127,6 +127,12 @@ def start_over(start_pooler, nodes, settings=None, **entry):
     return start_pooler(settings, databases=databases)
 
 
+def start_behind(start_pooler, fronts, settings=None):
+    """A pooler that reaches the nodes through what stands in front of them."""
+    databases = {"app": entry_of(fronts, routing="read_write")}
+    return start_pooler({**PROBING, **(settings or {})}, databases=databases)
+
+
 class Writer(threading.Thread):
     """Writes one new row after the other, in a transaction each, and notes what became of it."""
 

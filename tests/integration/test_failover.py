@@ -1,12 +1,15 @@
 """The primary changes under clients: crashes, hangs, is replaced on purpose; two answer as one."""
 
+import contextlib
 import subprocess
+import threading
 import time
 
 import pytest
 
 import cluster as clusters
-from failover import ChangingCluster, Load, accepts_writes, start_over
+from failover import ChangingCluster, Load, accepts_writes, start_behind, start_over
+from meddler import Meddler, error
 from pooler import PATIENCE
 from routed import Watch
 from wire import Closed, query
@@ -164,6 +167,68 @@ def test_hanging_primary(start_pooler, cluster):
     assert watch.node(old)["sv_active"] + watch.node(old)["sv_idle"] == 0
     cluster.rejoin(old)
     wait_role(watch, old, "replica")
+
+
+def test_network_that_swallows(start_pooler, cluster):
+    """What is sent to the old primary goes nowhere, and nothing says so."""
+    old, new = cluster.primary, cluster.standbys[0]
+    with contextlib.ExitStack() as stack:
+        fronts = {node: stack.enter_context(Meddler(node)) for node in cluster.nodes}
+        pooler = start_behind(start_pooler, list(fronts.values()), {"probe_interval": "1"})
+        watch = Watch(pooler)
+        wait_primary(watch, fronts[old])
+        with Load(pooler) as load:
+            fronts[old].is_swallowing = True
+            time.sleep(0.7)
+            old.stop()
+            cluster.promote(new)
+            accepted = accepts_writes(new)
+            flowed = load.wait_writes()
+        load.report("network of the primary gone", flowed - accepted)
+        assert flowed - accepted < FLOW_SECONDS
+        assert_only_in_flight_failed(load)
+        load.assert_nothing_is_lost(new)
+    cluster.rejoin(old)
+
+
+def test_a_login_that_is_cut_short(start_pooler, cluster):
+    """A primary that shuts down ends logins that have begun: whoever waits waits on."""
+    said = error("FATAL", "57P01", "ProcessInterrupts", "terminating connection")
+    with Meddler(cluster.primary) as front:
+        pooler = start_behind(start_pooler, [front, *cluster.standbys], {"server_login_retry": 1})
+        wait_primary(Watch(pooler), front)
+        front.refusal = said
+
+        def relent():
+            while "login" not in front.hits:
+                time.sleep(0.01)
+            front.refusal = None
+
+        threading.Thread(target=relent, daemon=True).start()
+        with pooler.client() as client:
+            assert client.query("INSERT INTO writes VALUES (-5, 1)").tags == ["INSERT 0 1"]
+        assert front.hits["login"] == 1
+
+
+def test_a_promotion_is_noticed_between_probes(start_pooler, cluster):
+    """The server itself reports that it is no standby any more, behind the next query there."""
+    pooler = start_over(start_pooler, cluster, {"probe_interval": "30"})
+    watch = watch_of(pooler, cluster)
+    clone = cluster.standbys[1]
+    clients = [pooler.client(database="lax") for _ in range(4)]
+    for client in clients:
+        client.query("BEGIN READ ONLY")
+        client.query("SELECT 1")
+    for client in clients:
+        client.query("COMMIT")
+    clone.promote()
+    deadline = time.monotonic() + 5 * PATIENCE
+    lax = Watch(pooler, "lax")
+    while lax.node(clone)["role"] != "rival":
+        assert time.monotonic() < deadline, lax.nodes()
+        clients[0].query("SELECT 1")
+    assert watch.node(cluster.primary)["state"] == "up"
+    cluster.rejoin(clone)
 
 
 def refusal(client):
