@@ -157,6 +157,7 @@ static struct probe *open_probe(struct process *process, struct database *databa
         .password = probe_secret(process, &login, &room),
         .database = name,
         .patroni_url = config_patroni_url(config, entry),
+        .database_hash = database->hash,
         .security = transport_security(process->transport),
         .interval_ms = (unsigned)(config->probe_interval_us / US_PER_MS),
         .connect_timeout_ms = (unsigned)(config->probe_timeout_us / US_PER_MS),

@@ -18,6 +18,7 @@
 #include "client/client_set.h"
 #include "client/hint.h"
 #include "client/pipeline.h"
+#include "client/reach.h"
 #include "client/retry.h"
 #include "pool/pool.h"
 #include "proto/startup.h"
@@ -93,8 +94,9 @@ struct client {
     uint32_t sent_incarnation; /* of the replica that the read was sent to */
     uint32_t own_floor;        /* number of its own last write */
     struct hint hint;          /* weir.route */
-    struct text *sticky;       /* why its reads go to the primary; NULL: they need not */
-    struct buf last_words;     /* body of a server's FATAL error, until the server is lost */
+    struct client_reach reach;
+    struct text *sticky;   /* why its reads go to the primary; NULL: they need not */
+    struct buf last_words; /* body of a server's FATAL error, until the server is lost */
     enum startup_replication replication;
     struct server_own own;    /* of a replication client: what its server is asked for */
     struct text *own_options; /* which own.options points to */
@@ -122,15 +124,13 @@ void client_fail(struct client *client, enum fault_id fault, const char *argumen
 void client_refuse(struct client *client, enum fault_id fault, const char *argument,
                    const struct fault_fields *fields);
 
-/* Closes without a word to the client; the reason goes to the log. */
+/* Closes without a word to the client; the reason goes to the log. The same with a last message, an
+ * error, written once the log has the reason. */
 void client_close(struct client *client, const char *reason);
-
-/* The same with a last message, an error, to the client, written once the log has the reason. */
 void client_close_with(struct client *client, const char *reason, struct bytes last);
 
-/* The only way to change state. */
+/* The only way to change state; and its name. */
 void client_become(struct client *client, enum client_state state);
-
 const char *client_state_text(const struct client *client);
 
 /* A line about a client in the log: "C-0x7: db/user@host:port text". */

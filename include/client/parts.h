@@ -101,6 +101,12 @@ void client_parse_context(const struct client *client, struct buf *context);
  * is a Query's or Parse's text, or has at == NULL if it is not in hand. */
 void judge_text(struct client *client, struct bytes text);
 
+/* A statement with these traits goes to the primary: notes what it may write. */
+void judge_note_writes(struct client *client, const struct traits *traits);
+
+/* A statement's traits by what the catalog says now. */
+const struct traits *judge_traits(const struct client *client, struct statement *statement);
+
 /* The replica said no: its statements need the primary from now on. */
 void judge_correct(struct client *client, struct bytes group);
 

@@ -17,6 +17,7 @@
 #define WEIR_CLUSTER_FRESHNESS_H
 
 #include "cluster/node.h"
+#include "sql/reach.h"
 
 /* The number of the latest round. It is at least 1: no sample of an earlier process covers. */
 uint32_t freshness_now(void);
@@ -26,19 +27,29 @@ uint32_t freshness_now(void);
  * the primary, which is slow but right. */
 uint32_t freshness_next(void);
 
-/* Raises the floor of a database to the present number. To be called when an answer of a possible
- * write has come and before any of it is passed on; also when the outcome is unknown. Returns the
- * number, for a session's own floor. `database_hash` names cluster and database. */
-uint32_t freshness_raise(uint64_t database_hash);
+/* Raises the floors of what was written to the present number: relations, or everything in the
+ * database (also with NULL). To be called when an answer of a possible write has come and before
+ * any of it is passed on; also when the outcome is unknown. Returns the number, for a session's own
+ * floor. `database_hash` names cluster and database. */
+uint32_t freshness_raise(uint64_t database_hash, const struct reach *writes);
+
+/* The same for every database of this process: what was written belongs to all. */
+uint32_t freshness_raise_everywhere(void);
+
+/* A number that changes when the schema of a database has changed, or may have, through this
+ * process: before the answer is passed on. Facts that were asked for before do not hold any more.
+ */
+uint32_t freshness_schema(uint64_t database_hash);
+void freshness_schema_changed(uint64_t database_hash);
 
 /* Another process writes for clients of this one: until freshness_unhold no replica is fresh enough
  * for `database`, and after it only what is sampled from then on. One thread. */
 void freshness_hold(void);
 void freshness_unhold(void);
 
-/* The floor of a database; at least 1, since a process that has just started does not know what
- * was acknowledged before it. */
-uint32_t freshness_floor(uint64_t database_hash);
+/* The floor of what is read (everything, with NULL); at least 1, since a process that has just
+ * started does not know what was acknowledged before it. */
+uint32_t freshness_floor(uint64_t database_hash, const struct reach *reads);
 
 /* What a read needs of a replica; zeroed memory, with stick_node -1, needs nothing.
  *   floor        freshness_floor (consistency `database`), the session's own floor (`session`),

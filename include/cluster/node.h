@@ -120,6 +120,13 @@ static inline uint32_t node_active(const struct node *node) {
 const char *node_role_text(enum node_role role);
 const char *node_state_text(enum node_state state);
 
+/* What the catalog of its database says (sql/facts.h). Any thread: makes *facts, a reference or
+ * NULL, the newest there are; with cluster NULL gives it back. Costs one load where nothing is new.
+ * And for the reader of the catalog: takes over newer ones. */
+struct facts;
+void cluster_learn(struct cluster *cluster, struct facts **facts);
+void cluster_set_facts(struct cluster *cluster, struct facts *facts);
+
 /*
  * For the prober, on worker 0 only.
  */

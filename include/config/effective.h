@@ -109,7 +109,7 @@ enum on_state config_on_session_state(const struct config *config,
                                       const struct config_database *database,
                                       const struct config_user *user);
 
-/* Never READ_CONSISTENCY_UNSET; the user's, the database's or the global one. */
+/* Never READ_CONSISTENCY_UNSET nor _AUTO; the user's, the database's or the global one. */
 enum read_consistency config_read_consistency(const struct config *config,
                                               const struct config_database *database,
                                               const struct config_user *user);
@@ -118,7 +118,7 @@ enum read_consistency config_read_consistency(const struct config *config,
 struct config_choice config_choice(const struct config *config,
                                    const struct config_database *database);
 
-/* Never LOAD_BALANCE_HOSTS_UNSET. */
+/* Never BALANCE_UNSET. */
 enum load_balance_hosts config_load_balance_hosts(const struct config_database *database);
 
 /* Where Patroni's REST API of a database's nodes is; empty: nowhere. */

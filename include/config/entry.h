@@ -40,9 +40,11 @@ enum shared_listen { SHARED_LISTEN_UNSET, SHARED_LISTEN_OFF, SHARED_LISTEN_ON };
 enum on_state { ON_STATE_UNSET, ON_STATE_PIN, ON_STATE_REJECT, ON_STATE_LOG, ON_STATE_IGNORE };
 enum read_consistency {
     READ_CONSISTENCY_UNSET,
+    READ_CONSISTENCY_AUTO,
     READ_CONSISTENCY_DATABASE,
     READ_CONSISTENCY_SESSION,
-    READ_CONSISTENCY_EVENTUAL
+    READ_CONSISTENCY_EVENTUAL,
+    READ_CONSISTENCY_CLUSTER
 };
 enum syslog_facility {
     SYSLOG_FACILITY_AUTH,
@@ -52,11 +54,7 @@ enum syslog_facility {
     SYSLOG_FACILITY_LOCAL0, /* LOCAL1 to LOCAL7 follow */
     SYSLOG_FACILITY_LOCAL7 = SYSLOG_FACILITY_LOCAL0 + 7
 };
-enum load_balance_hosts {
-    LOAD_BALANCE_HOSTS_UNSET,
-    LOAD_BALANCE_HOSTS_ROUND_ROBIN,
-    LOAD_BALANCE_HOSTS_DISABLE
-};
+enum load_balance_hosts { BALANCE_UNSET, BALANCE_ROUND_ROBIN, BALANCE_DISABLE };
 
 /* What entries of [databases], [users] and [nodes] have in common. */
 struct config_entry {

@@ -49,6 +49,7 @@ struct pool {
     struct database *database;
     char *key;
     char *user;
+    struct facts *facts;      /* of its database, a reference; NULL: none yet, or no routing */
     struct pool_node **nodes; /* one for each node; without routing one for all hosts */
     size_t nodes_count;
     struct list old_nodes; /* that still have servers */
@@ -88,20 +89,6 @@ struct pool {
 
 /* The pool of a database and a user, made if need be. */
 struct pool *pool_get(struct pool_set *set, struct database *database, struct bytes user);
-
-/* Keys that a client of this pool has proved, to log in to its servers with. They are kept until
- * another client proves others, or a reload brings a plain secret. */
-void pool_take_keys(struct pool *pool, const struct scram_client_cache *keys);
-
-/* The password that a client of this pool has been let in with, to log in to its servers. Copied.
- */
-void pool_take_password(struct pool *pool, const char *password);
-
-/* What is known of the pool's user: from the auth_file, else from auth_query; NULL if nothing. */
-struct user *pool_login(const struct pool *pool);
-
-/* Takes over a user list of one, which auth_query has made of the pool's user. */
-void pool_take_met(struct pool *pool, struct users **met);
 
 /* A server at once, or NULL: the borrower then stands in line. */
 struct server *pool_borrow(struct pool *pool, struct borrower *borrower);

@@ -27,6 +27,12 @@ enum builtin_kind {
  * alone; `name` is without a schema and in the case that the catalog has. */
 enum builtin_kind builtin_function(struct bytes name);
 
+/* Whether a function that writes changes no row that a replica might be asked for. */
+bool builtin_writes_no_rows(struct bytes name);
+
+/* Whether its answer depends on relations that its arguments name. */
+bool builtin_measures(struct bytes name);
+
 /* Whether current_setting or SHOW of this parameter, whatever its case, answers alike on every
  * node if the session has set nothing. */
 bool builtin_setting_is_common(struct bytes name);

@@ -7,7 +7,7 @@
 #include "core/buf.h"
 #include "sql/traits.h"
 
-#define FINDINGS_NAMES_BYTES_MAX 2048u
+#define FINDINGS_NAMES_BYTES_MAX 4096u
 
 /* Zeroed but for `names` it is a start. */
 struct findings {
@@ -16,18 +16,28 @@ struct findings {
     char why[TRAITS_WHY_SIZE];
     unsigned parameters; /* how often one is set or reset that differs from the last */
     char parameter[TRAITS_WHY_SIZE];
-    bool is_plan_only; /* EXPLAIN without ANALYZE: no write that it shows is done */
+    uint32_t doubts; /* flags that hold where no catalog tells what its names stand for, */
+    unsigned doubt_rank;
+    char doubt[TRAITS_WHY_SIZE]; /* and why */
+    bool is_plan_only;           /* EXPLAIN without ANALYZE: no write that it shows is done */
+    bool reads_beyond;           /* what it reads is not only the relations that it names, */
+    bool writes_beyond;          /* what it writes not only those named as written */
     bool names_cut;
     struct buf *names; /* as in struct traits; borrowed */
 };
 
 /* Adds flags, and their reason if it weighs more than the one at hand: a known write more than a
- * possible one, that more than another need of the primary, that more than the rest. */
+ * possible one, that more than another need of the primary, that more than the rest. What may write
+ * may write anything, unless the caller says otherwise afterwards. */
 void findings_note(struct findings *findings, uint32_t flags, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Adds the name of a function (kind 'f') or relation ('r'): its `parts_count` parts, the last of
- * which is its own and the others its schema and database. */
+/* Notes what holds unless the catalog tells that the names are harmless. */
+void findings_doubt(struct findings *findings, uint32_t flags, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Adds a name (kinds as in struct traits): its `parts_count` parts, the last of which is its own
+ * and the others its schema and database. */
 void findings_add_name(struct findings *findings, char kind, const struct bytes *parts,
                        size_t parts_count);
 

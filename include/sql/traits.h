@@ -11,6 +11,7 @@
 #define WEIR_SQL_TRAITS_H
 
 #include "core/bytes.h"
+#include "sql/reach.h"
 
 /* Facts about a statement, or about all statements of one text together. Where none of the first
  * group is set it may run anywhere: that holds for reads, for BEGIN READ ONLY, and for what is
@@ -57,42 +58,55 @@ enum traits_flag {
 #define TRAITS_SETS_ALIKE (1u << 31)
 
 #define TRAITS_WHY_SIZE 96
+/* No name that PostgreSQL knows is longer, quotes and encodings considered. */
+#define TRAITS_NAME_BYTES_MAX 256u
 
 struct traits {
     uint32_t flags; /* enum traits_flag */
     /* Why it needs the primary ("INSERT", "function nextval() writes", "not understood: ..."), or
      * what state of the session it changes; empty for a plain read. NUL-terminated. */
     char why[TRAITS_WHY_SIZE];
-    /* The lower-case name of the one parameter that it sets or resets ("timezone", "role",
-     * "session_authorization"); empty with several or none. NUL-terminated. */
+    /* The lower-case name of the one parameter that it sets or resets ("timezone", "role"); empty
+     * with several or none. NUL-terminated. */
     char parameter[TRAITS_WHY_SIZE];
-    /* The names of all functions ('f') and relations ('r') that it uses, for catalog facts, of the
-     * databases that have to be without sessions for it ('b'), of the
-     * parameters that it sets beyond the transaction ('s'; "$1": the Bind's first; to their
-     * defaults: also 'd') or up to its end ('l'), and of the prepared statements that PREPARE,
-     * EXECUTE and DEALLOCATE speak of
-     * ('p'). Each is a kind byte, the name as written after folding ("public.t"; of a parameter in
-     * lower case), and a NUL. Owned by the cache entry; may be cut, then names_complete is false.
+    /* The names in it, each a kind byte, the name as written after folding ("public.t"; of a
+     * parameter in lower case), and a NUL. Owned by the cache entry; may be cut (names_complete).
+     *
+     *   f  function     s  parameter that it sets beyond the transaction ("$1": the Bind's first),
+     *   r  relation        to its default: also d
+     *   w  changed one  l  parameter that it sets up to the transaction's end
+     *   i  added to     p  prepared statement, of PREPARE, EXECUTE, DEALLOCATE
+     *   o  operator     b  database that has to be without sessions for it
+     *   y  type         a  what stands behind a dot: a column, or a function
+     *   c  WITH query   g  (empty) what it changes belongs to all databases of the cluster
      */
     struct bytes names;
     bool names_complete;
+    struct reach reads, writes; /* everything, unless facts have told */
+    bool is_claimed;     /* it reads only, as far as a function of somebody's own says of itself */
+    bool is_global;      /* what it changes belongs to all databases of the cluster */
+    uint32_t generation; /* of the facts that it was resolved with; 0: none */
 };
 
-/* The settings of the session that decide how its text is read, as the server will see them. */
+struct facts;
+
+/* The settings of the session that decide how its text is read, as the server will see them; and
+ * what its names stand for. */
 struct traits_context {
     const char *client_encoding; /* any spelling PostgreSQL takes; NULL is UTF8 */
     bool standard_conforming_strings;
     bool safe_backslash_quote; /* backslash_quote = safe_encoding, the default */
+    const struct facts *facts; /* of its database (sql/facts.h); NULL: nobody has asked */
 };
 
 struct traits_cache;
 
-/* One text whose parse is too long for the worker's own thread. `text` and `shape` are owned by
- * the job; it passes to whoever runs it and comes back through traits_job_finish. */
+/* One text whose parse is too long for the worker's own thread; passes to whoever runs it and comes
+ * back through traits_job_finish. */
 struct traits_job;
 
-/* Where the long parses of a cache go. `post` takes ownership of the job and returns true, or
- * returns false if its queue is full. It must not call back into the cache. */
+/* Where the long parses of a cache go. `post` takes over the job, or returns false if its queue is
+ * full. It must not call back into the cache. */
 struct traits_job_sink {
     bool (*post)(void *owner, struct traits_job *job);
     void *owner;
@@ -113,27 +127,24 @@ void traits_cache_free(struct traits_cache **cache);
 const struct traits *traits_of(struct traits_cache *cache, struct bytes text,
                                const struct traits_context *context, uint64_t now_us);
 
-/* A replica answered that a statement of this text may not run there: its shape needs the
- * primary from now on. */
+/* A replica refused a statement of this text: its shape needs the primary from now on. */
 void traits_correct(struct traits_cache *cache, struct bytes text,
                     const struct traits_context *context);
 
-/* Runs a job; any thread with TRAITS_JOB_STACK_BYTES of stack. */
+/* Any thread with TRAITS_JOB_STACK_BYTES of stack. */
 #define TRAITS_JOB_STACK_BYTES (64u * 1024 * 1024)
 void traits_job_run(struct traits_job *job);
 
 /* Brings a job that ran back into its cache (on the cache's thread) and frees it. */
 void traits_job_finish(struct traits_cache *cache, struct traits_job **job);
 
-/* Frees a job whose cache is gone. */
 void traits_job_free(struct traits_job **job);
 
-/* What a cache holds and did, for metrics. `refused` counts the calls whose text was not lexed,
- * or not parsed since there were too many new ones or no room for a job. */
+/* What a cache holds and did. `refused`: texts not lexed, or not parsed for lack of room or time.
+ */
 struct traits_cache_stats {
     uint64_t hits, misses, parsed_inline, parsed_later, refused;
     size_t shapes;
 };
 struct traits_cache_stats traits_cache_stats(const struct traits_cache *cache);
-
 #endif

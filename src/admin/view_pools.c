@@ -22,8 +22,7 @@ static const struct config_database *entry_of(const struct admin *admin, const c
 /* PgBouncer shows it where host is a list. */
 static const char *load_balance_text(const struct config_database *entry) {
     if (entry == NULL || entry->hosts_count < 2) return NULL;
-    return config_load_balance_hosts(entry) == LOAD_BALANCE_HOSTS_DISABLE ? "disable"
-                                                                          : "round-robin";
+    return config_load_balance_hosts(entry) == BALANCE_DISABLE ? "disable" : "round-robin";
 }
 
 static void write_servers(struct rows *rows, const uint32_t servers[CENSUS_SERVER_COUNT]) {

@@ -5,6 +5,7 @@
 #include "views.h"
 
 #include "core/memory.h"
+#include "sql/facts.h"
 
 static const struct column columns[] = {
     {"database", COLUMN_TEXT},
@@ -53,8 +54,10 @@ static struct route_request request_for(const struct config *config,
                                     .replica_fallback =
                                         choice.replica_fallback == REPLICA_FALLBACK_ON,
                                     .choice = choices[choice.replica_choice]};
-    if (config_read_consistency(config, entry, NULL) == READ_CONSISTENCY_DATABASE)
-        request.need.floor = freshness_floor(database->hash);
+    enum read_consistency consistency = config_read_consistency(config, entry, NULL);
+    if (consistency == READ_CONSISTENCY_CLUSTER) request.need.floor = freshness_now();
+    if (consistency == READ_CONSISTENCY_DATABASE)
+        request.need.floor = freshness_floor(database->hash, &traits->reads);
     return request;
 }
 
@@ -62,12 +65,17 @@ static void write_route(struct admin *admin, struct database *database, struct b
                         struct rows *rows) {
     const struct config_database *entry =
         config_database(admin->config, bytes_of_text(database->name));
+    struct cluster *cluster = database_cluster(admin->databases, database);
+    struct facts *facts = NULL;
+    cluster_learn(cluster, &facts);
+    bool is_known = facts != NULL && facts_schema(facts) == freshness_schema(database->hash);
     struct traits_context context = {.standard_conforming_strings = true,
-                                     .safe_backslash_quote = true};
+                                     .safe_backslash_quote = true,
+                                     .facts = is_known ? facts : facts_unread()};
+    if (!cluster_is_probed(cluster)) context.facts = NULL;
     const struct traits *traits =
         traits_of(admin->traits, sql, &context, loop_now_us(admin->workers[0].loop));
     struct route_request request = request_for(admin->config, entry, database, traits);
-    struct cluster *cluster = database_cluster(admin->databases, database);
     struct route route = route_choose(&request, cluster);
     struct buf reason = {0};
     route_describe(&reason, &route, &request, cluster);
@@ -78,6 +86,7 @@ static void write_route(struct admin *admin, struct database *database, struct b
     rows_text(rows, buf_text(&reason));
     rows_end(rows);
     buf_release(&reason);
+    facts_free(&facts);
     cluster_free(&cluster);
 }
 

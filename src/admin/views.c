@@ -236,6 +236,12 @@ static const struct column config_columns[] = {
     {"changeable", COLUMN_TEXT},
 };
 
+static const struct column facts_columns[] = {
+    {"database", COLUMN_TEXT}, {"state", COLUMN_TEXT}, {"kind", COLUMN_TEXT},
+    {"schema", COLUMN_TEXT},   {"name", COLUMN_TEXT},  {"effect", COLUMN_TEXT},
+    {"reason", COLUMN_TEXT},
+};
+
 static const struct column peers_columns[] = {
     {"peer_id", COLUMN_INT4},
     {"host", COLUMN_TEXT},
@@ -360,6 +366,7 @@ static const struct view views[] = {
     {"FDS", COLUMNS(fds_columns), BY_ADMIN(view_client_fd, view_server_fd)},
     {"LISTS", COLUMNS(lists_columns), BY_CENSUS(view_lists)},
     {"MEM", COLUMNS(mem_columns), BY_CENSUS(view_memory)},
+    {"FACTS", COLUMNS(facts_columns), BY_WORKER_0(view_facts)},
     {"NODES", COLUMNS(nodes_columns), BY_CENSUS(view_nodes)},
     {"NODE_POOLS", COLUMNS(node_pools_columns), BY_CENSUS(view_node_pools)},
     {"PINS", COLUMNS(pins_columns), BY_WALK(view_pin, NULL)},

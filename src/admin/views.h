@@ -66,6 +66,9 @@ void view_nodes(const struct view_context *context);
 size_t view_databases_count(struct admin *admin);
 size_t view_users_count(const struct view_context *context);
 
+/* In view_facts.c */
+void view_facts(const struct view_context *context);
+
 /* In view_peers.c */
 void view_peers(const struct view_context *context);
 void view_peer_pools(const struct view_context *context);

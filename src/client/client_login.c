@@ -18,6 +18,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "net/tls.h"
+#include "pool/secrets.h"
 #include "proto/startup.h"
 
 #include <stdio.h>

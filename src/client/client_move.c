@@ -263,7 +263,7 @@ static bool enter(struct client *client, struct pool *pool, struct bytes key) {
     client_become(client, CLIENT_IDLE);
     client->doing = "idle";
     pool->clients++;
-    client->own_floor = freshness_raise(pool->database->hash);
+    client->own_floor = freshness_raise(pool->database->hash, NULL);
     return true;
 }
 
@@ -272,6 +272,7 @@ static bool unpack_state(struct client *client, struct unpack *in) {
     struct client_set *set = client->set;
     client->transaction = (char)unpack_u8(in);
     client->may_write = unpack_u8(in) != 0;
+    client->reach.writes.is_all = client->reach.changes_schema = client->may_write;
     client->may_reach_out = unpack_u8(in) != 0;
     client->has_ended = unpack_u8(in) != 0;
     bool has_unnamed = unpack_u8(in) != 0;

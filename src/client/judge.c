@@ -12,8 +12,12 @@
 #include "client/shadow.h"
 #include "cluster/probe.h"
 #include "proto/message.h"
+#include "sql/facts.h"
 
 #include <stdio.h>
+
+/* How long a read waits for the probe that read_consistency = cluster needs. */
+#define PROBE_WAIT_US UINT64_C(100000)
 
 #define ANYTHING (TRAITS_ANYTHING | TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE)
 
@@ -67,11 +71,34 @@ size_t judge_group_length(struct bytes bytes, bool *has_flush) {
     return 0;
 }
 
+/* What the catalog says now; while that is not known, and a reading is on its way, nothing. */
+static const struct facts *facts_at_hand(const struct client *client) {
+    const struct pool *pool = client->pool;
+    if (!judge_is_on(client)) return NULL;
+    uint32_t schema = freshness_schema(pool->database->hash);
+    if (pool->facts != NULL && facts_schema(pool->facts) == schema) return pool->facts;
+    probe_nudge(pool->nodes[0]->cluster);
+    return facts_unread();
+}
+
 struct traits_context client_context(const struct client *client) {
     struct traits_context context = parameters_context(&client->parameters);
     if (client->session != NULL)
         context.safe_backslash_quote = session_quotes_safely(client->session);
+    context.facts = facts_at_hand(client);
     return context;
+}
+
+const struct traits *judge_traits(const struct client *client, struct statement *statement) {
+    const struct facts *facts = facts_at_hand(client);
+    uint32_t generation = facts == NULL ? 0 : facts_generation(facts);
+    struct bytes text, rest;
+    if (statement->traits.generation != generation && client->set->traits != NULL &&
+        message_text(statement->body, &text, &rest)) {
+        statement->traits = *client_traits(client, text);
+        statement->traits.names = bytes_of(NULL, 0);
+    }
+    return &statement->traits;
 }
 
 const struct traits *client_traits(const struct client *client, struct bytes text) {
@@ -122,25 +149,45 @@ static void note_session(struct client *client, const struct traits *traits) {
     }
 }
 
+void judge_note_writes(struct client *client, const struct traits *traits) {
+    struct client_reach *reach = &client->reach;
+    uint32_t flags = traits->flags;
+    if (!(flags & TRAITS_MAY_WRITE)) return;
+    if (!client->may_write) {
+        reach_clear(&reach->writes);
+        reach->changes_schema = reach->is_global = false;
+    }
+    client->may_write = true;
+    reach_merge(&reach->writes, &traits->writes);
+    /* What is temporary only is nobody else's. */
+    bool is_temporary = flags & TRAITS_TEMPORARY && !(flags & TRAITS_MANY);
+    if (flags & TRAITS_CHANGES_SCHEMA && !is_temporary) reach->changes_schema = true;
+    if (traits->is_global) reach->is_global = true;
+}
+
 static uint32_t take_traits(struct client *client, const struct traits *traits) {
     note_session(client, traits);
-    if (traits->flags & TRAITS_MAY_WRITE) client->may_write = true;
+    judge_note_writes(client, traits);
+    reach_merge(&client->reach.reads, &traits->reads);
+    if (traits->is_claimed) client->reach.is_claimed = true;
     if (traits->flags & (TRAITS_ENDS | TRAITS_ANYTHING)) client->may_end = true;
     if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)) client->may_reach_out = true;
     return traits->flags & TRAITS_BEGINS ? begin_as_default(client, traits->flags) : traits->flags;
 }
 
 static uint32_t take_anything(struct client *client) {
-    client->may_write = client->may_reach_out = client->may_end = true;
+    const struct traits anything = {.flags = ANYTHING, .writes.is_all = true};
+    judge_note_writes(client, &anything);
+    client->reach.reads.is_all = true;
+    client->may_reach_out = client->may_end = true;
     return ANYTHING;
 }
 
 static uint32_t take_text(struct client *client, struct bytes text) {
     const struct traits *traits = client_traits(client, text);
-    const struct statement *executed =
-        client->session == NULL ? NULL : names_executed(client, traits);
+    struct statement *executed = client->session == NULL ? NULL : names_executed(client, traits);
     hint_note(client, traits, text);
-    return take_traits(client, executed == NULL ? traits : &executed->traits);
+    return take_traits(client, executed == NULL ? traits : judge_traits(client, executed));
 }
 
 void judge_text(struct client *client, struct bytes text) {
@@ -165,11 +212,12 @@ static uint32_t judge_parse(struct client *client, struct bytes body) {
     return judge_query(client, rest);
 }
 
-static uint32_t judge_statement(struct client *client, const struct statement *statement) {
+static uint32_t judge_statement(struct client *client, struct statement *statement) {
     struct bytes text, rest;
     if (statement == NULL) return take_anything(client);
-    if (message_text(statement->body, &text, &rest)) hint_note(client, &statement->traits, text);
-    return take_traits(client, &statement->traits);
+    const struct traits *traits = judge_traits(client, statement);
+    if (message_text(statement->body, &text, &rest)) hint_note(client, traits, text);
+    return take_traits(client, traits);
 }
 
 /* A Bind of a statement that was parsed in an earlier group; one that was parsed in this group has
@@ -219,6 +267,8 @@ static uint32_t flags_of_group(struct client *client, struct bytes group) {
         }
         pos += length;
     }
+    /* A refusal behind the rows of another statement could not be repaired. */
+    if (client->reach.is_claimed && flags & TRAITS_MANY) flags |= TRAITS_NEEDS_PRIMARY;
     return flags;
 }
 
@@ -230,9 +280,19 @@ static uint32_t floor_of(const struct client *client) {
         return client->own_floor;
     case READ_CONSISTENCY_EVENTUAL:
         return 0;
+    case READ_CONSISTENCY_CLUSTER:
+        return client->reach.began_round;
     default:
-        return freshness_floor(client->pool->database->hash);
+        return freshness_floor(client->pool->database->hash, &client->reach.reads);
     }
+}
+
+/* How long a read may wait for a replica. Where it has to see what went past this process it waits
+ * for a probe in any case. */
+static uint64_t wait_of(const struct client *client) {
+    uint64_t wait_us = client->set->replica_wait_us;
+    bool is_probed_for = client->pool->consistency == READ_CONSISTENCY_CLUSTER;
+    return is_probed_for && wait_us < PROBE_WAIT_US ? PROBE_WAIT_US : wait_us;
 }
 
 void judge_again(struct client *client) {
@@ -244,9 +304,10 @@ void judge_again(struct client *client) {
     request->session_state = client->sticky == NULL ? NULL : client->sticky->at;
     request->hint = hint_of(client);
     request->need.floor = floor_of(client);
-    request->may_wait = set->replica_wait_us > 0;
+    uint64_t wait_us = wait_of(client);
+    request->may_wait = wait_us > 0;
     if (client->state == CLIENT_WAITING)
-        request->may_wait = loop_now_us(set->loop) - client->state_us < set->replica_wait_us;
+        request->may_wait = loop_now_us(set->loop) - client->state_us < wait_us;
     request->replica_fallback = pool->choice.replica_fallback == REPLICA_FALLBACK_ON;
     request->choice = choices[pool->choice.replica_choice];
     request->turns = &pool->turns;
@@ -274,6 +335,9 @@ enum judgement judge_group(struct client *client, struct bytes bytes) {
     client->borrower.avoid = 0;
     struct route_request *request = &client->route_request;
     request->why = "";
+    reach_clear(&client->reach.reads);
+    client->reach.is_claimed = false;
+    client->reach.began_round = freshness_now();
     if (is_in_hand) {
         request->flags = flags_of_group(client, bytes_of(bytes.at, length));
         client->group_left = (uint32_t)length;
@@ -282,6 +346,8 @@ enum judgement judge_group(struct client *client, struct bytes bytes) {
         client->group_left = 0;
     }
     request->flags = begin_join(client, request->flags);
+    /* What comes later in the transaction is not known yet. */
+    if (request->flags & TRAITS_BEGINS) client->reach.reads.is_all = true;
     if (client->session != NULL && session_is_serializable(client->session))
         request->flags |= TRAITS_SERIALIZABLE;
     judge_again(client);
@@ -309,8 +375,10 @@ void judge_correct(struct client *client, struct bytes group) {
             message_text(rest, &name, &rest)) {
             struct prepared_name *entry = prepared_find(&client->names, name);
             struct statement *statement = entry == NULL ? client->unnamed : entry->statement;
-            if (statement != NULL)
+            if (statement != NULL && message_text(statement->body, &text, &rest)) {
+                traits_correct(set->traits, text, &context);
                 statement->traits.flags |= TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE;
+            }
         }
         pos += length;
     }

@@ -27,7 +27,12 @@
 
 void relay_raise_floor(struct client *client) {
     if (!client->may_write || !judge_is_on(client)) return;
-    client->own_floor = freshness_raise(client->pool->database->hash);
+    const struct client_reach *reach = &client->reach;
+    uint64_t hash = client->pool->database->hash;
+    if (reach->changes_schema) freshness_schema_changed(hash);
+    uint32_t now =
+        reach->is_global ? freshness_raise_everywhere() : freshness_raise(hash, &reach->writes);
+    if (reach->writes.is_all || reach->writes.count > 0) client->own_floor = now;
 }
 
 /* ---- binding */

@@ -412,7 +412,7 @@ static bool has_own_pids(const struct client *client) {
 
 static void on_notification(const struct reply *reply, const struct pipeline_match *match) {
     struct client *client = reply->client;
-    if (judge_is_on(client)) (void)freshness_raise(client->pool->database->hash);
+    if (judge_is_on(client)) (void)freshness_raise(client->pool->database->hash, NULL);
     if (!has_own_pids(client)) {
         plain(reply, match);
         return;

@@ -497,7 +497,7 @@ static bool is_at_rest(const struct client *client) {
 void subscribe_deliver(struct client *client) {
     struct subscription *subscription = subscription_of(client);
     if (subscription == NULL || buf_length(&subscription->held) == 0) return;
-    if (judge_is_on(client)) (void)freshness_raise(client->pool->database->hash);
+    if (judge_is_on(client)) (void)freshness_raise(client->pool->database->hash, NULL);
     stream_write_bytes(&client->stream, buf_content(&subscription->held));
     buf_release(&subscription->held);
 }

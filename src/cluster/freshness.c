@@ -29,9 +29,20 @@
 
 static _Atomic uint32_t latest = 1;
 
-/* The whole-database floors; a floor of a relation will be an entry under another hash. Two keys
- * in one entry only send some reads to the primary. */
+/* Three kinds of floors share one table, so that two keys may share an entry, which only sends some
+ * reads to the primary:
+ *
+ *      of a relation        raised by writes that are known to reach it
+ *      OF_UNKNOWN           of a database: raised by writes that may reach anything
+ *      OF_ALL               of a database: raised by every write
+ *
+ * Who reads some relations looks at theirs and at OF_UNKNOWN; who may read anything at OF_ALL. */
 static _Atomic uint32_t floors[FLOORS_COUNT];
+#define OF_UNKNOWN 0u
+#define OF_ALL     1u
+
+#define SCHEMAS_COUNT 1024u
+static _Atomic uint32_t schemas[SCHEMAS_COUNT];
 
 uint32_t freshness_now(void) {
     return atomic_load_explicit(&latest, memory_order_acquire);
@@ -46,20 +57,41 @@ uint32_t freshness_next(void) {
     return next;
 }
 
-static _Atomic uint32_t *floor_of(uint64_t hash) {
-    return &floors[hash & (FLOORS_COUNT - 1)];
+static _Atomic uint32_t *floor_of(uint64_t hash, unsigned kind) {
+    return &floors[(hash + kind) & (FLOORS_COUNT - 1)];
 }
 
-uint32_t freshness_raise(uint64_t database_hash) {
-    uint32_t now = freshness_now();
-    _Atomic uint32_t *floor = floor_of(database_hash);
+static void raise_floor(_Atomic uint32_t *floor, uint32_t now) {
     uint32_t seen = atomic_load_explicit(floor, memory_order_relaxed);
     bool is_raised = false;
     while (!is_raised && seen < now) {
         is_raised = atomic_compare_exchange_weak_explicit(floor, &seen, now, memory_order_acq_rel,
                                                           memory_order_relaxed);
     }
+}
+
+uint32_t freshness_raise(uint64_t database_hash, const struct reach *writes) {
+    uint32_t now = freshness_now();
+    bool is_all = writes == NULL || writes->is_all;
+    if (is_all) raise_floor(floor_of(database_hash, OF_UNKNOWN), now);
+    for (uint32_t i = 0; !is_all && i < writes->count; i++)
+        raise_floor(floor_of(writes->keys[i], 0), now);
+    if (is_all || writes->count > 0) raise_floor(floor_of(database_hash, OF_ALL), now);
     return now;
+}
+
+uint32_t freshness_raise_everywhere(void) {
+    uint32_t now = freshness_now();
+    for (unsigned i = 0; i < FLOORS_COUNT; i++) raise_floor(&floors[i], now);
+    return now;
+}
+
+uint32_t freshness_schema(uint64_t database_hash) {
+    return atomic_load_explicit(&schemas[database_hash % SCHEMAS_COUNT], memory_order_acquire);
+}
+
+void freshness_schema_changed(uint64_t database_hash) {
+    (void)atomic_fetch_add(&schemas[database_hash % SCHEMAS_COUNT], 1);
 }
 
 void freshness_hold(void) {
@@ -71,9 +103,15 @@ void freshness_unhold(void) {
     for (unsigned i = 0; i < FLOORS_COUNT; i++) atomic_store(&floors[i], now);
 }
 
-uint32_t freshness_floor(uint64_t database_hash) {
-    uint32_t floor = atomic_load_explicit(floor_of(database_hash), memory_order_acquire);
-    return floor == 0 ? 1 : floor;
+uint32_t freshness_floor(uint64_t database_hash, const struct reach *reads) {
+    bool is_all = reads == NULL || reads->is_all;
+    uint32_t highest = atomic_load_explicit(floor_of(database_hash, is_all ? OF_ALL : OF_UNKNOWN),
+                                            memory_order_acquire);
+    for (uint32_t i = 0; !is_all && i < reads->count; i++) {
+        uint32_t floor = atomic_load_explicit(floor_of(reads->keys[i], 0), memory_order_acquire);
+        if (floor > highest) highest = floor;
+    }
+    return highest == 0 ? 1 : highest;
 }
 
 /* Judges one loaded pair, so that both halves come from the same sample. */

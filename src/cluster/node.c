@@ -3,7 +3,7 @@
  *
  * A cluster never changes its members: a reload that changes them makes a new cluster, and the old
  * one lives until the last server and the last waiter that came from it have gone. Which of its
- * fields may be read by whom is said in the header; nothing here takes a lock but the reports.
+ * fields may be read by whom is said in the header; locks are taken for reports and facts only.
  */
 #include "cluster/node.h"
 
@@ -13,6 +13,9 @@
 #include "core/buf.h"
 #include "core/check.h"
 #include "core/memory.h"
+#include "sql/facts.h"
+
+#include <pthread.h>
 
 struct cluster {
     atomic_uint references;
@@ -22,6 +25,9 @@ struct cluster {
     size_t count;
     struct cluster_nudge nudge;
     struct report_board *board;
+    pthread_mutex_t mutex; /* of: */
+    struct facts *facts;
+    _Atomic uint32_t generation; /* of the facts; 0: none */
     struct node nodes[];
 };
 
@@ -67,6 +73,7 @@ struct cluster *cluster_new(const char *name, const struct cluster_member *membe
     cluster->name = memory_copy_text(name);
     cluster->count = count;
     cluster->board = report_board_new(count);
+    CHECK(pthread_mutex_init(&cluster->mutex, NULL) == 0);
     for (size_t i = 0; i < count; i++) {
         struct node *node = &cluster->nodes[i];
         node->index = (unsigned)i;
@@ -103,6 +110,8 @@ void cluster_free(struct cluster **cluster_at) {
         memory_free(cluster->nodes[i].zone);
     }
     report_board_free(&cluster->board);
+    facts_free(&cluster->facts);
+    CHECK(pthread_mutex_destroy(&cluster->mutex) == 0);
     memory_free(cluster->name);
     memory_free(cluster);
 }
@@ -135,6 +144,28 @@ int cluster_primary(const struct cluster *cluster) {
 
 uint64_t cluster_all(const struct cluster *cluster) {
     return UINT64_MAX >> (CLUSTER_NODES_MAX - cluster->count);
+}
+
+void cluster_learn(struct cluster *cluster, struct facts **facts) {
+    if (cluster == NULL) {
+        facts_free(facts);
+        return;
+    }
+    uint32_t newest = atomic_load_explicit(&cluster->generation, memory_order_acquire);
+    if (newest == (*facts == NULL ? 0 : facts_generation(*facts))) return;
+    facts_free(facts);
+    CHECK(pthread_mutex_lock(&cluster->mutex) == 0);
+    if (cluster->facts != NULL) *facts = facts_share(cluster->facts);
+    CHECK(pthread_mutex_unlock(&cluster->mutex) == 0);
+}
+
+void cluster_set_facts(struct cluster *cluster, struct facts *facts) {
+    CHECK(pthread_mutex_lock(&cluster->mutex) == 0);
+    struct facts *old = cluster->facts;
+    cluster->facts = facts;
+    CHECK(pthread_mutex_unlock(&cluster->mutex) == 0);
+    atomic_store_explicit(&cluster->generation, facts_generation(facts), memory_order_release);
+    facts_free(&old);
 }
 
 void node_become(struct node *node, enum node_role role, enum node_state state) {

@@ -266,7 +266,9 @@ static void judge(struct probe *probe) {
         if (verdict->primary != probe->past.primary) welcome_primary(probe, verdict->primary);
         probe->past.timeline = views[verdict->primary].timeline;
     }
+    bool is_new = verdict->primary != cluster_primary(probe->cluster);
     cluster_set_primary(probe->cluster, verdict->primary);
+    if (is_new) catalog_look(probe->catalog);
     probe_tell_trouble(probe, trouble_before);
     review_choice(probe);
 }
@@ -426,6 +428,11 @@ static void on_answer(void *owner, unsigned index, const struct inquiry_answer *
     settle(probe);
 }
 
+static void on_facts(void *owner) {
+    struct probe *probe = owner;
+    probe->ops->changed(probe->owner, probe->cluster);
+}
+
 static void on_failure(void *owner, unsigned index, const char *error) {
     struct probe *probe = owner;
     struct standing *standing = &probe->standings[index];
@@ -491,6 +498,7 @@ static void begin_round(struct probe *probe) {
     }
     judge(probe);
     for (size_t i = 0; i < probe->count; i++) judge_fitness(probe, i);
+    catalog_look(probe->catalog);
     settle(probe);
 }
 
@@ -642,6 +650,7 @@ static void copy_settings(struct probe *probe, const struct probe_settings *give
         .user = probe->user,
         .password = probe->password,
         .database = probe->database,
+        .database_hash = given->database_hash,
         .interval_ms = or_default(given->interval_ms, 1000),
         .connect_timeout_ms = or_default(given->connect_timeout_ms, 5000),
         .query_timeout_ms = or_default(given->query_timeout_ms, 5000),
@@ -667,6 +676,7 @@ struct probe *probe_open(struct loop *loop, struct cluster *cluster,
     probe->verdict.primary = -1;
     probe->opened_us = loop_now_us(loop);
     probe->count = count;
+    probe->catalog = catalog_new(loop, probe->cluster, &probe->settings, on_facts, probe);
     probe->next_round.run = on_next_round;
     probe->straggle.run = on_straggle;
     for (size_t i = 0; i < count; i++) {
@@ -717,6 +727,7 @@ void probe_close(struct probe **probe_at) {
     loop_timer_stop(&probe->straggle);
     for (size_t i = 0; i < probe->count; i++) inquiry_free(&probe->standings[i].inquiry);
     patroni_free(&probe->patroni);
+    catalog_free(&probe->catalog);
     memory_free(probe->user);
     memory_free_secret(probe->password);
     memory_free(probe->database);

@@ -5,6 +5,7 @@
 #ifndef WEIR_CLUSTER_PROBE_STATE_H
 #define WEIR_CLUSTER_PROBE_STATE_H
 
+#include "cluster/catalog.h"
 #include "cluster/fitness.h"
 #include "cluster/freshness.h"
 #include "cluster/inquiry.h"
@@ -41,6 +42,7 @@ struct probe {
     struct verdict_past past;
     struct verdict verdict;
     struct freshness_history history;
+    struct catalog *catalog;
     struct loop_timer next_round;
     struct loop_timer straggle;
     uint64_t opened_us;

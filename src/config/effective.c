@@ -240,10 +240,13 @@ enum on_state config_on_session_state(const struct config *config,
 enum read_consistency config_read_consistency(const struct config *config,
                                               const struct config_database *database,
                                               const struct config_user *user) {
+    enum read_consistency chosen = config->read_consistency;
+    if (database->read_consistency != READ_CONSISTENCY_UNSET) chosen = database->read_consistency;
     if (user != NULL && user->read_consistency != READ_CONSISTENCY_UNSET)
-        return user->read_consistency;
-    return database->read_consistency == READ_CONSISTENCY_UNSET ? config->read_consistency
-                                                                : database->read_consistency;
+        chosen = user->read_consistency;
+    bool has_siblings = config->so_reuseport || config->entries[SETTING_SCOPE_PEER].count > 0;
+    if (chosen != READ_CONSISTENCY_AUTO) return chosen;
+    return has_siblings ? READ_CONSISTENCY_CLUSTER : READ_CONSISTENCY_DATABASE;
 }
 
 struct config_choice config_choice(const struct config *config,
@@ -260,8 +263,8 @@ struct config_choice config_choice(const struct config *config,
 }
 
 enum load_balance_hosts config_load_balance_hosts(const struct config_database *database) {
-    return database->load_balance_hosts == LOAD_BALANCE_HOSTS_UNSET ? LOAD_BALANCE_HOSTS_ROUND_ROBIN
-                                                                    : database->load_balance_hosts;
+    return database->load_balance_hosts == BALANCE_UNSET ? BALANCE_ROUND_ROBIN
+                                                         : database->load_balance_hosts;
 }
 
 const char *config_patroni_url(const struct config *config,

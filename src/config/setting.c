@@ -115,11 +115,9 @@ static const struct setting_choice replica_fallbacks[] = {
 };
 
 static const struct setting_choice read_consistencies[] = {
-    {"database", READ_CONSISTENCY_DATABASE},
-    {"session", READ_CONSISTENCY_SESSION},
-    {"eventual", READ_CONSISTENCY_EVENTUAL},
-    {"cluster", -1},
-    {NULL, 0},
+    {"auto", READ_CONSISTENCY_AUTO},       {"database", READ_CONSISTENCY_DATABASE},
+    {"session", READ_CONSISTENCY_SESSION}, {"eventual", READ_CONSISTENCY_EVENTUAL},
+    {"cluster", READ_CONSISTENCY_CLUSTER}, {NULL, 0},
 };
 
 static const struct setting_choice session_states[] = {
@@ -149,8 +147,8 @@ static const struct setting_choice on_session_states[] = {
 };
 
 static const struct setting_choice load_balances[] = {
-    {"round-robin", LOAD_BALANCE_HOSTS_ROUND_ROBIN},
-    {"disable", LOAD_BALANCE_HOSTS_DISABLE},
+    {"round-robin", BALANCE_ROUND_ROBIN},
+    {"disable", BALANCE_DISABLE},
     {NULL, 0},
 };
 
@@ -470,10 +468,14 @@ static const struct setting pooler_settings[] = {
     {"probe_user", STRING, POOLER(probe_user), LIVE | OWN, "", 0, 0, NULL,
      "User who asks the nodes for their role and progress; empty = the user of the database "
      "entry."},
-    {"read_consistency", ENUM, POOLER(read_consistency), LIVE | OWN, "database", 0, 0,
+    {"read_consistency", ENUM, POOLER(read_consistency), LIVE | OWN, "auto", 0, 0,
      read_consistencies,
-     "What a read on a replica must see: every write acknowledged to anyone (database), the "
-     "client's own writes (session), or whatever is there (eventual)."},
+     "What a read on a replica must see: every write that this process acknowledged to anyone "
+     "before (database), the client's own writes (session), whatever is there (eventual), or every "
+     "write that anyone committed before, past this process too (cluster): for that each read "
+     "waits for the next probe, some milliseconds. auto is database, or cluster where so_reuseport "
+     "or "
+     "[peers] tell of other processes."},
     {"replica_choice", ENUM, POOLER(choice.replica_choice), LIVE | OWN, "least_busy", 0, 0,
      replica_choices,
      "Which of the replicas that may serve a read does: the one with the fewest busy servers for "

@@ -230,7 +230,7 @@ static void apply_one(struct databases *databases, struct database *database,
     if (hash != database->hash) {
         /* What was written there before is not known: everything. */
         database->hash = hash;
-        (void)freshness_raise(hash);
+        (void)freshness_raise(hash, NULL);
     }
     if (is_moved || config_is_reconnect_needed(old, new))
         atomic_fetch_add(&database->generation, 1);

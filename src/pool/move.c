@@ -6,6 +6,7 @@
 #include "core/memory.h"
 #include "net/socket.h"
 #include "pool/room.h"
+#include "pool/secrets.h"
 
 #include <sys/socket.h>
 #include <unistd.h>

@@ -18,6 +18,7 @@
 #include "pool/listener.h"
 #include "pool/own.h"
 #include "pool/room.h"
+#include "pool/secrets.h"
 #include "pool/tracked.h"
 #include "pool/transport.h"
 
@@ -81,6 +82,7 @@ static void make_nodes(struct pool *pool) {
         pool->nodes[i] = node_new(pool, cluster, (unsigned)i);
         atomic_store(&pool->nodes[i]->permit->limit, pool_size_of(pool));
     }
+    cluster_learn(cluster, &pool->facts);
     cluster_free(&cluster);
 }
 
@@ -124,7 +126,7 @@ static void take_settings(struct pool *pool) {
     pool->shares_listen = pool->tracks_sessions && config_shares_listen(config, entry);
     pool->on_session_state = config_on_session_state(config, entry, user);
     pool->pin_limit = config->pin_limit;
-    pool->is_balanced = config_load_balance_hosts(entry) != LOAD_BALANCE_HOSTS_DISABLE;
+    pool->is_balanced = config_load_balance_hosts(entry) != BALANCE_DISABLE;
     pool->query_wait_us = config_query_wait_timeout_us(config, entry, user);
     pool->lifetime_us = config_server_lifetime_us(config, entry);
     pool->min_size = config_min_pool_size(config, entry);
@@ -179,30 +181,13 @@ static void pool_free(struct pool *pool) {
     if (link_is_listed(&pool->service)) list_remove(&pool->set->service, &pool->service);
     memory_wipe(&pool->scram, sizeof pool->scram);
     users_free(&pool->met);
+    cluster_learn(NULL, &pool->facts);
     memory_free_secret(pool->password);
     database_release(pool->database);
     memory_free(pool->nodes);
     memory_free(pool->key);
     memory_free(pool->user);
     memory_free(pool);
-}
-
-struct user *pool_login(const struct pool *pool) {
-    struct bytes name = bytes_of_text(pool->user);
-    struct user *user = pool->set->users == NULL ? NULL : users_find(pool->set->users, name);
-    if (user != NULL || pool->met == NULL) return user;
-    return users_find(pool->met, name);
-}
-
-void pool_take_met(struct pool *pool, struct users **met) {
-    struct bytes name = bytes_of_text(pool->user);
-    const struct user *old = pool->met == NULL ? NULL : users_find(pool->met, name);
-    const struct user *new = users_find(*met, name);
-    bool is_same = old != NULL && new != NULL &&bytes_equal(old->secret, new->secret);
-    if (!is_same) memory_wipe(&pool->scram, sizeof pool->scram);
-    users_free(&pool->met);
-    pool->met = *met;
-    *met = NULL;
 }
 
 void pool_serve_later(struct pool *pool) {
@@ -224,19 +209,6 @@ size_t pool_count(const struct pool *pool, enum server_state state) {
         count += LIST_OWNER(l, struct pool_node, old)->servers[state].count;
     }
     return count;
-}
-
-void pool_take_password(struct pool *pool, const char *password) {
-    if (pool->password != NULL && strcmp(pool->password, password) == 0) return;
-    memory_free_secret(pool->password);
-    pool->password = memory_copy_text(password);
-    memory_wipe(&pool->scram, sizeof pool->scram);
-    pool->has_proved_keys = false;
-}
-
-void pool_take_keys(struct pool *pool, const struct scram_client_cache *keys) {
-    pool->scram = *keys;
-    pool->has_proved_keys = true;
 }
 
 /* ---- borrowing and returning */
@@ -483,13 +455,6 @@ void pool_set_release(struct pool_set *set) {
 }
 
 /* Keys made from a plain secret are made again: it may be another one now. */
-static void review_keys(struct pool *pool) {
-    struct user *user = users_find(pool->set->users, bytes_of_text(pool->user));
-    if (pool->has_proved_keys && (user == NULL || user->kind != USER_SECRET_PLAIN)) return;
-    memory_wipe(&pool->scram, sizeof pool->scram);
-    pool->has_proved_keys = false;
-}
-
 void pool_set_apply(struct pool_set *set, struct config *config, struct users *users,
                     struct transport *transport) {
     config_unref(&set->config);
@@ -502,7 +467,7 @@ void pool_set_apply(struct pool_set *set, struct config *config, struct users *u
     LIST_EACH (&set->all, l) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
         uint32_t generation = atomic_load(&pool->database->generation);
-        review_keys(pool);
+        pool_review_keys(pool);
         bool was_tracking = pool->tracks_sessions, did_start = pool->starts_servers;
         take_settings(pool);
         bool is_new = generation != pool->generation || was_tracking != pool->tracks_sessions ||
@@ -530,6 +495,7 @@ void pool_set_wake(struct pool_set *set, struct bytes key) {
 void pool_set_serve_all(struct pool_set *set) {
     LIST_EACH (&set->all, l) {
         struct pool *pool = LIST_OWNER(l, struct pool, link);
+        cluster_learn(pool->nodes[0]->cluster, &pool->facts);
         if (pool_waiters(pool) == 0) continue;
         for (size_t i = 0; i < pool->nodes_count; i++) {
             struct pool_node *node = pool->nodes[i];

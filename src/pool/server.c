@@ -133,7 +133,8 @@ static void send_query(struct server *server, const char *text) {
 
 static void raise_floor(struct server *server) {
     if (!server->may_have_written) return;
-    (void)freshness_raise(server->pool->database->hash);
+    (void)freshness_raise(server->pool->database->hash, NULL);
+    freshness_schema_changed(server->pool->database->hash);
 }
 
 /* Takes the next reset out of those that are owed. */

@@ -17,6 +17,7 @@
 #include "core/memory.h"
 #include "net/tls.h"
 #include "pool/pool.h"
+#include "pool/secrets.h"
 #include "proto/message.h"
 #include "proto/startup.h"
 

@@ -155,6 +155,21 @@ enum builtin_kind builtin_function(struct bytes name) {
     return is_stable(name) ? BUILTIN_HARMLESS : BUILTIN_UNKNOWN;
 }
 
+/* What they write nobody reads on a standby: the state of sequences goes there ahead of time, so
+ * that it is read from the primary anyway. */
+bool builtin_writes_no_rows(struct bytes name) {
+    static const char *const names[] = {"nextval", "pg_current_xact_id", "pg_notify",
+                                        "setval",  "txid_current",       NULL};
+    return list_has(names, name);
+}
+
+bool builtin_measures(struct bytes name) {
+    static const char *const names[] = {
+        "currtid2",      "pg_database_size",   "pg_indexes_size",        "pg_relation_size",
+        "pg_table_size", "pg_tablespace_size", "pg_total_relation_size", NULL};
+    return list_has(names, name);
+}
+
 bool builtin_setting_is_common(struct bytes name) {
     if (name.len == 0) return false;
     for (size_t i = 0; common_settings[i] != NULL; i++) {

@@ -12,16 +12,29 @@ static unsigned rank_of(uint32_t flags) {
     return flags & TRAITS_NEEDS_PRIMARY ? 2 : 1;
 }
 
+/* Formats a reason that weighs more than the one at hand. */
+static void say_why(char why[TRAITS_WHY_SIZE], unsigned *rank, uint32_t flags, const char *format,
+                    va_list list) {
+    if (rank_of(flags) <= *rank) return;
+    *rank = rank_of(flags);
+    if (vsnprintf(why, TRAITS_WHY_SIZE, format, list) < 0) why[0] = '\0';
+}
+
 void findings_note(struct findings *findings, uint32_t flags, const char *format, ...) {
     findings->flags |= flags;
-    unsigned rank = rank_of(flags);
-    if (rank <= findings->why_rank) return;
-    findings->why_rank = rank;
+    if (flags & TRAITS_MAY_WRITE) findings->writes_beyond = true;
     va_list list;
     va_start(list, format);
-    int len = vsnprintf(findings->why, sizeof findings->why, format, list);
+    say_why(findings->why, &findings->why_rank, flags, format, list);
     va_end(list);
-    if (len < 0) findings->why[0] = '\0';
+}
+
+void findings_doubt(struct findings *findings, uint32_t flags, const char *format, ...) {
+    findings->doubts |= flags;
+    va_list list;
+    va_start(list, format);
+    say_why(findings->doubt, &findings->doubt_rank, flags, format, list);
+    va_end(list);
 }
 
 /* Whether the names hold this one, which ends in its NUL. */
@@ -160,7 +173,14 @@ void findings_merge(struct findings *findings, const struct findings *more) {
     uint32_t flags = more->flags;
     if (more->is_plan_only) flags &= ~(uint32_t)TRAITS_KNOWN_WRITE;
     findings->flags |= flags;
+    findings->doubts |= more->doubts;
     findings->names_cut |= more->names_cut;
+    findings->reads_beyond |= more->reads_beyond;
+    findings->writes_beyond |= more->writes_beyond;
+    if (more->doubt_rank > findings->doubt_rank) {
+        findings->doubt_rank = more->doubt_rank;
+        memcpy(findings->doubt, more->doubt, sizeof findings->doubt);
+    }
     if (more->why_rank > findings->why_rank) {
         findings->why_rank = more->why_rank;
         memcpy(findings->why, more->why, sizeof findings->why);

@@ -15,6 +15,8 @@
 
 #define PRIMARY TRAITS_NEEDS_PRIMARY
 #define WRITE   (TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE | TRAITS_KNOWN_WRITE)
+/* A write to the relation that it names; its look says to which. */
+#define TARGET  (TRAITS_NEEDS_PRIMARY | TRAITS_KNOWN_WRITE)
 #define DDL     (WRITE | TRAITS_CHANGES_SCHEMA)
 #define UNKNOWN (TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE | TRAITS_RUNS_UNKNOWN)
 
@@ -178,6 +180,19 @@ static void look_at_set_config(struct findings *findings, const struct tree_node
     findings_set_parameter(findings, name, constant_at(node, "args", 1), flag);
 }
 
+/* What a function of that name does; one that is not built in is judged by the catalog. */
+static void note_function(struct findings *findings, struct bytes name, enum builtin_kind kind) {
+    uint32_t flags = function_rules[kind].flags;
+    const char *why = function_rules[kind].why;
+    bool has_written_beyond = findings->writes_beyond;
+    if (kind == BUILTIN_UNKNOWN)
+        findings_doubt(findings, flags, "function %.*s() %s", shown(name), name.at, why);
+    else if (flags != 0)
+        findings_note(findings, flags, "function %.*s() %s", shown(name), name.at, why);
+    if (builtin_writes_no_rows(name)) findings->writes_beyond = has_written_beyond;
+    if (builtin_measures(name)) findings->reads_beyond = true;
+}
+
 static bool look_at_function(struct findings *findings, const struct tree_node *node) {
     struct bytes parts[NAME_PARTS_MAX];
     size_t count = read_texts(node, "funcname", parts, NAME_PARTS_MAX);
@@ -188,15 +203,42 @@ static bool look_at_function(struct findings *findings, const struct tree_node *
     findings_add_name(findings, 'f', parts, count);
     if (kind == BUILTIN_SETS) look_at_set_config(findings, node);
     if (kind == BUILTIN_SHOWS) look_at_setting(findings, node);
-    if (function_rules[kind].flags != 0)
-        findings_note(findings, function_rules[kind].flags, "function %.*s() %s", shown(name),
-                      name.at, function_rules[kind].why);
+    note_function(findings, name, kind);
+    return true;
+}
+
+/* Names a relation: read ('r'), or also changed ('w') or added to ('i'). */
+static void name_relation(struct findings *findings, char kind, const struct tree_node *node) {
+    struct bytes parts[NAME_PARTS_MAX] = {
+        tree_text(node, "catalogname"), tree_text(node, "schemaname"), tree_text(node, "relname")};
+    findings_add_name(findings, kind, parts, NAME_PARTS_MAX);
+}
+
+/* It may write, but no more than its relation. */
+static void note_target(struct findings *findings, const struct tree_node *node, char kind) {
+    struct tree_node relation;
+    findings->flags |= TRAITS_MAY_WRITE;
+    if (tree_child(node, "relation", &relation))
+        name_relation(findings, kind, &relation);
+    else
+        findings->writes_beyond = true;
+}
+
+static bool look_at_change(struct findings *findings, const struct tree_node *node) {
+    note_target(findings, node, 'w');
+    return true;
+}
+
+static bool look_at_insert(struct findings *findings, const struct tree_node *node) {
+    struct tree_node conflict;
+    note_target(findings, node, tree_child(node, "on_conflict_clause", &conflict) ? 'w' : 'i');
     return true;
 }
 
 /* Rules of the view pg_settings make a set_config of each row that is updated. */
 static bool look_at_update(struct findings *findings, const struct tree_node *node) {
     struct tree_node relation;
+    note_target(findings, node, 'w');
     if (tree_child(node, "relation", &relation) &&
         bytes_equal_text(tree_text(&relation, "relname"), "pg_settings"))
         findings_note(findings, UNKNOWN, "UPDATE of pg_settings");
@@ -212,16 +254,49 @@ static bool look_at_column(struct findings *findings, const struct tree_node *no
     struct bytes name = parts[count - 1];
     if (bytes_equal_text(name, "last_value") || bytes_equal_text(name, "is_called") ||
         bytes_equal_text(name, "log_cnt"))
-        findings_note(findings, PRIMARY, "column %.*s may be a sequence's", shown(name), name.at);
+        findings_doubt(findings, PRIMARY, "column %.*s may be a sequence's", shown(name), name.at);
+    /* t.f may be a call of f(t). */
+    if (count > 1) findings_add_name(findings, 'a', &name, 1);
+    return true;
+}
+
+/* (expression).f, too. */
+static bool look_at_indirection(struct findings *findings, const struct tree_node *node) {
+    struct bytes parts[NAME_PARTS_MAX];
+    size_t count = read_texts(node, "indirection", parts, NAME_PARTS_MAX);
+    for (size_t i = 0; i < count; i++) findings_add_name(findings, 'a', &parts[i], 1);
+    return true;
+}
+
+static bool look_at_operator(struct findings *findings, const struct tree_node *node) {
+    static const char *const fields[] = {"name", "oper_name", "use_op"};
+    struct bytes parts[NAME_PARTS_MAX];
+    for (size_t i = 0; i < COUNT(fields); i++) {
+        size_t count = read_texts(node, fields[i], parts, NAME_PARTS_MAX);
+        if (count > 0) findings_add_name(findings, 'o', &parts[count - 1], 1);
+    }
+    return true;
+}
+
+/* Types of PostgreSQL itself that the grammar names so run nobody's code. */
+static bool look_at_type(struct findings *findings, const struct tree_node *node) {
+    struct bytes parts[NAME_PARTS_MAX];
+    size_t count = read_texts(node, "names", parts, NAME_PARTS_MAX);
+    bool is_builtin = count > 1 && bytes_equal_text(parts[0], "pg_catalog");
+    if (count > 0 && !is_builtin) findings_add_name(findings, 'y', &parts[count - 1], 1);
+    return true;
+}
+
+static bool look_at_with(struct findings *findings, const struct tree_node *node) {
+    struct bytes name = tree_text(node, "ctename");
+    findings_add_name(findings, 'c', &name, 1);
     return true;
 }
 
 static bool look_at_relation(struct findings *findings, const struct tree_node *node) {
-    struct bytes parts[NAME_PARTS_MAX] = {
-        tree_text(node, "catalogname"), tree_text(node, "schemaname"), tree_text(node, "relname")};
-    struct bytes schema = parts[1];
-    struct bytes name = parts[2];
-    findings_add_name(findings, 'r', parts, NAME_PARTS_MAX);
+    struct bytes schema = tree_text(node, "schemaname");
+    struct bytes name = tree_text(node, "relname");
+    name_relation(findings, 'r', node);
     if (is_temporary_schema(schema))
         findings_note(findings, PRIMARY | TRAITS_TEMPORARY, "temporary table");
     bool is_catalog = schema.len == 0 || bytes_equal_text(schema, "pg_catalog");
@@ -264,7 +339,8 @@ static bool look_at_locking(struct findings *findings, const struct tree_node *n
     for (size_t i = 0; i < COUNT(strengths); i++) {
         if (strcmp(tree_choice(node, "strength"), strengths[i][0]) == 0) why = strengths[i][1];
     }
-    findings_note(findings, WRITE, "%s", why);
+    findings_note(findings, TARGET, "%s", why);
+    findings->flags |= TRAITS_MAY_WRITE; /* a lock, which nobody can read */
     return true;
 }
 
@@ -443,7 +519,8 @@ static bool look_at_copy(struct findings *findings, const struct tree_node *node
     bool is_program = tree_number(node, "is_program") != 0;
     bool uses_client = !is_program && tree_text(node, "filename").len == 0;
     if (tree_number(node, "is_from") != 0) {
-        findings_note(findings, WRITE | (uses_client ? TRAITS_COPIES_IN : 0), "COPY FROM");
+        findings_note(findings, TARGET | (uses_client ? TRAITS_COPIES_IN : 0), "COPY FROM");
+        note_target(findings, node, 'i');
     } else if (!uses_client) {
         findings_note(findings, PRIMARY | (is_program ? TRAITS_MAY_WRITE : 0), "COPY TO %s",
                       is_program ? "PROGRAM" : "a file");
@@ -457,6 +534,12 @@ static bool look_at_cursor(struct findings *findings, const struct tree_node *no
         findings_note(findings, PRIMARY | TRAITS_HOLDS_CURSOR, "a cursor WITH HOLD");
     else
         findings->flags |= TRAITS_USES_CURSOR;
+    return true;
+}
+
+static bool look_at_notify(struct findings *findings, const struct tree_node *node) {
+    (void)node;
+    findings->flags |= TRAITS_MAY_WRITE; /* no row of anything */
     return true;
 }
 
@@ -492,6 +575,8 @@ static bool look_at_rename(struct findings *findings, const struct tree_node *no
 /* Sorted by type. */
 static const struct node_rule rules[] = {
     {"AConst", 0, "", look_at_nothing},
+    {"AExpr", 0, "", look_at_operator},
+    {"AIndirection", 0, "", look_at_indirection},
     {"AlterCollationStmt", DDL, "ALTER COLLATION", NULL},
     {"AlterDatabaseRefreshCollStmt", DDL, "ALTER DATABASE", NULL},
     {"AlterDatabaseSetStmt", DDL, "ALTER DATABASE", look_at_nothing},
@@ -531,6 +616,7 @@ static const struct node_rule rules[] = {
     {"ClusterStmt", WRITE, "CLUSTER", NULL},
     {"ColumnRef", 0, "", look_at_column},
     {"CommentStmt", DDL, "COMMENT", NULL},
+    {"CommonTableExpr", 0, "", look_at_with},
     {"CompositeTypeStmt", DDL, "CREATE TYPE", NULL},
     {"ConstraintsSetStmt", PRIMARY, "SET CONSTRAINTS", NULL},
     {"CopyStmt", 0, "", look_at_copy},
@@ -566,7 +652,7 @@ static const struct node_rule rules[] = {
     {"DeallocateStmt", PRIMARY | TRAITS_DEALLOCATES, "DEALLOCATE", look_at_prepared},
     {"DeclareCursorStmt", 0, "", look_at_cursor},
     {"DefineStmt", DDL, "CREATE", NULL},
-    {"DeleteStmt", WRITE, "DELETE", NULL},
+    {"DeleteStmt", TARGET, "DELETE", look_at_change},
     {"DiscardStmt", PRIMARY, "DISCARD", look_at_discard},
     {"DoStmt", UNKNOWN | TRAITS_RUNS_CODE, "DO", NULL},
     {"DropOwnedStmt", DDL, "DROP OWNED", NULL},
@@ -584,20 +670,20 @@ static const struct node_rule rules[] = {
     {"GrantStmt", DDL, "GRANT or REVOKE", NULL},
     {"ImportForeignSchemaStmt", DDL, "IMPORT FOREIGN SCHEMA", NULL},
     {"IndexStmt", DDL, "CREATE INDEX", NULL},
-    {"InsertStmt", WRITE, "INSERT", NULL},
+    {"InsertStmt", TARGET, "INSERT", look_at_insert},
     {"IntoClause", DDL, "SELECT INTO", look_at_into},
     {"ListenStmt", PRIMARY | TRAITS_LISTENS, "LISTEN", NULL},
     {"LoadStmt", PRIMARY | TRAITS_SESSION_MEMORY, "LOAD", NULL},
     {"LockStmt", PRIMARY, "LOCK TABLE", NULL},
     {"LockingClause", 0, "", look_at_locking},
-    {"MergeStmt", WRITE, "MERGE", NULL},
-    {"NotifyStmt", WRITE, "NOTIFY", NULL},
+    {"MergeStmt", TARGET, "MERGE", look_at_change},
+    {"NotifyStmt", TARGET, "NOTIFY", look_at_notify},
     {"PrepareStmt", PRIMARY | TRAITS_PREPARES, "PREPARE", look_at_prepared},
     {"RangeTableSample", 0, "", look_at_sample},
     {"RangeVar", 0, "", look_at_relation},
     {"RawStmt", 0, "", NULL},
     {"ReassignOwnedStmt", DDL, "REASSIGN OWNED", NULL},
-    {"RefreshMatViewStmt", WRITE, "REFRESH MATERIALIZED VIEW", NULL},
+    {"RefreshMatViewStmt", TARGET, "REFRESH MATERIALIZED VIEW", look_at_change},
     {"ReindexStmt", WRITE, "REINDEX", NULL},
     {"RenameStmt", DDL, "ALTER ... RENAME", look_at_rename},
     {"ReplicaIdentityStmt", DDL, "ALTER TABLE", NULL},
@@ -605,11 +691,14 @@ static const struct node_rule rules[] = {
     {"RuleStmt", DDL, "CREATE RULE", NULL},
     {"SecLabelStmt", DDL, "SECURITY LABEL", NULL},
     {"SelectStmt", 0, "", NULL},
+    {"SortBy", 0, "", look_at_operator},
     {"String", 0, "", look_at_string},
+    {"SubLink", 0, "", look_at_operator},
     {"TransactionStmt", 0, "", look_at_transaction},
     {"TruncateStmt", WRITE, "TRUNCATE", NULL},
+    {"TypeName", 0, "", look_at_type},
     {"UnlistenStmt", PRIMARY | TRAITS_UNLISTENS, "UNLISTEN", NULL},
-    {"UpdateStmt", WRITE, "UPDATE", look_at_update},
+    {"UpdateStmt", TARGET, "UPDATE", look_at_update},
     {"VacuumStmt", WRITE, "VACUUM or ANALYZE", NULL},
     {"VariableSetStmt", 0, "", look_at_set},
     {"VariableShowStmt", 0, "", look_at_show},
@@ -631,9 +720,37 @@ static const struct node_rule *find_rule(const char *type) {
     return NULL;
 }
 
+/* DDL whose effect is seen, or may be, in every database of the cluster. */
+static bool is_global(const char *type) {
+    static const char *const types[] = {"AlterDatabaseRefreshCollStmt",
+                                        "AlterDatabaseSetStmt",
+                                        "AlterDatabaseStmt",
+                                        "AlterOwnerStmt",
+                                        "AlterRoleSetStmt",
+                                        "AlterRoleStmt",
+                                        "AlterTableSpaceOptionsStmt",
+                                        "CreateRoleStmt",
+                                        "CreateTableSpaceStmt",
+                                        "CreatedbStmt",
+                                        "DropOwnedStmt",
+                                        "DropRoleStmt",
+                                        "DropTableSpaceStmt",
+                                        "DropdbStmt",
+                                        "GrantRoleStmt",
+                                        "GrantStmt",
+                                        "ReassignOwnedStmt",
+                                        "RenameStmt"};
+    for (size_t i = 0; i < COUNT(types); i++) {
+        if (strcmp(type, types[i]) == 0) return true;
+    }
+    return false;
+}
+
 bool statement_look(struct findings *findings, const struct tree_node *node) {
     const char *type = tree_type_name(node);
     const struct node_rule *rule = find_rule(type);
+    if (rule != NULL && rule->flags & TRAITS_CHANGES_SCHEMA && is_global(type))
+        findings_add_name(findings, 'g', NULL, 0);
     if (rule == NULL) {
         size_t len = strlen(type);
         if (len > 4 && strcmp(type + len - 4, "Stmt") == 0)

@@ -25,6 +25,7 @@
 #include "core/list.h"
 #include "core/map.h"
 #include "core/memory.h"
+#include "sql/facts.h"
 #include "sql/lex.h"
 #include "sql/parse.h"
 
@@ -48,11 +49,16 @@
 
 #define ANYTHING (TRAITS_ANYTHING | TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE | TRAITS_RUNS_UNKNOWN)
 
+#define UNRESOLVED UINT32_MAX
+
 struct entry {
     struct map_node node; /* its key is the shape */
     struct link used;     /* in the order of last use, latest first */
     struct traits traits;
-    bool is_corrected;   /* a replica refused it: no parse takes that back */
+    struct findings found; /* without its names */
+    uint32_t hints;
+    uint32_t corrected; /* the same when a replica refused it: for as long as those facts hold */
+    bool is_corrected;
     uint32_t lexed_hits; /* hits that cost a lexer's run */
     uint32_t slot;       /* where `pattern` is found */
     size_t bytes;
@@ -121,8 +127,10 @@ static void say_why(struct traits *traits, const char *before, const char *why) 
     CHECK(len >= 0);
 }
 
+/* A replica refused it: no parse takes that back. */
 static void entry_correct(struct entry *entry) {
     entry->is_corrected = true;
+    entry->corrected = entry->traits.generation;
     entry->traits.flags |= TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE;
     say_why(&entry->traits, "", "a replica refused it");
 }
@@ -144,14 +152,15 @@ void traits_cache_free(struct traits_cache **cache) {
 
 static const struct traits *loose_anything(struct traits_cache *cache, uint32_t hints,
                                            const char *why) {
-    cache->loose = (struct traits){.flags = ANYTHING | hints};
+    cache->loose =
+        (struct traits){.flags = ANYTHING | hints, .reads.is_all = true, .writes.is_all = true};
     say_why(&cache->loose, "", why);
     return &cache->loose;
 }
 
 static const struct traits *refused(struct traits_cache *cache, const char *why) {
     cache->stats.refused++;
-    cache->loose = (struct traits){.flags = ANYTHING};
+    cache->loose = (struct traits){.flags = ANYTHING, .reads.is_all = true, .writes.is_all = true};
     say_why(&cache->loose, "not understood: ", why);
     return &cache->loose;
 }
@@ -279,19 +288,41 @@ static void entry_learn(struct traits_cache *cache, struct entry *entry, struct 
     entry_count_bytes(cache, entry);
 }
 
+static uint32_t generation_of(const struct facts *facts) {
+    return facts == NULL ? 0 : facts_generation(facts);
+}
+
+/* What the entry's names stand for now; what a replica has refused may be another thing then. */
+static void entry_resolve(struct entry *entry, const struct facts *facts) {
+    facts_resolve(facts, &entry->found, entry->traits.names, &entry->traits);
+    entry->traits.flags |= entry->hints;
+    entry->traits.generation = generation_of(facts);
+    bool is_other = entry->corrected != 0 && entry->corrected != entry->traits.generation;
+    if (entry->is_corrected && !is_other) entry_correct(entry);
+}
+
 /* Fills an entry with what a parse has found. */
 static void entry_fill(struct traits_cache *cache, struct entry *entry,
                        const struct findings *found, uint32_t hints) {
     struct bytes names = buf_content(found->names);
     memory_free(entry->names);
     entry->names = memory_copy(names.at, names.len);
-    entry->traits = (struct traits){.flags = found->flags | hints,
-                                    .names = bytes_of(entry->names, names.len),
+    entry->found = *found;
+    entry->found.names = NULL;
+    entry->hints = hints;
+    entry->traits = (struct traits){.names = bytes_of(entry->names, names.len),
                                     .names_complete = !found->names_cut};
-    memcpy(entry->traits.why, found->why, sizeof found->why);
     memcpy(entry->traits.parameter, found->parameter, sizeof found->parameter);
+    entry->traits.generation = UNRESOLVED;
     entry_count_bytes(cache, entry);
-    if (entry->is_corrected) entry_correct(entry);
+}
+
+/* The same for one of which nothing is known. */
+static void entry_fill_anything(struct entry *entry, uint32_t hints, const char *why) {
+    entry->found = (struct findings){.names = NULL};
+    findings_note(&entry->found, ANYTHING, "%s", why);
+    entry->hints = hints;
+    entry->traits.generation = UNRESOLVED;
 }
 
 /* ---- Misses ---- */
@@ -309,8 +340,8 @@ static bool pay(struct traits_cache *cache, uint64_t tokens, uint64_t now_us) {
     return true;
 }
 
-static const struct traits *parse_now(struct traits_cache *cache, struct bytes text,
-                                      const struct lex_result *lexed) {
+static struct entry *parse_now(struct traits_cache *cache, struct bytes text,
+                               const struct lex_result *lexed) {
     char *copy = memory_copy(text.at, text.len);
     buf_clear(&cache->names);
     struct findings found = {.names = &cache->names};
@@ -319,12 +350,13 @@ static const struct traits *parse_now(struct traits_cache *cache, struct bytes t
     struct entry *entry = entry_add(cache, lexed->shape);
     entry_fill(cache, entry, &found, hints_of(lexed));
     cache->stats.parsed_inline++;
-    return &entry->traits;
+    return entry;
 }
 
-/* Leaves a parse to the job sink. Until it is done the shape may do anything. */
-static const struct traits *parse_later(struct traits_cache *cache, struct bytes text,
-                                        const struct lex_result *lexed) {
+/* Leaves a parse to the job sink. Until it is done the shape may do anything; NULL: there is no
+ * room for the job. */
+static struct entry *parse_later(struct traits_cache *cache, struct bytes text,
+                                 const struct lex_result *lexed) {
     struct traits_job *job = memory_new(sizeof *job);
     job->text = memory_copy(text.at, text.len);
     job->shape = memory_copy(lexed->shape.at, lexed->shape.len);
@@ -334,12 +366,13 @@ static const struct traits *parse_later(struct traits_cache *cache, struct bytes
     if (!cache->has_sink || !cache->sink.post(cache->sink.owner, job)) {
         traits_job_free(&job);
         cache->stats.refused++;
-        return loose_anything(cache, hints_of(lexed), "too long to parse at once");
+        (void)loose_anything(cache, hints_of(lexed), "too long to parse at once");
+        return NULL;
     }
     struct entry *entry = entry_add(cache, lexed->shape);
-    entry->traits = *loose_anything(cache, hints_of(lexed), "too long to parse at once");
+    entry_fill_anything(entry, hints_of(lexed), "too long to parse at once");
     cache->stats.parsed_later++;
-    return &entry->traits;
+    return entry;
 }
 
 /* Whether the worker may parse so much itself. */
@@ -348,8 +381,9 @@ static bool is_short(const struct traits_cache *cache, struct bytes text, unsign
            text.len <= (size_t)cache->inline_tokens * INLINE_BYTES_PER_TOKEN;
 }
 
-static const struct traits *miss(struct traits_cache *cache, struct bytes text,
-                                 const struct lex_result *lexed, uint64_t now_us) {
+/* The new entry, or NULL: cache->loose is the answer. */
+static struct entry *miss(struct traits_cache *cache, struct bytes text,
+                          const struct lex_result *lexed, uint64_t now_us) {
     cache->stats.misses++;
     struct bytes parsed = text;
     unsigned tokens = lexed->tokens;
@@ -360,7 +394,8 @@ static const struct traits *miss(struct traits_cache *cache, struct bytes text,
     if (!is_short(cache, parsed, tokens)) return parse_later(cache, parsed, lexed);
     if (!pay(cache, tokens + parsed.len / MISS_BYTES_PER_TOKEN, now_us)) {
         cache->stats.refused++;
-        return loose_anything(cache, hints_of(lexed), "too many new statements at once");
+        (void)loose_anything(cache, hints_of(lexed), "too many new statements at once");
+        return NULL;
     }
     return parse_now(cache, parsed, lexed);
 }
@@ -381,14 +416,18 @@ const struct traits *traits_of(struct traits_cache *cache, struct bytes text,
     if (entry != NULL) {
         cache->stats.hits++;
         entry_touch(cache, entry);
-        return &entry->traits;
-    }
-    if (lexed.tokens == 0) {
-        cache->loose =
-            (struct traits){.flags = TRAITS_EMPTY | hints_of(&lexed), .names_complete = true};
+    } else if (lexed.tokens == 0) {
+        cache->loose = (struct traits){.flags = TRAITS_EMPTY | hints_of(&lexed),
+                                       .names_complete = true,
+                                       .generation = generation_of(context->facts)};
         return &cache->loose;
+    } else {
+        entry = miss(cache, text, &lexed, now_us);
+        if (entry == NULL) return &cache->loose;
     }
-    return miss(cache, text, &lexed, now_us);
+    if (entry->traits.generation != generation_of(context->facts))
+        entry_resolve(entry, context->facts);
+    return &entry->traits;
 }
 
 void traits_correct(struct traits_cache *cache, struct bytes text,
@@ -399,9 +438,11 @@ void traits_correct(struct traits_cache *cache, struct bytes text,
     struct entry *entry = entry_find(cache, lexed.shape);
     if (entry == NULL) {
         entry = entry_add(cache, lexed.shape);
-        entry->traits = *loose_anything(cache, hints_of(&lexed), "");
+        entry_fill_anything(entry, hints_of(&lexed), "");
     }
     entry_touch(cache, entry);
+    if (entry->traits.generation != generation_of(context->facts))
+        entry_resolve(entry, context->facts);
     entry_correct(entry);
 }
 

@@ -92,6 +92,7 @@ VIEWS = {
         "database:text user node role sv_active:int4 sv_active_cancel sv_being_canceled sv_idle "
         "sv_used sv_tested sv_login pool_size queries:int8 logins failures error:text"
     ),
+    "FACTS": columns("database:text state kind schema name effect reason"),
     "ALERTS": columns("name:text scope value:int4 threshold since:text for_s:int4 state:text"),
 }
 

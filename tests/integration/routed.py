@@ -90,8 +90,8 @@ class Watch:
         """Why a wire.Client reads from the primary; empty if it does not."""
         return self.client(client.socket.getsockname()[1])["route"]
 
-    def route(self, sql="SELECT 1"):
-        """What SHOW ROUTE says of a statement now."""
+    def route(self, sql="SELECT pg_table_size(oid) FROM pg_class"):
+        """What SHOW ROUTE says of a statement now; without one, of a read of everything."""
         literal = sql.replace("'", "''")
         rows = [row for row in self.show(f"ROUTE '{literal}'") if row["database"] == self.database]
         return rows[0]

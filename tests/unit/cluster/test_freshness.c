@@ -150,29 +150,29 @@ static void a_reset_outdates_older_logins(void **unused) {
 
 static void floors_only_rise(void **unused) {
     (void)unused;
-    assert_int_equal(freshness_floor(100), 1);
-    uint32_t first = freshness_raise(100);
-    assert_int_equal(freshness_floor(100), first);
+    assert_int_equal(freshness_floor(100, NULL), 1);
+    uint32_t first = freshness_raise(100, NULL);
+    assert_int_equal(freshness_floor(100, NULL), first);
     assert_int_equal(first, freshness_now());
     uint32_t next = freshness_next();
     assert_int_equal(next, first + 1);
-    assert_int_equal(freshness_floor(100), first);
-    assert_int_equal(freshness_raise(100), next);
-    assert_int_equal(freshness_floor(100), next);
-    assert_int_equal(freshness_floor(101), 1); /* another database */
+    assert_int_equal(freshness_floor(100, NULL), first);
+    assert_int_equal(freshness_raise(100, NULL), next);
+    assert_int_equal(freshness_floor(100, NULL), next);
+    assert_int_equal(freshness_floor(201, NULL), 1); /* another database */
 }
 
 /* While another process writes, nothing is fresh enough; then only what is sampled later. */
 static void held_floors_are_out_of_reach(void **unused) {
     (void)unused;
     freshness_hold();
-    assert_int_equal(freshness_floor(100), UINT32_MAX);
+    assert_int_equal(freshness_floor(100, NULL), UINT32_MAX);
     uint32_t now = freshness_next();
-    assert_int_equal(freshness_raise(100), now);
-    assert_int_equal(freshness_floor(100), UINT32_MAX);
+    assert_int_equal(freshness_raise(100, NULL), now);
+    assert_int_equal(freshness_floor(100, NULL), UINT32_MAX);
     freshness_unhold();
-    assert_int_equal(freshness_floor(100), now);
-    assert_int_equal(freshness_floor(101), now);
+    assert_int_equal(freshness_floor(100, NULL), now);
+    assert_int_equal(freshness_floor(201, NULL), now);
 }
 
 static const struct {
@@ -237,7 +237,7 @@ static void *write_and_tell(void *unused) {
     (void)unused;
     for (unsigned i = 0; i < RULE_WRITES; i++) {
         uint64_t mine = atomic_fetch_add_explicit(&written, 1, memory_order_acq_rel) + 1;
-        (void)freshness_raise(RULE_HASH);
+        (void)freshness_raise(RULE_HASH, NULL);
         atomic_store_explicit(&told, mine, memory_order_release);
         if (i % 64 == 0) (void)sched_yield();
     }
@@ -260,7 +260,7 @@ static void *probe_rounds(void *unused) {
 
 static void read_what_was_told(unsigned *covered, unsigned *refused) {
     uint64_t known = atomic_load_explicit(&told, memory_order_acquire);
-    struct freshness_need need = {.floor = freshness_floor(RULE_HASH), .stick_node = -1};
+    struct freshness_need need = {.floor = freshness_floor(RULE_HASH, NULL), .stick_node = -1};
     if (node_may_cover(rule_node, &need)) {
         ++*covered;
         CHECK(atomic_load_explicit(&replayed, memory_order_acquire) >= known);

@@ -219,8 +219,8 @@ static const struct {
     {consistency, "read_consistency=eventual", "", NULL, READ_CONSISTENCY_EVENTUAL},
     {consistency, "read_consistency=eventual", "read_consistency=session", NULL,
      READ_CONSISTENCY_SESSION},
-    {balance, "", "", NULL, LOAD_BALANCE_HOSTS_ROUND_ROBIN},
-    {balance, "", "load_balance_hosts=disable", NULL, LOAD_BALANCE_HOSTS_DISABLE},
+    {balance, "", "", NULL, BALANCE_ROUND_ROBIN},
+    {balance, "", "load_balance_hosts=disable", NULL, BALANCE_DISABLE},
 };
 
 static struct config *load(const char *text) {

@@ -16,7 +16,7 @@
 
 #define ANYTHING (TRAITS_ANYTHING | TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE)
 
-static const struct traits_context plain = {NULL, true, true};
+static const struct traits_context plain = {NULL, true, true, NULL};
 
 static const struct traits *of(struct traits_cache *cache, const char *text, uint64_t now_us) {
     return traits_of(cache, bytes_of_text(text), &plain, now_us);
@@ -81,28 +81,28 @@ static const struct context_row {
     struct traits_context context;
     bool is_read;
 } contexts[] = {
-    {{NULL, true, true}, true},
-    {{"UTF8", true, true}, true},
-    {{"utf-8", true, true}, true},
-    {{"Unicode", true, true}, true},
-    {{"SQL_ASCII", true, true}, true},
-    {{"LATIN1", true, true}, true},
-    {{"ISO_8859_5", true, true}, true},
-    {{"win1252", true, true}, true},
-    {{"EUC_JP", true, true}, true},
-    {{"KOI8-R", true, true}, true},
-    {{"SJIS", true, true}, false},
-    {{"BIG5", true, true}, false},
-    {{"GBK", true, true}, false},
-    {{"GB18030", true, true}, false},
-    {{"UHC", true, true}, false},
-    {{"JOHAB", true, true}, false},
-    {{"SHIFT_JIS_2004", true, true}, false},
-    {{"Windows932", true, true}, false},
-    {{"", true, true}, false},
-    {{"unheard-of", true, true}, false},
-    {{"UTF8", false, true}, false},
-    {{"UTF8", true, false}, false},
+    {{NULL, true, true, NULL}, true},
+    {{"UTF8", true, true, NULL}, true},
+    {{"utf-8", true, true, NULL}, true},
+    {{"Unicode", true, true, NULL}, true},
+    {{"SQL_ASCII", true, true, NULL}, true},
+    {{"LATIN1", true, true, NULL}, true},
+    {{"ISO_8859_5", true, true, NULL}, true},
+    {{"win1252", true, true, NULL}, true},
+    {{"EUC_JP", true, true, NULL}, true},
+    {{"KOI8-R", true, true, NULL}, true},
+    {{"SJIS", true, true, NULL}, false},
+    {{"BIG5", true, true, NULL}, false},
+    {{"GBK", true, true, NULL}, false},
+    {{"GB18030", true, true, NULL}, false},
+    {{"UHC", true, true, NULL}, false},
+    {{"JOHAB", true, true, NULL}, false},
+    {{"SHIFT_JIS_2004", true, true, NULL}, false},
+    {{"Windows932", true, true, NULL}, false},
+    {{"", true, true, NULL}, false},
+    {{"unheard-of", true, true, NULL}, false},
+    {{"UTF8", false, true, NULL}, false},
+    {{"UTF8", true, false, NULL}, false},
 };
 
 static void test_context_decides_whether_a_text_is_read(void **state) {
@@ -117,7 +117,7 @@ static void test_context_decides_whether_a_text_is_read(void **state) {
             assert_int_equal(traits->flags & ANYTHING, ANYTHING);
         assert_true(contexts[i].is_read || traits->why[0] != '\0');
     }
-    const struct traits_context is_off = {"UTF8", false, true};
+    const struct traits_context is_off = {"UTF8", false, true, NULL};
     assert_int_equal(traits_of(cache, bytes_of_text("SELECT 'a'"), &is_off, 1)->flags, 0);
     traits_cache_free(&cache);
 }
