@@ -24,6 +24,10 @@ struct inquiry_identity {
                             unless its WAL receiver shows it */
 };
 
+/* What tells that two connections did not reach the same, or NULL. */
+const char *inquiry_difference(const struct inquiry_identity *before,
+                               const struct inquiry_identity *now);
+
 /* How far it has come, as asked in round `round`. */
 struct inquiry_answer {
     uint32_t round;

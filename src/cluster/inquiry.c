@@ -247,6 +247,15 @@ static void start_connecting(struct inquiry *inquiry) {
 
 /* ---- public */
 
+const char *inquiry_difference(const struct inquiry_identity *before,
+                               const struct inquiry_identity *now) {
+    if (strcmp(before->address, now->address) != 0) return "the node's address has changed";
+    if (strcmp(before->started, now->started) != 0) return "the node has been started anew";
+    if (before->system_identifier != now->system_identifier)
+        return "the node's system identifier has changed";
+    return NULL;
+}
+
 struct inquiry *inquiry_new(struct loop *loop, const struct node *node,
                             const struct probe_settings *settings, const struct inquiry_ops *ops,
                             void *owner) {

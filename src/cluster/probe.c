@@ -320,19 +320,6 @@ static void count_fall(struct probe *probe, size_t index) {
              node->name, standing->report.error);
 }
 
-/* True if it is known that this is not what the last connection reached. */
-static const char *find_difference(const struct standing *standing,
-                                   const struct inquiry_identity *now) {
-    const struct inquiry_identity *before = &standing->identity;
-    if (!standing->has_stood) return NULL;
-    if (strcmp(before->address, now->address) != 0) return "the node's address has changed";
-    if (strcmp(before->started, now->started) != 0) return "the node has been started anew";
-    if (before->system_identifier != now->system_identifier) {
-        return "the node's system identifier has changed";
-    }
-    return NULL;
-}
-
 /* Says once what the probe's user may not see, and what follows. */
 static void tell_privileges(struct probe *probe, const struct inquiry_identity *identity) {
     if (probe->has_told_privileges) return;
@@ -351,7 +338,8 @@ static void tell_privileges(struct probe *probe, const struct inquiry_identity *
 static void on_stood(void *owner, unsigned index, const struct inquiry_identity *identity) {
     struct probe *probe = owner;
     struct standing *standing = &probe->standings[index];
-    const char *difference = find_difference(standing, identity);
+    const char *difference =
+        standing->has_stood ? inquiry_difference(&standing->identity, identity) : NULL;
     standing->sampled = 0;
     standing->timeline = 0;
     if (difference != NULL) note_return(probe, index);
