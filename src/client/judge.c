@@ -375,10 +375,10 @@ void judge_correct(struct client *client, struct bytes group) {
             message_text(rest, &name, &rest)) {
             struct prepared_name *entry = prepared_find(&client->names, name);
             struct statement *statement = entry == NULL ? client->unnamed : entry->statement;
-            if (statement != NULL && message_text(statement->body, &text, &rest)) {
-                traits_correct(set->traits, text, &context);
+            if (statement != NULL)
                 statement->traits.flags |= TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE;
-            }
+            if (statement != NULL && message_text(statement->body, &text, &rest))
+                traits_correct(set->traits, text, &context);
         }
         pos += length;
     }

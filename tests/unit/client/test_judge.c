@@ -16,6 +16,7 @@
 #include "config/load.h"
 #include "core/check.h"
 #include "core/memory.h"
+#include "sql/facts.h"
 
 /* ---- groups */
 
@@ -135,6 +136,13 @@ static struct cluster *make_cluster(void) {
     return cluster;
 }
 
+static struct facts *make_facts(void) {
+    struct facts_builder *builder = facts_builder_new(77, NULL);
+    facts_builder_add(builder, &(struct facts_row){'r', 1259, 0, "rp", "pg_catalog", "pg_class"});
+    facts_builder_add(builder, &(struct facts_row){'r', 20000, 0, "rp", "public", "t"});
+    return facts_builder_end(&builder, 2, freshness_schema(77));
+}
+
 static struct config *make_config(void) {
     struct config_errors errors = {0};
     struct config *config = config_load_text(
@@ -170,6 +178,7 @@ static struct world *world_new(void) {
     world->node.cluster = make_cluster();
     world->nodes[0] = &world->node;
     world->pool.database = &world->database;
+    world->pool.facts = make_facts();
     world->pool.nodes = world->nodes;
     world->pool.nodes_count = 1;
     world->pool.routing = ROUTING_READ_WRITE;
@@ -190,6 +199,7 @@ static struct world *world_new(void) {
 }
 
 static void world_free(struct world *world) {
+    facts_free(&world->pool.facts);
     parameters_release(&world->client.parameters, &world->texts);
     struct client *client = &world->client;
     prepared_clear(&client->names, &world->set.statements);
