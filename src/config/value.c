@@ -341,11 +341,10 @@ static void list_show(const struct setting *setting, const void *member, struct 
 static void enum_expected(const struct setting *setting, struct buf *why) {
     size_t count = 0;
     for (const struct setting_choice *choice = setting->choices; choice->name != NULL; choice++)
-        count += choice->value >= 0 ? 1 : 0;
+        count++;
     buf_append_text(why, count == 1 ? "expected" : "expected one of");
     const char *separator = " ";
     for (const struct setting_choice *choice = setting->choices; choice->name != NULL; choice++) {
-        if (choice->value < 0) continue;
         buf_append_format(why, "%s%s", separator, choice->name);
         separator = ", ";
     }
@@ -355,8 +354,7 @@ static void enum_show(const struct setting *setting, const void *member, struct 
     unsigned value;
     memcpy(&value, member, sizeof value);
     for (const struct setting_choice *choice = setting->choices; choice->name != NULL; choice++) {
-        if (choice->value >= 0 && (unsigned)choice->value == value)
-            buf_append_text(text, choice->name);
+        if ((unsigned)choice->value == value) buf_append_text(text, choice->name);
     }
 }
 
@@ -365,9 +363,7 @@ static bool enum_set(const struct setting *setting, void *member, struct bytes t
     const struct setting_choice *choice = setting->choices;
     while (choice->name != NULL && !bytes_equal_nocase(text, choice->name)) choice++;
     bool is_other = choice->name == NULL && choice->value != 0;
-    if (!is_other && (choice->name == NULL || choice->value < 0)) {
-        if (choice->name != NULL)
-            buf_append_format(why, "%s is not supported by this version of weir, ", choice->name);
+    if (!is_other && choice->name == NULL) {
         enum_expected(setting, why);
         return false;
     }

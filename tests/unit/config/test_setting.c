@@ -128,7 +128,7 @@ static const struct {
     {"routing", "read_write", "read_write", NULL},
     {"routing", "shadow", "shadow", NULL},
     {"read_consistency", "eventual", "eventual", NULL},
-    {"read_consistency", "cluster", NULL, "cluster is not supported by this version of weir"},
+    {"read_consistency", "cluster", "cluster", NULL},
     {"admin_users", "a, b ,,c,", "a, b ,,c,", NULL},
     {"admin_users", "", "", NULL},
     {"server_reset_query", "DISCARD ALL; SET x = 'y'", "DISCARD ALL; SET x = 'y'", NULL},
