@@ -268,12 +268,20 @@ static bool look_at_indirection(struct findings *findings, const struct tree_nod
     return true;
 }
 
+/* The sign of a constant, which a shape does not keep. */
+static bool is_sign(const struct tree_node *node, struct bytes name) {
+    struct tree_node left, right;
+    return bytes_equal_text(name, "+") && !tree_child(node, "lexpr", &left) &&
+           tree_child(node, "rexpr", &right) && strcmp(tree_type_name(&right), "AConst") == 0;
+}
+
 static bool look_at_operator(struct findings *findings, const struct tree_node *node) {
     static const char *const fields[] = {"name", "oper_name", "use_op"};
     struct bytes parts[NAME_PARTS_MAX];
     for (size_t i = 0; i < COUNT(fields); i++) {
         size_t count = read_texts(node, fields[i], parts, NAME_PARTS_MAX);
-        if (count > 0) findings_add_name(findings, 'o', &parts[count - 1], 1);
+        if (count > 0 && !is_sign(node, parts[count - 1]))
+            findings_add_name(findings, 'o', &parts[count - 1], 1);
     }
     return true;
 }
