@@ -21,7 +21,8 @@
 #define MODES      (TRAITS_READ_ONLY | TRAITS_READ_WRITE | TRAITS_SERIALIZABLE)
 #define BEGIN_ONLY (TRAITS_BEGINS | TRAITS_NEEDS_PRIMARY | MODES | HINTS)
 #define END_ONLY   (TRAITS_ENDS | TRAITS_BEGINS | HINTS)
-/* Without TRAITS_NEEDS_PRIMARY this is SET TRANSACTION with harmless modes. */
+/* Without TRAITS_NEEDS_PRIMARY and the name of a parameter this is SET TRANSACTION with harmless
+ * modes. */
 #define SET_ONLY (TRAITS_SETS_LOCAL | TRAITS_READ_ONLY | HINTS)
 
 /* ---- what a statement is */
@@ -57,14 +58,17 @@ static bool has_only(uint32_t flags, uint32_t needed, uint32_t allowed) {
 }
 
 /* What becomes of the transaction by a statement that has these traits. */
-static enum act act_of(const struct client *client, size_t row, uint32_t flags) {
+static enum act act_of(const struct client *client, size_t row, const struct traits *traits) {
+    uint32_t flags = traits->flags;
     enum begin_state state = (enum begin_state)client->begin.state;
     enum act act = row < COUNT(words) ? words[row].act : ACT_NONE;
     if (state != BEGIN_NONE && has_only(flags, TRAITS_EMPTY, TRAITS_EMPTY | HINTS))
         return ACT_NOTHING;
     if (act == ACT_BEGIN && state == BEGIN_NONE && has_only(flags, TRAITS_BEGINS, BEGIN_ONLY))
         return ACT_BEGIN;
-    if (act == ACT_SET && state == BEGIN_HELD && has_only(flags, TRAITS_SETS_LOCAL, SET_ONLY))
+    bool is_named = traits->names.len > 0 || !traits->names_complete;
+    if (act == ACT_SET && !is_named && state == BEGIN_HELD &&
+        has_only(flags, TRAITS_SETS_LOCAL, SET_ONLY))
         return ACT_SET;
     if (act == ACT_END && state != BEGIN_NONE && has_only(flags, TRAITS_ENDS, END_ONLY))
         return ACT_END;
@@ -100,8 +104,9 @@ static void answer_alone(struct reading *reading, char type) {
 static bool run(struct reading *reading) {
     const struct client *client = reading->client;
     size_t row = row_of(reading->text);
-    reading->flags = client_traits(client, reading->text)->flags;
-    reading->act = act_of(client, row, reading->flags);
+    const struct traits *traits = client_traits(client, reading->text);
+    reading->flags = traits->flags;
+    reading->act = act_of(client, row, traits);
     if (reading->act == ACT_NONE) return false;
     if (reading->act == ACT_NOTHING) {
         answer_alone(reading, 'I');

@@ -142,8 +142,8 @@ void findings_set_parameter(struct findings *findings, struct bytes name, struct
     int shown = name.len > 40 ? 40 : (int)name.len;
     add_setting(findings, flag == TRAITS_SETS ? 's' : 'l', name);
     if (makes_no_difference(name, value)) {
-        uint32_t alike = flag == TRAITS_SETS ? TRAITS_SETS_ALIKE : 0;
-        findings_note(findings, TRAITS_NEEDS_PRIMARY | alike, "sets %.*s", shown, name.at);
+        uint32_t alike = flag == TRAITS_SETS ? TRAITS_NEEDS_PRIMARY | TRAITS_SETS_ALIKE : 0;
+        findings_note(findings, alike, "sets %.*s", shown, name.at);
         return;
     }
     add_parameter(findings, name);
@@ -161,7 +161,9 @@ void findings_set_parameter(struct findings *findings, struct bytes name, struct
         if (value.at == NULL || bytes_equal_nocase(value, "serializable"))
             flag |= TRAITS_SERIALIZABLE;
     }
-    findings_note(findings, TRAITS_NEEDS_PRIMARY | flag, "sets %.*s", shown, name.at);
+    /* What ends with the transaction belongs to its node, whichever that is. */
+    uint32_t need = flag == TRAITS_SETS_LOCAL ? 0 : TRAITS_NEEDS_PRIMARY;
+    findings_note(findings, need | flag, "sets %.*s", shown, name.at);
 }
 
 void findings_reset_parameter(struct findings *findings, struct bytes name) {

@@ -46,7 +46,7 @@ static const struct {
     [BUILTIN_REMEMBERS] = {PRIMARY | TRAITS_SESSION_MEMORY, "uses the session's memory"},
     [BUILTIN_RUNS_TEXT] = {UNKNOWN, "runs SQL given as a text"},
     [BUILTIN_CONNECTS] = {UNKNOWN, "works through a connection of its own"},
-    [BUILTIN_SETS] = {PRIMARY, "sets a parameter"},
+    [BUILTIN_SETS] = {0, ""}, /* what it sets says more */
     [BUILTIN_SHOWS] = {0, ""},
 };
 

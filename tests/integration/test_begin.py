@@ -278,6 +278,13 @@ ROUTES = [
     ([], ["BEGIN READ ONLY", "SHOW server_version_num", "COMMIT"], {"replica": 2}),
     ([], ["BEGIN READ ONLY", "SELECT pg_is_in_recovery()", "COMMIT"], {"primary": 2}),
     ([], ["BEGIN READ ONLY; SELECT 1", "SELECT 2", "COMMIT"], {"replica": 3}),
+    ([], ["BEGIN READ ONLY", "SET LOCAL statement_timeout = '9s'", "SELECT 1", "COMMIT"],
+     {"replica": 3}),
+    ([], ["BEGIN", "SET LOCAL statement_timeout = '9s'", "SELECT 1", "COMMIT"], {"primary": 3}),
+    ([], ["BEGIN READ ONLY", "SELECT set_config('search_path', 'public', true),"
+          " set_config('role', 'app_trust', true), set_config('request.id', '1', true)",
+          "SELECT 1", "COMMIT"], {"replica": 3}),
+    ([], ["BEGIN READ ONLY; SET LOCAL lock_timeout = '9s'; SELECT 1; COMMIT"], {"replica": 1}),
     ([], ["BEGIN READ ONLY", "SELECT 1", "COMMIT; SELECT 2"], {"replica": 2}),
     ([], ["BEGIN READ ONLY", "SELECT 1", "COMMIT; INSERT INTO begun VALUES (1)"],
      {"replica": 1, "primary": 1}),

@@ -267,7 +267,7 @@ static const struct {
     {"Q:SET ROLE joe", ROUTE_PRIMARY, 0, "role"},
     {"Q:SET TimeZone = 'UTC'", ROUTE_PRIMARY, 0, NULL},         /* replayed: nothing that sticks */
     {"Q:SET DateStyle = 'ISO'", ROUTE_PRIMARY, 0, "datestyle"}, /* tracked, but never reported */
-    {"Q:SET LOCAL work_mem = '1MB'", ROUTE_PRIMARY, 0, NULL},
+    {"Q:SET LOCAL work_mem = '1MB'", ROUTE_REPLICA, 0, NULL},
     {"Q:LISTEN news", ROUTE_PRIMARY, 0, "LISTEN"},
     {"Q:PREPARE p AS SELECT 1", ROUTE_PRIMARY, 0, "PREPARE"},
     {"Q:SELECT pg_advisory_lock(1)", ROUTE_PRIMARY, 0, "an advisory lock"},
