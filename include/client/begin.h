@@ -47,6 +47,9 @@ void begin_moved(struct client *client);
 /* The traits of a group, with those of the BEGIN that goes ahead of it. */
 uint32_t begin_join(const struct client *client, uint32_t flags);
 
+/* Whether the BEGIN that is held declares its transaction READ ONLY, and one that replicas take. */
+bool begin_is_read_only(const struct client *client);
+
 /* The traits of one statement: BEGIN is READ ONLY where that is the session's default. */
 uint32_t begin_as_default(const struct client *client, uint32_t flags);
 

@@ -332,7 +332,7 @@ static enum begin_verdict refuse(struct client *client, bool is_whole, size_t in
 enum begin_verdict begin_take(struct client *client, struct bytes rest, size_t *taken) {
     bool is_begun = client->begin.state != BEGIN_NONE, has_flush;
     *taken = 0;
-    if (!is_begun && (!first_is(client, rest, ACT_BEGIN) || !is_on(client))) return BEGIN_PASS;
+    if (!is_begun && (!is_on(client) || !first_is(client, rest, ACT_BEGIN))) return BEGIN_PASS;
     size_t length = judge_group_length(rest, &has_flush);
     bool is_in_hand = length > 0 && !has_flush && length <= client->set->gather_bytes;
     struct reading reading = {.client = client, .out = client_spare_take(client->set)};
@@ -400,6 +400,11 @@ uint32_t begin_as_default(const struct client *client, uint32_t flags) {
     if (!is_plain || value == NULL || !bytes_equal_nocase(bytes_of(value->at, value->len), "on"))
         return flags;
     return (flags & ~(uint32_t)TRAITS_NEEDS_PRIMARY) | TRAITS_READ_ONLY;
+}
+
+bool begin_is_read_only(const struct client *client) {
+    const struct client_begin *begin = &client->begin;
+    return begin->state == BEGIN_HELD && (begin->flags & MODES) == TRAITS_READ_ONLY;
 }
 
 /* Modes that the group itself sets may be undone by a savepoint; those held may not. */

@@ -319,6 +319,19 @@ void judge_again(struct client *client) {
     }
 }
 
+/* Length of what is there up to the last Flush. */
+static size_t length_to_flush(struct bytes bytes) {
+    size_t pos = 0, found = 0;
+    while (bytes.len - pos >= MESSAGE_HEAD_BYTES) {
+        uint32_t length = message_length(bytes.at + pos);
+        bool is_flush = message_requests[(unsigned char)bytes.at[pos]].kind == REQUEST_FLUSH;
+        if (length == 0 || bytes.len - pos < length) break;
+        pos += length;
+        if (is_flush) found = pos;
+    }
+    return found;
+}
+
 enum judgement judge_group(struct client *client, struct bytes bytes) {
     if (!judge_is_on(client)) {
         client->route = (struct route){.target = ROUTE_ANY, .nodes = 1, .node = 0};
@@ -328,7 +341,11 @@ enum judgement judge_group(struct client *client, struct bytes bytes) {
     bool has_flush;
     size_t limit = client->set->gather_bytes;
     size_t length = judge_group_length(bytes, &has_flush);
-    bool is_in_hand = length > 0 && length <= limit && !has_flush;
+    /* A transaction that is declared READ ONLY has its node without the rest, as it will have the
+     * statements behind it. */
+    bool is_declared = has_flush && begin_is_read_only(client);
+    if (is_declared && length == 0) length = length_to_flush(bytes);
+    bool is_in_hand = length > 0 && length <= limit && (!has_flush || is_declared);
     if (length == 0 && !has_flush && bytes.len < limit) return JUDGE_MORE;
     client->is_routed = true;
     client->may_reach_out = false;
@@ -353,7 +370,7 @@ enum judgement judge_group(struct client *client, struct bytes bytes) {
     judge_again(client);
     if (client->pool->routing == ROUTING_SHADOW)
         shadow_note(client, is_in_hand ? bytes_of(bytes.at, length) : bytes_of(bytes.at, 0));
-    if (is_in_hand) retry_begin(client, bytes_of(bytes.at, length));
+    if (is_in_hand && !has_flush) retry_begin(client, bytes_of(bytes.at, length));
     return JUDGE_READY;
 }
 

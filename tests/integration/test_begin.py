@@ -8,6 +8,7 @@ import pytest
 from pooler import PATIENCE
 from routed import Watch, entry_of, replay_paused, start_routed
 from wire import (
+    FLUSH,
     SYNC,
     Client,
     bind,
@@ -375,6 +376,20 @@ def test_all_in_one_read(routed, watch):
         client.send(query("INSERT INTO begun VALUES (1)"))
         assert [client.answer().status for _ in range(4)] == ["T", "T", "I", "I"]
         assert watch.by_role() == {"primary": 1, "replica": 2}
+
+
+def test_a_flush_does_not_hide_that_it_is_read_only(routed, watch):
+    """As asyncpg prepares: what the statement is comes ahead of its Bind."""
+    with routed.client() as client:
+        for begin, role in (("BEGIN READ ONLY", "replica"), ("BEGIN", "primary")):
+            client.query(begin)
+            client.send(parse("SELECT 1", "s" + role), describe("s" + role), FLUSH)
+            assert [client.read().kind for _ in range(3)] == ["1", "t", "T"]
+            answer = client.ask(bind(name="s" + role), execute(), SYNC)
+            assert (answer.value, answer.status) == ("1", "T")
+            client.send(query("SELECT 2"), run("COMMIT"))
+            assert [client.answer().status for _ in range(2)] == ["T", "I"]
+            assert watch.by_role() == {role: 3}
 
 
 # A first statement that a replica refuses

@@ -6,12 +6,16 @@ transactions, errors, COPY, a cancelled query and pipelines, and has two connect
 turns. It prints what it saw; through Weir that has to be what PostgreSQL itself gives.
 """
 
+import asyncio
 import fcntl
 import os
 import subprocess
 import time
 import urllib.parse
 
+import asyncpg
+import psycopg
+import psycopg2
 import pytest
 
 import cluster as clusters
@@ -189,6 +193,76 @@ def test_routed(start_pooler, cluster, direct, driver):
         assert time.monotonic() < deadline, f"all of it went to the {roles}"
         assert transcript(driver, routed) == direct(driver)
         roles |= set(watch.by_role())
+
+
+# Transactions that a driver declares READ ONLY, by whatever it sends for that
+
+
+async def asyncpg_reads(url, is_read_only):
+    connection = await asyncpg.connect(url)
+    async with connection.transaction(readonly=is_read_only):
+        found = await connection.fetchval("SELECT $1::int + 1", 1)
+    async with connection.transaction(readonly=is_read_only, isolation="repeatable_read"):
+        found += await connection.fetchval("SELECT 3")
+    await connection.close()
+    return found
+
+
+def psycopg2_reads(url, is_read_only):
+    connection = psycopg2.connect(url)
+    connection.set_session(readonly=is_read_only, isolation_level="READ COMMITTED")
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT %s + 1", [1])
+        found = cursor.fetchone()[0]
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT 3")
+        found += cursor.fetchone()[0]
+    connection.close()
+    return found
+
+
+def psycopg_reads(url, is_read_only):
+    with psycopg.connect(url) as connection:
+        connection.read_only = is_read_only
+        found = connection.execute("SELECT %s::int + 1", [1]).fetchone()[0]
+        connection.commit()
+        return found + connection.execute("SELECT 3").fetchone()[0]
+
+
+def jdbc_reads(options):
+    def reads(url_of_jdbc, is_read_only):
+        compiled("ReadOnlyJdbc.java", "ReadOnlyJdbc.class", ["javac", "-d", ".", "-cp", JDBC])
+        command = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{CACHE}:{JDBC}", "ReadOnlyJdbc"]
+        command += [url_of_jdbc + options, str(is_read_only).lower()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return int(done.stdout)
+
+    return reads
+
+
+READERS = {
+    "asyncpg": lambda url, is_read_only: asyncio.run(asyncpg_reads(url, is_read_only)),
+    "psycopg": psycopg_reads,
+    "psycopg2": psycopg2_reads,
+    "jdbc": jdbc_reads("&readOnlyMode=transaction"),
+    "jdbc, always": jdbc_reads("&readOnlyMode=always"),
+}
+
+
+@pytest.mark.weir_only
+@pytest.mark.parametrize("name", READERS)
+def test_read_only_transactions(start_pooler, cluster, name):
+    """Each is two transactions of one read, and leaves nobody with a server."""
+    routed = start_routed(start_pooler, cluster, {"auth_type": "scram-sha-256"})
+    watch = Watch(routed)
+    place = url(name.partition(",")[0], routed.host, routed.port)
+    for is_read_only, role in ((True, "replica"), (False, "primary")):
+        watch.settle()
+        assert READERS[name](place, is_read_only) == 5
+        ran = set(watch.by_role())
+        # PgJDBC sets parameters of its own at each login, and the others' default with "always".
+        assert ran == {role} or (name.startswith("jdbc") and ran == {role, "primary"}), ran
+    assert sum(row["sv_active"] for row in watch.show("POOLS")) == 0
 
 
 # pgbench, which has its own way with each protocol
