@@ -15,7 +15,7 @@
  *      type     member           text
  *      BOOL     bool             0 or 1; other numbers are true
  *      INT      int              decimal, octal (0777) or hexadecimal (0x1ff)
- *      BYTES    int              the same, a number of bytes
+ *      BYTES    int              the same, a number of bytes; Weir's own also in kB, MB or GB
  *      TIME     uint64_t         seconds, as 15, 1.5 or 1e3; kept in microseconds
  *      STRING   char *           anything; owned; never NULL where the row has a default
  *      LIST     setting_list     items divided by commas, blanks around them dropped

@@ -216,7 +216,8 @@ static uint32_t judge_statement(struct client *client, struct statement *stateme
     struct bytes text, rest;
     if (statement == NULL) return take_anything(client);
     const struct traits *traits = judge_traits(client, statement);
-    if (message_text(statement->body, &text, &rest)) hint_note(client, traits, text);
+    bool sets = (traits->flags & (TRAITS_SETS | TRAITS_RESETS_ALL)) != 0;
+    if (sets && message_text(statement->body, &text, &rest)) hint_note(client, traits, text);
     return take_traits(client, traits);
 }
 

@@ -293,9 +293,11 @@ static void settle(struct probe *probe) {
 static void count_rise(struct probe *probe, size_t index) {
     struct standing *standing = &probe->standings[index];
     struct node *node = cluster_node(probe->cluster, index);
+    /* Who was not tried yet has not failed either: the first answer will do. */
+    unsigned needed = standing->view.is_tried ? probe->settings.rise : 1;
     standing->falls = 0;
-    if (standing->rises < probe->settings.rise) standing->rises++;
-    if (standing->rises < probe->settings.rise) return;
+    if (standing->rises < needed) standing->rises++;
+    if (standing->rises < needed) return;
     standing->report.error[0] = '\0';
     standing->view.is_answering = true;
     standing->view.is_tried = true;

@@ -431,7 +431,8 @@ static const struct setting pooler_settings[] = {
     {"http_listen", ADDRESS, POOLER(http_listen), OWN, "", 0, 0, NULL,
      "HOST:PORT for metrics, health and the live page; empty = off."},
     {"max_replica_lag", BYTES, POOLER(choice.max_replica_lag), LIVE | OWN, "0", 0, INT_MAX, NULL,
-     "Bytes of WAL by which a replica may be behind the primary; one that is farther behind gets "
+     "Bytes of WAL (16MB) by which a replica may be behind the primary; one that is farther behind "
+     "gets "
      "no reads, whatever read_consistency allows; 0 = no limit."},
     {"max_replica_lag_time", TIME, POOLER(choice.max_replica_lag_time_us), LIVE | OWN, "0", 0, HOUR,
      NULL,

@@ -120,10 +120,28 @@ static void bool_show(const struct setting *setting, const void *member, struct 
     buf_append_text(text, value ? "1" : "0");
 }
 
+/* Takes a unit off the end, as PostgreSQL writes sizes; PgBouncer's own settings have none. */
+static int64_t take_unit(const struct setting *setting, struct bytes *text) {
+    static const struct {
+        const char *name;
+        int64_t bytes;
+    } units[] = {{"kB", 1 << 10}, {"MB", 1 << 20}, {"GB", 1 << 30}};
+    bool has_units = setting->type == SETTING_TYPE_BYTES && (setting->flags & SETTING_FLAG_OWN);
+    for (size_t i = 0; i < COUNT(units) && has_units && text->len > 2; i++) {
+        if (memcmp(text->at + text->len - 2, units[i].name, 2) != 0) continue;
+        text->len -= 2;
+        return units[i].bytes;
+    }
+    return 1;
+}
+
 static bool int_set(const struct setting *setting, void *member, struct bytes text,
                     struct buf *why) {
     int64_t number = 0;
+    int64_t unit = take_unit(setting, &text);
     bool is_number = number_read(text, &number);
+    bool is_huge = number > INT64_MAX / unit || number < -(INT64_MAX / unit);
+    number = is_huge ? INT64_MAX : number * unit;
     int64_t given = number;
     if (!is_number || !is_bounded(setting, setting->minimum, setting->maximum, &number)) {
         buf_append_format(why, "expected a whole number%s from %" PRId64 " to %" PRId64,

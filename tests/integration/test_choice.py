@@ -76,6 +76,17 @@ def wait_left_out(watch, node, wanted, seconds=10 * PATIENCE):
         time.sleep(0.02)
 
 
+def test_the_first_answer_will_do_at_the_start(start, cluster):
+    """probe_rise counts answers of nodes that were down; nobody waits for a second round."""
+    begun = time.monotonic()
+    pooler = start({"probe_interval": 60, "probe_rise": 3})
+    watch = Watch(pooler)
+    with pooler.client() as client:
+        assert client.query("SELECT 1").value == "1"
+    watch.wait_state(cluster.primary, "up")
+    assert time.monotonic() - begun < 30
+
+
 # Choice and weights
 
 
@@ -250,7 +261,7 @@ def test_lag_in_bytes_leaves_a_replica_out(start, cluster, lagging):
 
 
 def test_with_no_replica_near_enough_the_primary_serves(start, cluster, lagging):
-    pooler = start({"max_replica_lag": 100000})
+    pooler = start({"max_replica_lag": "100kB"})
     watch = Watch(pooler)
     watch.wait_route("of 2")
     with replay_paused(*cluster.standbys):
@@ -478,9 +489,12 @@ def test_metrics_tell_who_is_left_out(start, cluster, lagging):
     with replay_paused(lagging):
         write_some(cluster, 200)
         wait_left_out(watch, lagging, "bytes")
-        text = urllib.request.urlopen(
-            f"http://{pooler.host}:{pooler.http_port}/metrics", timeout=10
-        ).read().decode()
+        text, health = (
+            urllib.request.urlopen(f"http://{pooler.host}:{pooler.http_port}/{page}", timeout=10)
+            .read()
+            .decode()
+            for page in ("metrics", "health")
+        )
     labels = f'{{database="app",node="127.0.0.1:{lagging.port}",role="replica"}}'
     for line in (
         f"weir_node_left_out{labels} 1",
@@ -489,3 +503,6 @@ def test_metrics_tell_who_is_left_out(start, cluster, lagging):
         f"weir_node_share_percent{labels} 100",
     ):
         assert line in text, line
+    assert '"status":"degraded"' in health and (
+        f"node 127.0.0.1:{lagging.port} gets no reads, since it lags by more bytes than" in health
+    )
