@@ -97,6 +97,8 @@ static void judge_node(struct health *health, const char *database, struct clust
     } else if (report.state == NODE_UNTRIED) {
         reason(health, "%s: node %s has not answered yet%s%s", database, name, divider,
                report.error);
+    } else if (report.left_out != NULL) {
+        reason(health, "%s: node %s gets no reads, since it %s", database, name, report.left_out);
     }
 }
 
@@ -175,6 +177,7 @@ static void write_node(struct json *json, const char *database, struct cluster *
         json_null(json, "lag_ms");
     }
     json_number(json, "active_servers", node_active(node));
+    json_text(json, "left_out", report.left_out);
     json_text(json, "error", report.error[0] == '\0' ? NULL : report.error);
     json_close(json, '}');
 }
