@@ -17,6 +17,9 @@
 struct loop;
 struct pqconn;
 
+/* What `failed` is told of a server that has left a question open for too long. */
+#define PQCONN_SILENT "the server does not answer"
+
 /* How to secure the connection; what is NULL or empty is not set. Nothing is taken from the home
  * directory of the process. */
 struct pqconn_security {

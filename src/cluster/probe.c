@@ -320,6 +320,10 @@ static void count_fall(struct probe *probe, size_t index) {
     probe->is_changed = true;
     log_line(LOG_LEVEL_WARNING, "cluster %s: node %s is down: %s", cluster_name(probe->cluster),
              node->name, standing->report.error);
+    /* Reads that hang there with it can be answered elsewhere; nothing can in place of a primary.
+     */
+    if (standing->is_mute && node_role(node) == NODE_REPLICA)
+        reset_node(probe, index, "the node does not answer");
 }
 
 /* Says once what the probe's user may not see, and what follows. */
@@ -392,6 +396,7 @@ static void doubt_leader(struct probe *probe) {
 static void on_answer(void *owner, unsigned index, const struct inquiry_answer *answer) {
     struct probe *probe = owner;
     struct standing *standing = &probe->standings[index];
+    standing->is_mute = false;
     if (standing->view.in_recovery && !answer->in_recovery) doubt_leader(probe);
     /* While a WAL receiver is between two timelines only older figures can be had. */
     if (answer->timeline > standing->timeline) standing->timeline = answer->timeline;
@@ -428,6 +433,7 @@ static void on_failure(void *owner, unsigned index, const char *error) {
     struct standing *standing = &probe->standings[index];
     (void)snprintf(standing->report.error, sizeof standing->report.error, "%s", error);
     void_sample(probe, index);
+    if (strcmp(error, PQCONN_SILENT) == 0) standing->is_mute = true;
     count_fall(probe, index);
     judge(probe);
     publish_report(probe, index);

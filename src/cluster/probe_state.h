@@ -20,6 +20,7 @@ struct standing {
     struct verdict_view view;
     struct inquiry_identity identity; /* of the last connection that stood */
     bool has_stood;
+    bool is_mute; /* it took the last question without a word, and has not answered since */
     unsigned rises, falls; /* answers and failures in a row */
     uint32_t timeline;     /* the latest one seen over this connection */
     uint64_t lsn;          /* the latest sample; 0 none */

@@ -217,7 +217,7 @@ static void on_deadline(struct loop_timer *timer) {
         fail(conn, "connect timeout");
         return;
     case PQCONN_ASKING:
-        fail(conn, "the server does not answer");
+        fail(conn, PQCONN_SILENT);
         return;
     case PQCONN_IDLE:
     case PQCONN_FAILED:

@@ -155,9 +155,13 @@ class Writer(threading.Thread):
             self.connection.execute("INSERT INTO writes VALUES (%s, %s)", [self.number, n])
             self.acknowledged.append(n)
             self.load.times.append(time.monotonic())
-        except psycopg.Error as error:
-            self.errors.append((error.sqlstate, str(error).split("\n", maxsplit=1)[0]))
+        except (psycopg.Error, ValueError) as error:
+            # A ValueError is psycopg's own: an error behind ParseComplete is more than it expects.
+            sqlstate = getattr(error, "sqlstate", "08007")
+            self.errors.append((sqlstate, str(error).split("\n", maxsplit=1)[0]))
             self.unresolved.append(n)
+            if not isinstance(error, psycopg.Error):
+                self.connection.close()
         self.longest = max(self.longest, time.monotonic() - begun)
 
     def run(self):

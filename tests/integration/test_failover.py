@@ -212,7 +212,7 @@ def test_a_login_that_is_cut_short(start_pooler, cluster):
 
 def test_a_promotion_is_noticed_between_probes(start_pooler, cluster):
     """The server itself reports that it is no standby any more, behind the next query there."""
-    pooler = start_over(start_pooler, cluster, {"probe_interval": "30"})
+    pooler = start_over(start_pooler, cluster, {"probe_interval": "10"})
     watch = watch_of(pooler, cluster)
     clone = cluster.standbys[1]
     clients = [pooler.client(database="lax") for _ in range(4)]

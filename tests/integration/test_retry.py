@@ -319,6 +319,27 @@ def test_a_backend_that_is_killed(start_pooler, cluster):
     cluster.wait_streaming()
 
 
+@RUNS
+def test_a_read_on_a_replica_that_hangs(start_pooler, cluster, run):
+    """It is down when it has left two questions open; what hangs there with them goes elsewhere."""
+    routed = start_routed(start_pooler, cluster, {"probe_timeout": "0.5"})
+    watch = Watch(routed)
+    watch.settle()
+    with routed.client() as client:
+        client.send(run("SELECT 'survived', pg_sleep(0.5)"))
+        assert client.is_silent(0.2)
+        node = next(one for one in cluster.standbys if watch.node(one)["sv_active"] > 0)
+        node.freeze()
+        try:
+            answer = client.answer()
+        finally:
+            node.thaw()
+        assert answer.rows[0][0] == "survived" and not answer.errors
+        assert retries(watch)["lost"] == 1
+    cluster.wait_streaming()
+    watch.settle()
+
+
 def test_a_refusal_behind_rows_of_the_same_group(start_pooler, cluster, make_table):
     """Several statements: their answers are held until the last one is decided."""
     cluster.primary.sql(
