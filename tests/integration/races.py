@@ -94,7 +94,7 @@ WAYS_TO_READ = [
     (query("BEGIN READ ONLY; SELECT id, n FROM h.marks; COMMIT"), 1),
     (group("BEGIN READ ONLY", "SELECT id, n FROM h.pieces", "COMMIT") + SYNC, 1),
     (parse("SELECT id, n FROM h.marks WHERE n >= $1") + bind([0]) + execute() + SYNC, 1),
-    (query("SELECT id, n FROM h.marks, pg_sleep(0.004)"), 1),
+    (query("SELECT id, n FROM h.marks, pg_sleep(0.004) ORDER BY n"), 1),
 ]
 TALLY = "-1"
 
@@ -105,7 +105,7 @@ class Told:
     def __init__(self):
         self.history = History()
         # SQLSTATE and message, or "lost" where the connection was. READ ONLY transactions are lost with
-        # the node that they began on.
+        # the node that they began on, and nobody can take rows back that went ahead of an error.
         self.lost_transactions, self.failed_reads, self.failed_writes = [], [], []
 
 
@@ -157,6 +157,8 @@ class Racer:
         self.client.send(message)
         answers = [self.client.answer() for _ in range(count)]
         if errors := [(error["C"], error["M"]) for one in answers for error in one.errors]:
+            if any(one.rows for one in answers):
+                self.failures = self.told.lost_transactions
             self.failures += errors
             raise Refused
         values = {row[0]: int(row[1]) for one in answers for row in one.rows}
