@@ -156,7 +156,7 @@ DROP SCHEMA IF EXISTS w CASCADE; DROP SCHEMA IF EXISTS w2 CASCADE; DROP FUNCTION
 
 # Scalar functions for an integer {x} which are what they are declared to be, and read at most.
 PURE_CALLS = [
-    "abs({x})", "coalesce({x}, 0)", "greatest({x}, 3)", "length(word)", "upper(word)", "md5(word)",
+    "abs({x})", "coalesce({x}, 0)", "greatest({x}, 3)", "length(word)", "lower(word)", "md5(word)",
     "w.plus({x})", "w.twice({x})", "{x} ### 2", "to_char({x}, '999')", "jsonb_build_object('k', {x})",
     "array[{x}, 2]", "row({x}, word)", "{x}::text", "{x}::numeric / 3", "{x}::w.small", "'high'::w.mood",
     "CASE WHEN {x} > 3 THEN 'big' ELSE word END", "({x}, 1) IS DISTINCT FROM (1, 1)", "format('%s', {x})",
@@ -170,7 +170,7 @@ HARMLESS_SETTINGS = [
 ]  # fmt: skip
 # What only looks as if it could run anywhere.
 FALSE_CALLS = [
-    "w.liar_next()", "w.liar_const({x})", "w.liar_const(1)", "w.liar_bump({x})", "w.liar_insert({x})",
+    "upper(word)", "w.liar_next()", "w.liar_const({x})", "w.liar_const(1)", "w.liar_bump({x})", "w.liar_insert({x})",
     "w.late_liar({x})", "w.late_liar(7)", "w.node_of()", "w.volatile_total()", "w.bump({x})", "w.bump_sql(1)",
     "w.bump_dynamic({x})", "w.definer(1)", "w.catcher({x})", "1 OPERATOR(w.##) 2", "{x} ## 1",
     "3::w.noted", "(3::w.tag).v", "CAST({x} AS w.noted)", "nextval('w.numbers')", "w.setter('{n}')",
@@ -204,7 +204,7 @@ BUILTIN_READS = [
     "SELECT id, n, rank() OVER (PARTITION BY word ORDER BY n, id) FROM w.plain ORDER BY id",
     "SELECT word, n % 2, count(*) FROM w.plain GROUP BY ROLLUP (word, n % 2) ORDER BY 1, 2",
     "SELECT has_table_privilege('w.hidden', 'SELECT')", "SELECT pg_relation_size('w.plain') >= 0",
-    "SELECT 1/0", "SELECT 'x'::int", "SELECT nothing", "SELECT * FROM w.gone", "SELECT 100::w.small",
+    "SELECT 1/0", "SELECT 'x'::int", "SELECT 100::w.small",
     "SELECT 2 WHERE EXISTS (SELECT FROM w.plain WHERE n = 3)", "SELECT '{{1,2}}'::int[]",
     "SELECT current_schema, current_setting('search_path')", "SELECT * FROM w.ids(15)",
     "SELECT xmlelement(name a, 1)::text", "SELECT string_agg(word, ',' ORDER BY id) FROM w.plain",
@@ -254,6 +254,7 @@ SCHEMA_CHANGES = [
     "CREATE FUNCTION w.gone(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT {n}'", "DROP FUNCTION IF EXISTS w.gone",
 ]  # fmt: skip
 LATE_READS = [
+    "SELECT nothing",
     "SELECT * FROM w.gone", "SELECT w.gone(1)", "SELECT * FROM w.v_late ORDER BY 1, 2", "SELECT w.made({n})",
     "SELECT count(*) FROM w.into", "SELECT obj_description('w.plain'::regclass)", "SELECT * FROM w.plain WHERE id = {i}",
     "SELECT has_table_privilege('proof_a', 'w.hidden', 'SELECT')", "SELECT enum_range(null::w.mood)",

@@ -96,17 +96,17 @@ class Watch:
         rows = [row for row in self.show(f"ROUTE '{literal}'") if row["database"] == self.database]
         return rows[0]
 
-    def wait_route(self, words, seconds=10 * PATIENCE):
-        """Waits until SHOW ROUTE's reason for a plain read contains `words`."""
+    def wait_route(self, words, sql="SELECT 1", seconds=10 * PATIENCE):
+        """Waits until SHOW ROUTE's reason for a read contains `words`."""
         deadline = time.monotonic() + seconds
-        while words not in (reason := self.route()["reason"]):
+        while words not in (reason := self.route(sql)["reason"]):
             assert time.monotonic() < deadline, f"{reason}\n{self.nodes()}"
             time.sleep(0.005)
 
-    def settle(self, replicas=2):
-        """Waits until so many replicas may serve every read, then forgets what was counted."""
+    def settle(self, replicas=2, sql="SELECT 1"):
+        """Waits until so many replicas may serve a read, then forgets what was counted."""
         several = f"least busy of {replicas}"
-        self.wait_route(several if replicas > 1 else "the only one that can serve it")
+        self.wait_route(several if replicas > 1 else "the only one that can serve it", sql)
         self.queries()
 
     def wait_state(self, node, state, seconds=10 * PATIENCE):

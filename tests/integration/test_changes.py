@@ -99,10 +99,8 @@ def test_what_one_write_changes_elsewhere(start_pooler, cluster, consistency, st
 @pytest.mark.timeout(180)
 def test_what_a_schema_change_changes(start_pooler, cluster, changed):
     """Also what a standby would answer with an error, since it does not have the thing yet."""
-    some = changes.SCHEMA_CHANGES[::STRIDE]
-    wrong, old_ones = look_at_all(some, start_pooler, cluster, "database")
+    wrong, _ = look_at_all(changes.SCHEMA_CHANGES[::STRIDE], start_pooler, cluster, "database")
     assert not wrong
-    assert len(old_ones) > len(some) * 0.5, old_ones
 
 
 def test_a_new_role_and_a_new_database(start_pooler, cluster):

@@ -47,7 +47,7 @@ PATIENT_STEPS = 2
 REFUSAL = re.compile(r" (25006|0A000|55000|XX000):ERROR:  (.*)")
 
 # A commit: what the primary has logged before goes to its disk, and so to the standbys.
-FLUSHES = "UPDATE w.plain SET n = n WHERE id = 1"
+FLUSHES, FLUSHED = "UPDATE w.plain SET n = n WHERE id = 1", "SELECT n FROM w.plain"
 # Where the limit on sqlsmith's queries strikes on one side only.
 TIMED_OUT = "57014"
 # What gives another value at another time, on another connection or in another database: sqlsmith's
@@ -267,7 +267,7 @@ def test_the_share_of_reads_on_standbys(start_pooler, cluster, record_property):
                 for _ in range(5):
                     sessions[0].ask(query(generator.filled(generator.pick(generated.WRITES), 0)))
                 sessions[0].ask(query(FLUSHES))
-                watch.settle()
+                watch.settle(sql=FLUSHED)
             sessions[step.who].run(step)
             if watch.by_role() != {"replica": 1}:
                 elsewhere.append(step.tells())
@@ -314,7 +314,7 @@ def test_queries_of_sqlsmith(start_pooler, cluster):
             if number % 20 == 0:
                 ran.update(watch.by_role())
                 pair.ask(query(FLUSHES))
-                watch.settle()
+                watch.settle(sql=FLUSHED)
             try:
                 pair.ask(query(text))
             except Differs as error:
