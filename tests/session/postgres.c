@@ -390,6 +390,16 @@ void postgres_abandon(struct postgres *postgres) {
 
 /* ---- messages */
 
+/* The BEGIN that was held back fails now: that is the answer to what follows it. */
+static void fail_begin(struct postgres *postgres, char type) {
+    postgres->is_begun_badly = false;
+    postgres->transaction = 'I';
+    fail(postgres, "25001", bytes_of_text("deferrable"));
+    if (type != 'Q') return;
+    postgres->is_skipping = false;
+    ready(postgres);
+}
+
 static void on_message(struct postgres *postgres, char type, struct bytes body) {
     if (type == 'X') {
         postgres->state = POSTGRES_ENDED;
@@ -404,6 +414,8 @@ static void on_message(struct postgres *postgres, char type, struct bytes body) 
         postgres_flush(postgres);
     } else if (postgres->is_skipping || type == 'd' || type == 'c' || type == 'f') {
         return; /* dropped */
+    } else if (postgres->is_begun_badly && type != 'B' && type != 'D' && type != 'E') {
+        fail_begin(postgres, type);
     } else if (type == 'Q') {
         on_query(postgres, body);
     } else if (type == 'P') {

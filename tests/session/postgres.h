@@ -10,7 +10,7 @@
  *      SHOW NAME TOKEN             one row: the parameter's value and the token
  *      ROWS N SIZE TOKEN           N rows of SIZE bytes
  *      ERROR TOKEN, FATAL TOKEN, NOTICE TOKEN
- *      BEGIN, COMMIT, ROLLBACK
+ *      BEGIN, COMMIT, ROLLBACK; BEGIN ... DEFERRABLE fails (25001), in a model what follows it does
  *      SET NAME VALUE, SET NAME='VALUE'     VALUE "bad" is refused
  *      COPYIN TOKEN, COPYBAD TOKEN (fails at the first data), COPYOUT N SIZE TOKEN
  *      SLEEP N TOKEN               a row after N turns, or never if N is 0, unless cancelled
@@ -59,6 +59,7 @@ struct postgres {
     bool is_skipping;       /* up to the next Sync */
     bool is_simple;         /* what runs is a simple Query's */
     bool is_copy_bad;
+    bool is_begun_badly; /* what comes next fails, in place of its BEGIN */
     char transaction;
     uint32_t pid;
     uint32_t secret;

@@ -145,6 +145,12 @@ static enum postgres_outcome run_notice(const struct run *run) {
 
 static enum postgres_outcome run_begin(const struct run *run) {
     struct postgres *postgres = run->postgres;
+    bool is_bad = bytes_equal_nocase(token_of(run), "deferrable");
+    if (is_bad && !postgres->is_model) {
+        postgres_error(postgres, "ERROR", "25001", token_of(run));
+        return POSTGRES_FAILED;
+    }
+    postgres->is_begun_badly = is_bad;
     if (postgres->transaction == 'I')
         memcpy(postgres->at_begin, postgres->values, sizeof postgres->values);
     postgres->transaction = 'T';

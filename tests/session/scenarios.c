@@ -518,6 +518,20 @@ const struct scenario scenarios[] = {
      "A Q ROLLBACK",
      NULL, true, false},
 
+    {"a BEGIN that fails", TWO "cancel_wait_timeout = 2\n",
+     "A login\n"
+     "A Q BEGIN DEFERRABLE\n"
+     "A Q SELECT $\n"
+     "A Q SELECT $\n"
+     "A Q BEGIN DEFERRABLE\n"
+     "A P - SELECT $ | B - - | D P - | E - | S\n"
+     "A P s SELECT $ | B - s | D P - | E - | S\n"
+     "A Q BEGIN READ ONLY, DEFERRABLE\n"
+     "A Q SELECT $;SELECT $\n"
+     "A P - BEGIN READ ONLY, DEFERRABLE | B - - | E - | S | P - SELECT $ | B - - | E - | S\n"
+     "A Q SELECT $",
+     NULL, true, false},
+
     {"the end of a transaction on a standby, and more", TWO,
      "A login\n"
      "A Q BEGIN READ ONLY\n"
