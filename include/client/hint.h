@@ -53,11 +53,10 @@ static inline void hint_answered(struct hint *hint) {
 }
 
 static inline void hint_undone(struct hint *hint) {
-    hint->has_next = hint->is_answered = false;
+    hint->has_next = hint->is_answered = hint->is_wrong = false;
 }
 
 static inline void hint_ended(struct hint *hint) {
-    if (!hint->has_next) return;
     if (hint->is_answered) hint->now = hint->next;
     hint_undone(hint);
 }

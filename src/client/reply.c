@@ -308,7 +308,8 @@ static void on_ready(const struct reply *reply, const struct pipeline_match *mat
         return;
     }
     if (status == 'I' && client->session != NULL) remember_schema(client);
-    if (status == 'I' && client->session == NULL) hint_ended(&client->hint);
+    /* A tracked session tells the value itself. */
+    if (status == 'I') (client->session == NULL ? hint_ended : hint_undone)(&client->hint);
     if (!client->retry.is_discarding) client->transaction = status;
     count_query(reply, status);
     bool ends_blocks = client->pool->mode == POOL_MODE_STATEMENT && !client_keeps_server(client);

@@ -477,6 +477,59 @@ static void settings_and_nodes_have_their_say(void **unused) {
     }
 }
 
+/* ---- weir.route */
+
+static void hints_are_read(void **unused) {
+    (void)unused;
+    static const struct {
+        const char *text;
+        bool has_next, is_wrong;
+        enum route_hint next;
+    } rows[] = {
+        {"SET weir.route = 'primary'", true, false, ROUTE_HINT_PRIMARY},
+        {"set session weir.route to REPLICA", true, false, ROUTE_HINT_REPLICA},
+        {"SET \"weir\".\"route\"='auto'", true, false, ROUTE_HINT_NONE},
+        {"SET weir.route TO DEFAULT", true, false, ROUTE_HINT_REPLICA}, /* as at login */
+        {"RESET weir.route", true, false, ROUTE_HINT_REPLICA},
+        {"RESET ALL", true, false, ROUTE_HINT_REPLICA},
+        {"SELECT set_config('weir.route', 'primary', false)", true, false, ROUTE_HINT_PRIMARY},
+        {"SET weir.route = 'nowhere'", false, true, ROUTE_HINT_REPLICA},
+        {"SET weir.route = ''", false, true, ROUTE_HINT_REPLICA},
+        {"SELECT set_config('weir.route', 'x', false)", false, true, ROUTE_HINT_REPLICA},
+        {"SET LOCAL weir.route = 'primary'", false, false, ROUTE_HINT_NONE},
+        {"SET work_mem = 'primary'", false, false, ROUTE_HINT_NONE},
+        {"SELECT 'weir.route', 'primary'", false, false, ROUTE_HINT_NONE},
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct world *world = world_new();
+        struct client *client = &world->client;
+        const struct hint *hint = &client->hint;
+        assert_true(hint_start(client, bytes_of_text("Replica")));
+        assert_false(hint_start(client, bytes_of_text("anywhere")));
+        struct bytes text = bytes_of_text(rows[i].text);
+        judge_text(client, text);
+        if (hint->has_next != rows[i].has_next || hint->is_wrong != rows[i].is_wrong ||
+            (hint->has_next && hint->next != rows[i].next))
+            fail_msg("row %zu: %d %d %d", i, hint->has_next, hint->is_wrong, hint->next);
+        char value[HINT_VALUE_SIZE];
+        assert_int_equal(hint_refuses(client, text, value), rows[i].is_wrong);
+        assert_int_equal(hint_of(client), ROUTE_HINT_REPLICA);
+        hint_ended(&client->hint); /* without an answer nothing has changed */
+        assert_int_equal(hint_of(client), ROUTE_HINT_REPLICA);
+        judge_text(client, text);
+        hint_answered(&client->hint);
+        hint_ended(&client->hint);
+        enum route_hint after = rows[i].has_next ? rows[i].next : ROUTE_HINT_REPLICA;
+        assert_int_equal(hint_of(client), after);
+        judge_text(client, text);
+        hint_undone(&client->hint);
+        hint_answered(&client->hint);
+        hint_ended(&client->hint);
+        assert_int_equal(hint_of(client), after);
+        world_free(world);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(groups_end_where_they_end),
@@ -488,6 +541,7 @@ int main(void) {
         cmocka_unit_test(texts_are_noted_one_by_one),
         cmocka_unit_test(refusals_are_learnt),
         cmocka_unit_test(settings_and_nodes_have_their_say),
+        cmocka_unit_test(hints_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
