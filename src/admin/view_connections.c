@@ -141,7 +141,9 @@ static void write_client_own(const struct walk_place *place, const struct client
     rows_text(place->rows, client_node(client));
     rows_number(place->rows, place->index);
     const char *pin = pin_of(client);
-    rows_text(place->rows, client->sticky != NULL ? client->sticky->at : pin == NULL ? "" : pin);
+    const char *hint = client->hint.now == ROUTE_HINT_PRIMARY ? "weir.route" : "";
+    const char *why = client->sticky != NULL ? client->sticky->at : pin == NULL ? hint : pin;
+    rows_text(place->rows, why);
 }
 
 void view_pin(const struct walk_place *place, const struct client *client) {

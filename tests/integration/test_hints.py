@@ -74,6 +74,7 @@ def test_set_show_and_reset(routed, watch, run):
         assert run(client, "SHOW weir.route").value == "auto"
         assert run(client, "SET weir.route = 'primary'").tags == ["SET"]
         assert where(watch, client) == "primary"
+        assert watch.why(client) == "weir.route"
         assert run(client, "SHOW weir.route").value == "primary"
         assert run(client, "set session weir.route to REPLICA").tags == ["SET"]
         assert where(watch, client, "SELECT pg_is_in_recovery()") == "replica"
