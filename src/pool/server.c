@@ -511,7 +511,9 @@ void server_close(struct server *server, const char *reason, ...) {
                        (unsigned)(age_us / US_PER_S));
         server_log(server, LOG_LEVEL_LOG, "%s", text);
     }
-    raise_floor(server);
+    /* A borrower knows what it may have written: all of it would keep reads from the replicas just
+     * when there may be no primary. */
+    if (server->borrower == NULL) raise_floor(server);
     if (is_resting(server->state) || server->state == SERVER_LISTENING) {
         static const char terminate[] = {'X', 0, 0, 0, 4};
         stream_write_bytes(&server->stream, bytes_of(terminate, sizeof terminate));

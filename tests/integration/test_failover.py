@@ -31,6 +31,7 @@ def watch_of(pooler, cluster):
     watch = Watch(pooler)
     wait_primary(watch, cluster.primary)
     watch.settle()
+    Watch(pooler, "lax").settle()
     return watch
 
 

@@ -3,10 +3,12 @@ answer: by each row of errors, in both protocols, by servers that a test speaks 
 """
 
 import contextlib
+import os
 import threading
 import time
 import urllib.request
 
+import psycopg
 import pytest
 
 import cluster as clusters
@@ -317,6 +319,77 @@ def test_a_backend_that_is_killed(start_pooler, cluster):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     cluster.wait_streaming()
+
+
+def test_a_database_that_is_dropped(start_pooler, cluster):
+    """57P04: nobody has it any more, so nobody else is asked."""
+    cluster.primary.sql("CREATE DATABASE dropped")
+    cluster.wait_replayed()
+    entry = entry_of([*cluster.standbys, cluster.primary], routing="read_write", dbname="dropped")
+    pooler = start_pooler(PROBING, databases={"app": entry})
+    watch = Watch(pooler)
+    watch.settle()
+    with pooler.client() as client:
+        client.send(query("SELECT 'survived', pg_sleep(20)"))
+        assert client.is_silent(0.2)
+        cluster.primary.sql("DROP DATABASE dropped WITH (FORCE)", database="postgres")
+        answer = client.answer(10 * PATIENCE)
+        assert answer.code == "57P04"
+        assert sum(retries(watch).values()) == 0
+
+
+def test_a_lock_timeout_is_the_clients(start_pooler, cluster, make_table):
+    """Replay holds the primary's lock on the standbys, too."""
+    make_table("locked", "id int")
+    cluster.primary.sql("ALTER ROLE app_trust SET lock_timeout = '50ms'")
+    cluster.wait_replayed()
+    routed = start_routed(start_pooler, cluster)
+    watch = Watch(routed)
+    watch.settle()
+    try:
+        with psycopg.connect(cluster.primary.conninfo()) as holder, routed.client() as client:
+            assert client.query("SELECT count(*) FROM locked").value == "0"
+            holder.execute("LOCK TABLE locked")
+            cluster.primary.sql("CREATE TABLE flushed (); DROP TABLE flushed")
+            for node in cluster.standbys:
+                held = "SELECT count(*) > 0 FROM pg_locks WHERE mode = 'AccessExclusiveLock'"
+                node.wait_for(held, "t")
+            watch.queries()
+            assert client.query("SELECT count(*) FROM locked").code == "55P03"
+            assert watch.where() == "replica"
+            assert sum(retries(watch).values()) == 0
+            holder.rollback()
+    finally:
+        cluster.primary.sql("ALTER ROLE app_trust RESET lock_timeout")
+
+
+def test_a_standby_that_takes_no_connections(start_pooler, cluster):
+    routed = start_routed(start_pooler, cluster)
+    watch = Watch(routed)
+    watch.settle()
+    node = cluster.standbys[0]
+    settings = os.path.join(node.data, "postgresql.conf")
+    with routed.client() as client:
+        try:
+            node.stop()
+            with open(settings, "a", encoding="utf-8") as file:
+                file.write("hot_standby = off\n")
+            node.start()
+            for _ in range(10):
+                assert client.query("SELECT 1").value == "1"
+            watch.wait_state(node, "down")
+            deadline = time.monotonic() + 10 * PATIENCE
+            while "not accepting connections" not in watch.node(node)["error"]:
+                assert time.monotonic() < deadline, watch.node(node)
+                time.sleep(0.02)
+            assert client.query("SELECT 1").value == "1"
+        finally:
+            node.stop()
+            with open(settings, "a", encoding="utf-8") as file:
+                file.write("hot_standby = on\n")
+            node.start()
+            cluster.wait_streaming()
+    watch.settle()
 
 
 @RUNS
