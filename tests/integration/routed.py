@@ -38,6 +38,9 @@ def start_routed(start_pooler, cluster, settings=None, **more):
     databases = {"app": entry_of(nodes, routing="read_write")}
     return start_pooler({**PROBING, **(settings or {})}, **{"databases": databases, **more})
 
+# A read of everything: fresh only where whatever was written has been replayed.
+EVERYTHING = "SELECT pg_table_size(oid) FROM pg_class"
+
 
 class Watch:
     """The console's view of a routed pooler: what happened on which node since the last look."""
@@ -90,20 +93,20 @@ class Watch:
         """Why a wire.Client reads from the primary; empty if it does not."""
         return self.client(client.socket.getsockname()[1])["route"]
 
-    def route(self, sql="SELECT pg_table_size(oid) FROM pg_class"):
+    def route(self, sql=EVERYTHING):
         """What SHOW ROUTE says of a statement now; without one, of a read of everything."""
         literal = sql.replace("'", "''")
         rows = [row for row in self.show(f"ROUTE '{literal}'") if row["database"] == self.database]
         return rows[0]
 
-    def wait_route(self, words, sql="SELECT 1", seconds=10 * PATIENCE):
+    def wait_route(self, words, sql=EVERYTHING, seconds=10 * PATIENCE):
         """Waits until SHOW ROUTE's reason for a read contains `words`."""
         deadline = time.monotonic() + seconds
         while words not in (reason := self.route(sql)["reason"]):
             assert time.monotonic() < deadline, f"{reason}\n{self.nodes()}"
             time.sleep(0.005)
 
-    def settle(self, replicas=2, sql="SELECT 1"):
+    def settle(self, replicas=2, sql=EVERYTHING):
         """Waits until so many replicas may serve a read, then forgets what was counted."""
         several = f"least busy of {replicas}"
         self.wait_route(several if replicas > 1 else "the only one that can serve it", sql)
