@@ -57,6 +57,10 @@ uint32_t begin_as_default(const struct client *client, uint32_t flags);
  * the client sends next, which the server then skips. */
 void begin_send(const struct request *request);
 
+/* Whether the answers to it are the last that are owed: they come with those to what follows, so
+ * that nothing may wait for them. */
+bool begin_is_last(struct client *client);
+
 /* An error has come, and what it skips is out of the pipeline: if it was the BEGIN's, the server is
  * told where to go on. */
 void begin_note_error(struct client *client, const struct pipeline_match *match);

@@ -448,6 +448,11 @@ void begin_send(const struct request *request) {
     }
 }
 
+bool begin_is_last(struct client *client) {
+    struct pipeline *pipeline = &client->pipeline;
+    return pipeline->count > 0 && pipeline_at(pipeline, pipeline->count - 1)->kind == EFFECT_BEGIN;
+}
+
 void begin_note_error(struct client *client, const struct pipeline_match *match) {
     struct server *server = client->borrower.server;
     if (match->entry.kind != EFFECT_BEGIN) return;

@@ -141,7 +141,7 @@ bool names_make_ready(const struct request *request) {
         buf_release(&client->session->named);
         return true;
     }
-    client->is_stuck = !pipeline_is_empty(&client->pipeline);
+    client->is_stuck = !pipeline_is_empty(&client->pipeline) && !begin_is_last(client);
     if (client->is_stuck) return false;
     client->session->has_failed_name = false;
     names_bring(request);

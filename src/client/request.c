@@ -230,7 +230,7 @@ static bool must_wait(struct client *client) {
     if (!client->is_routed || client->group_left > 0) return false;
     bool is_open = client->transaction != 'I' && client->route.target != ROUTE_REPLICA;
     return !is_open && client->unsynced == 0 && !pipeline_is_empty(&client->pipeline) &&
-           !client->is_copying;
+           !client->is_copying && !begin_is_last(client);
 }
 
 static size_t handle(struct client *client, struct bytes rest, struct outgoing *out) {

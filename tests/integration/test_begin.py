@@ -223,6 +223,14 @@ CONVERSATIONS = {
         [query("BEGIN READ ONLY"), query("SELECT 1"), query("COMMIT AND CHAIN")],
         [query("SHOW transaction_read_only"), query("COMMIT")],
     ],
+    "a name of SQL": [
+        [query("PREPARE named AS SELECT 8")],
+        [query("BEGIN READ ONLY")],
+        [query("EXECUTE named")],
+        [query("COMMIT")],
+        [query("BEGIN"), query("EXECUTE named"), query("ROLLBACK")],
+        [query("BEGIN"), query("DEALLOCATE named"), query("COMMIT")],
+    ],
     "no BEGIN": [[query("COMMIT")], [query("ROLLBACK")], [query("SAVEPOINT a")]],
     "types": [[parse("BEGIN", "t", [23]) + describe("t") + SYNC], [query("SELECT 1")]],
 }
@@ -485,6 +493,40 @@ def test_a_pool_of_one_serves_many_that_think(start_pooler, cluster):
         assert client.query("BEGIN").status == "T"
     for client in clients:
         assert client.query("SELECT 1").value == "1"
+        assert client.query("COMMIT").status == "I"
+
+
+@pytest.mark.parametrize("route", ["auto", "replica"])
+@pytest.mark.parametrize("begin", ["BEGIN", "BEGIN READ ONLY"])
+def test_a_large_first_statement(tracking, begin, route):
+    """Too large to be read whole, and in pieces: nothing waits for the BEGIN alone."""
+    text = "SELECT length('" + "x" * 40000 + "')"
+    with tracking.client() as client:
+        assert not client.query(f"SET weir.route = '{route}'").errors
+        for message in (query(text), run(text), run(text, "large")):
+            client.query(begin)
+            client.send(message[:20000])
+            time.sleep(0.02)
+            client.send(message[20000:])
+            answer = client.answer()
+            assert (answer.value, answer.status) == ("40000", "T")
+            assert client.query("COMMIT").status == "I"
+
+
+def test_suspend_and_reconnect(routed, watch):
+    """A SUSPEND holds what comes; who waits for servers to be replaced has nothing to wait for."""
+    with routed.client() as client:
+        client.query("BEGIN")
+        watch.console.execute("SUSPEND")
+        client.send(query("SELECT 1"))
+        assert client.is_silent()
+        watch.console.execute("RESUME")
+        assert client.answer().status == "T"
+        client.query("COMMIT")
+        client.query("BEGIN")
+        routed.admin("RECONNECT")
+        routed.admin("WAIT_CLOSE")
+        assert client.query("SELECT 2").value == "2"
         assert client.query("COMMIT").status == "I"
 
 
