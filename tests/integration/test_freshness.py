@@ -455,7 +455,7 @@ def test_a_session_never_goes_backwards(start_pooler, cluster, consistency, is_k
             cluster.standbys[1].wait_for("SELECT n FROM marks WHERE id = 0", "2")
             time.sleep(0.3)
             values = []
-            for _ in range(6):
+            while len(values) < 6 or (not is_kept and len(values) < 18 and values == sorted(values)):
                 busy = ends.enter_context(routed.client())
                 busy.send(query("SELECT pg_sleep(2)"))
                 time.sleep(0.05)
@@ -480,7 +480,7 @@ def test_a_replica_that_lags_is_left_out(start_pooler, cluster):
     with routed.client() as client, replay_paused(late):
         for value in range(2, 12):
             mark(client, value)
-            watch.settle(replicas=1)
+            watch.settle(replicas=1, sql="SELECT n FROM marks WHERE id = 0")
             assert seen(client) == value
             assert watch.queries() == {fresh.port: 1}
         wait_until(lambda: watch.node(late)["lag_bytes"] > 0)
