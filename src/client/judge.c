@@ -275,10 +275,18 @@ static uint32_t flags_of_group(struct client *client, struct bytes group) {
 
 /* ---- the route */
 
+/* Its own writes, and what it has seen of others' on the primary: of what it reads now that is no
+ * newer than the last write that was acknowledged. */
+static uint32_t session_floor(const struct client *client) {
+    uint32_t floor = freshness_floor(client->pool->database->hash, &client->reach.reads);
+    if (floor > client->seen_round) floor = client->seen_round;
+    return floor > client->own_floor ? floor : client->own_floor;
+}
+
 static uint32_t floor_of(const struct client *client) {
     switch (client->pool->consistency) {
     case READ_CONSISTENCY_SESSION:
-        return client->own_floor;
+        return session_floor(client);
     case READ_CONSISTENCY_EVENTUAL:
         return 0;
     case READ_CONSISTENCY_CLUSTER:

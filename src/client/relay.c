@@ -173,6 +173,7 @@ bool relay_borrow(struct client *client) {
 
 static void note_stick(struct client *client, const struct server *server) {
     struct freshness_need *need = &client->route_request.need;
+    if (client->route.target == ROUTE_PRIMARY) client->seen_round = freshness_now();
     if (client->route.target != ROUTE_REPLICA ||
         client->pool->consistency == READ_CONSISTENCY_EVENTUAL)
         return;

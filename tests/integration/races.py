@@ -12,10 +12,10 @@ import time
 from histories import History
 from pooler import SANITIZED
 from tools import in_threads
-from wire import COPY_DONE, SYNC, Closed, Late, bind, copy_data, execute, parse, query
+from wire import COPY_DONE, SYNC, Client, Closed, Late, bind, copy_data, execute, parse, query
 
 CLIENTS = 8
-SECONDS = 2.5 * (2 if SANITIZED else 1)
+SECONDS = 1.8 * (2 if SANITIZED else 1)
 BUSY, QUIET = 0.1, 0.2
 
 SCHEMA = f"""
@@ -28,6 +28,7 @@ CREATE TABLE h.even PARTITION OF h.pieces FOR VALUES IN ({", ".join(map(str, ran
 CREATE TABLE h.odd PARTITION OF h.pieces DEFAULT;
 CREATE TABLE h.tally (n int); INSERT INTO h.tally VALUES (0);
 CREATE TABLE h.loads (id int, n int);
+CREATE TABLE h.busy (n int); INSERT INTO h.busy VALUES (0);
 INSERT INTO h.marks SELECT g, 0 FROM generate_series(0, {CLIENTS - 1}) g;
 INSERT INTO h.copies TABLE h.marks; INSERT INTO h.pieces TABLE h.marks;
 CREATE FUNCTION h.on_mark() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
@@ -112,8 +113,10 @@ class Told:
 class Racer:
     """One client, which goes on as another session where its connection is lost."""
 
-    def __init__(self, number, routed, told, seed):
+    def __init__(self, number, routed, told, seed, past=None):
         self.number = number
+        # A connection past Weir, for some of the writes.
+        self.past = past
         self.routed = routed
         self.told = told
         self.dice = random.Random(f"{seed}.{number}")
@@ -134,6 +137,10 @@ class Racer:
     def write(self):
         self.failures = self.told.failed_writes
         self.value += 1
+        if self.past is not None and self.dice.random() < 0.5:
+            with self.told.history.write(self.session, str(self.number), self.value, is_past=True):
+                assert not self.past.query(f"UPDATE h.marks SET n = {self.value} WHERE id = {self.number}").errors
+            return
         ways = ways_to_write(self.number, self.value)
         messages = self.dice.choice(ways + [lazily(self.number, self.value)] if self.has_lazy_writes else ways)
         with self.told.history.write(self.session, str(self.number), self.value):
@@ -177,6 +184,8 @@ class Racer:
             if self.dice.random() < 0.3:
                 time.sleep(self.dice.uniform(0, 0.01))
         self.client.close()
+        if self.past is not None:
+            self.past.close()
 
     def try_to(self, act):
         try:
@@ -200,12 +209,21 @@ class Refused(Exception):
     """A write or a read was answered with an error."""
 
 
-def race(routed, seed, seconds=SECONDS, lazy=True):
-    """What eight clients were told in so many seconds."""
+def race(routed, seed, seconds=SECONDS, lazy=True, past=None):
+    """What eight clients were told in so many seconds. `past`: a node on which they make every other
+    write without Weir."""
     told = Told()
-    racers = [Racer(i, routed, told, seed) for i in range(CLIENTS)]
-    for one in racers:
-        one.has_lazy_writes = lazy
+    racers = []
+    for number in range(CLIENTS):
+        connection = None if past is None else direct(past)
+        racers.append(Racer(number, routed, told, seed, connection))
+        racers[-1].has_lazy_writes = lazy
     end = time.monotonic() + seconds
     in_threads(CLIENTS, lambda number: racers[number].run(end))
     return told
+
+
+def direct(node):
+    client = Client((node.host, node.port))
+    client.login("app_trust")
+    return client

@@ -19,6 +19,8 @@ from pooler import ADMIN, PATIENCE, rows_of
 import cluster as clusters
 
 PROBING = {"probe_interval": "0.1", "probe_timeout": "1", "server_login_retry": "1"}
+# A read of everything: fresh only where whatever was written has been replayed.
+EVERYTHING = "SELECT pg_table_size(oid) FROM pg_class"
 
 
 def entry_of(nodes, **more):
@@ -37,9 +39,6 @@ def start_routed(start_pooler, cluster, settings=None, **more):
     nodes = [*cluster.standbys, cluster.primary]
     databases = {"app": entry_of(nodes, routing="read_write")}
     return start_pooler({**PROBING, **(settings or {})}, **{"databases": databases, **more})
-
-# A read of everything: fresh only where whatever was written has been replayed.
-EVERYTHING = "SELECT pg_table_size(oid) FROM pg_class"
 
 
 class Watch:

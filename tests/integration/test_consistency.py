@@ -16,7 +16,7 @@ import pytest
 
 from pooler import PATIENCE
 from races import CLEAN, SCHEMA, race
-from routed import Watch, start_routed
+from routed import Watch, replay_paused, start_routed
 
 pytestmark = pytest.mark.weir_only
 
@@ -102,13 +102,14 @@ def start(start_pooler, cluster, consistency):
     settings = {"read_consistency": consistency, "probe_timeout": "0.5"}
     routed = start_routed(start_pooler, cluster, settings)
     watch = Watch(routed)
-    watch.settle()
+    watch.wait_route("plain read") if consistency == "cluster" else watch.settle()
+    watch.queries()
     return routed, watch
 
 
 RACES = [
     (lag, "database"), (lag, "session"), (stall, "database"), (crash, "database"), (crash, "session"),
-    (conflict, "database"),
+    (conflict, "database"), (lag, "cluster"), (crash, "cluster"),
 ]  # fmt: skip
 
 
@@ -116,7 +117,7 @@ RACES = [
 def test_the_promise_is_kept(start_pooler, cluster, schema, what, consistency):
     routed, watch = start(start_pooler, cluster, consistency)
     with befalls(what, cluster, 1):
-        told = race(routed, 1)
+        told = race(routed, 1, past=cluster.primary if consistency == "cluster" else None)
         ran = report(told, watch)
     assert not told.history.violations(consistency)[:3]
     failed = told.failed_reads + told.failed_writes
@@ -134,3 +135,61 @@ def test_the_check_can_fail(start_pooler, cluster, schema, promise):
         report(told, watch)
     assert not told.history.violations("eventual")[:3]
     assert told.history.violations(promise)
+
+
+def test_the_check_finds_what_was_written_past_weir(start_pooler, cluster, schema):
+    """`database` does not promise what `cluster` does."""
+    routed, watch = start(start_pooler, cluster, "database")
+    with befalls(lag, cluster, 1):
+        told = race(routed, 1, past=cluster.primary)
+        report(told, watch)
+    assert not told.history.violations("database")[:3]
+    assert told.history.violations("cluster")
+
+
+@pytest.mark.parametrize("consistency", ["session", "database", "cluster"])
+def test_what_was_seen_on_the_primary_stays_seen(start_pooler, cluster, schema, consistency):
+    """Another's write, which `session` does not promise: who has seen it is told nothing older."""
+    routed, watch = start(start_pooler, cluster, consistency)
+    with routed.client() as session, routed.client() as other:
+        session.query("UPDATE h.tally SET n = 1")
+        cluster.wait_replayed()
+        if consistency != "cluster":
+            watch.settle()
+        with replay_paused(*cluster.standbys):
+            other.query("UPDATE h.tally SET n = 2")
+            told = [session.query(f"{hint}SELECT n FROM h.tally").value for hint in ("/* weir:primary */", "")]
+    assert told == ["2", "2"]
+
+
+def test_a_busy_table_keeps_nobody_off_the_standbys(start_pooler, cluster, schema):
+    """One table is written all the time, standbys are some milliseconds behind: another table is read
+    there, and the busy one still shows each write at once."""
+    late, later = cluster.standbys
+    routed, watch = start(start_pooler, cluster, "database")
+    over, written = threading.Event(), [0]
+
+    def work():
+        with routed.client() as writer:
+            while not over.wait(0.002):
+                writer.query(f"UPDATE h.busy SET n = {written[0] + 1}")
+                written[0] += 1
+
+    with late.settings(recovery_min_apply_delay="5ms"), later.settings(recovery_min_apply_delay="10ms"):
+        with routed.client() as client:
+            client.query("UPDATE h.busy SET n = 0")
+        cluster.wait_replayed()
+        watch.settle()
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        with routed.client() as reader:
+            for _ in range(200):
+                assert not reader.query("SELECT sum(n) FROM h.tally").errors
+                least = written[0]
+                assert int(reader.query("SELECT n FROM h.busy").value) >= least
+        over.set()
+        thread.join()
+    ran = watch.by_role()
+    print(f"{ran}, {written[0]} writes")
+    assert ran["replica"] >= 190
+    assert ran["primary"] >= written[0]
