@@ -307,7 +307,7 @@ PARSED = [
     ("SELECT w.bump($1)", 1, False), ("SELECT w.late_liar($1)", 1, False), ("INSERT INTO w.parent VALUES ($1, $2, 'p')", 2, False),
     ("SELECT * FROM w.ids($1)", 1, False), ("SELECT 10 / ($1 - 1)", 1, True), ("BEGIN", 0, False), ("COMMIT", 0, False),
     ("DELETE FROM w.child WHERE id = $1 RETURNING *", 1, False), ("SELECT word FROM w.v_deep WHERE id = $1", 1, True),
-    ("SELECT nothing", 0, False), ("", 0, False), ("SELECT w.made($1)", 1, False),
+    ("SELECT nothing", 0, False), ("", 0, False), ("SELECT count(*) FROM w.quick", 0, False), ("SELECT w.made($1)", 1, False),
 ]  # fmt: skip
 
 
