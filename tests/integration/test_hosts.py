@@ -507,6 +507,7 @@ def test_a_probed_node_is_at_one_address(cluster, start_pooler, names, doors):
             "resolv_conf": names.write_resolv_conf(cluster.folder),
             "dns_max_ttl": "0",
             "routing": "read_write",
+            "defer_begin": "0",
         },
         databases={"app": place(cluster, host="db.test", port=port)},
     )
