@@ -93,7 +93,7 @@ def test_what_one_write_changes_elsewhere(start_pooler, cluster, consistency, st
     some = changes.CHANGES[::stride]
     wrong, old_ones = look_at_all(some, start_pooler, cluster, consistency)
     assert not wrong
-    assert len(old_ones) > len(some) * 0.8, old_ones
+    assert len(old_ones) >= len(some) * 0.7, old_ones
 
 
 @pytest.mark.timeout(180)
