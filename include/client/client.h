@@ -93,7 +93,6 @@ struct client {
     struct route route;
     uint32_t sent_incarnation; /* of the replica that the read was sent to */
     uint32_t own_floor;        /* number of its own last write */
-    uint32_t seen_round;       /* freshness_now when the primary last answered it */
     struct hint hint;          /* weir.route */
     struct client_reach reach;
     struct text *sticky;   /* why its reads go to the primary; NULL: they need not */

@@ -101,8 +101,9 @@ void client_parse_context(const struct client *client, struct buf *context);
  * is a Query's or Parse's text, or has at == NULL if it is not in hand. */
 void judge_text(struct client *client, struct bytes text);
 
-/* A statement with these traits goes to the primary: notes what it may write. */
-void judge_note_writes(struct client *client, const struct traits *traits);
+/* A statement with these traits is part of the transaction at hand: notes what it reads and may
+ * write. */
+void judge_note_reach(struct client *client, const struct traits *traits);
 
 /* A statement's traits by what the catalog says now. */
 const struct traits *judge_traits(const struct client *client, struct statement *statement);

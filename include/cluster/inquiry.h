@@ -36,6 +36,7 @@ struct inquiry_answer {
     uint32_t timeline;
     uint64_t replay_age_ms; /* age of the last transaction that was replayed; 0 unknown */
     uint64_t latency_us;
+    bool is_unflushed; /* a primary has not written its position to disk, nor sent it */
 };
 
 /* None of these may free the inquiry. */
@@ -60,6 +61,9 @@ void inquiry_hurry(struct inquiry *inquiry);
 
 /* Asks how far the node has come; false if it has no connection or a question in flight. */
 bool inquiry_ask(struct inquiry *inquiry, uint32_t round);
+
+/* Has the primary write its WAL to disk, if it has no question in flight. */
+void inquiry_stir(struct inquiry *inquiry);
 
 /* How long the question in flight has been open at `now_us`; 0 if there is none. */
 uint64_t inquiry_open_us(const struct inquiry *inquiry, uint64_t now_us);

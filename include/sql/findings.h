@@ -19,6 +19,7 @@ struct findings {
     uint32_t doubts; /* flags that hold where no catalog tells what its names stand for, */
     unsigned doubt_rank;
     char doubt[TRAITS_WHY_SIZE]; /* and why */
+    bool shows_rows;             /* some statement's answer may have rows */
     bool is_plan_only;           /* EXPLAIN without ANALYZE: no write that it shows is done */
     bool reads_beyond;           /* what it reads is not only the relations that it names, */
     bool writes_beyond;          /* what it writes not only those named as written */

@@ -57,9 +57,8 @@ enum traits_flag {
 /* Sets a parameter to a value under which every statement answers as it does by default. */
 #define TRAITS_SETS_ALIKE (1u << 31)
 
-#define TRAITS_WHY_SIZE 96
-/* No name that PostgreSQL knows is longer, quotes and encodings considered. */
-#define TRAITS_NAME_BYTES_MAX 256u
+#define TRAITS_WHY_SIZE       96
+#define TRAITS_NAME_BYTES_MAX 256u /* more than PostgreSQL's own bound */
 
 struct traits {
     uint32_t flags; /* enum traits_flag */
@@ -83,6 +82,7 @@ struct traits {
     struct bytes names;
     bool names_complete;
     struct reach reads, writes; /* everything, unless facts have told */
+    bool is_silent;      /* its answer has no rows: DML without RETURNING, SET, COMMIT, ... */
     bool is_claimed;     /* it reads only, as far as a function of somebody's own says of itself */
     bool is_global;      /* what it changes belongs to all databases of the cluster */
     uint32_t generation; /* of the facts that it was resolved with; 0: none */

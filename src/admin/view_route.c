@@ -57,7 +57,8 @@ static struct route_request request_for(const struct config *config,
     enum read_consistency consistency = config_read_consistency(config, entry, NULL);
     if (consistency == READ_CONSISTENCY_CLUSTER) request.need.floor = freshness_now();
     if (consistency == READ_CONSISTENCY_DATABASE)
-        request.need.floor = freshness_floor(database->hash, &traits->reads);
+        request.need.floor =
+            freshness_floor(database->hash, traits->flags & TRAITS_BEGINS ? NULL : &traits->reads);
     return request;
 }
 

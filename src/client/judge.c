@@ -16,9 +16,6 @@
 
 #include <stdio.h>
 
-/* How long a read waits for the probe that read_consistency = cluster needs. */
-#define PROBE_WAIT_US UINT64_C(100000)
-
 #define ANYTHING (TRAITS_ANYTHING | TRAITS_NEEDS_PRIMARY | TRAITS_MAY_WRITE)
 
 /* State of a session that is not replayed on another server, in the words of SHOW CLIENTS. */
@@ -149,10 +146,9 @@ static void note_session(struct client *client, const struct traits *traits) {
     }
 }
 
-void judge_note_writes(struct client *client, const struct traits *traits) {
+static void note_writes(struct client *client, const struct traits *traits) {
     struct client_reach *reach = &client->reach;
     uint32_t flags = traits->flags;
-    if (!(flags & TRAITS_MAY_WRITE)) return;
     if (!client->may_write) {
         reach_clear(&reach->writes);
         reach->changes_schema = reach->is_global = false;
@@ -165,20 +161,24 @@ void judge_note_writes(struct client *client, const struct traits *traits) {
     if (traits->is_global) reach->is_global = true;
 }
 
-static uint32_t take_traits(struct client *client, const struct traits *traits) {
-    note_session(client, traits);
-    judge_note_writes(client, traits);
+void judge_note_reach(struct client *client, const struct traits *traits) {
+    if (traits->flags & TRAITS_MAY_WRITE) note_writes(client, traits);
     reach_merge(&client->reach.reads, &traits->reads);
     if (traits->is_claimed) client->reach.is_claimed = true;
+    if (!traits->is_silent) client->reach.shows_rows = true;
+}
+
+static uint32_t take_traits(struct client *client, const struct traits *traits) {
+    note_session(client, traits);
+    judge_note_reach(client, traits);
     if (traits->flags & (TRAITS_ENDS | TRAITS_ANYTHING)) client->may_end = true;
     if (traits->flags & (TRAITS_RUNS_UNKNOWN | TRAITS_ANYTHING)) client->may_reach_out = true;
     return traits->flags & TRAITS_BEGINS ? begin_as_default(client, traits->flags) : traits->flags;
 }
 
 static uint32_t take_anything(struct client *client) {
-    const struct traits anything = {.flags = ANYTHING, .writes.is_all = true};
-    judge_note_writes(client, &anything);
-    client->reach.reads.is_all = true;
+    const struct traits anything = {.flags = ANYTHING, .reads.is_all = true, .writes.is_all = true};
+    judge_note_reach(client, &anything);
     client->may_reach_out = client->may_end = true;
     return ANYTHING;
 }
@@ -275,35 +275,6 @@ static uint32_t flags_of_group(struct client *client, struct bytes group) {
 
 /* ---- the route */
 
-/* Its own writes, and what it has seen of others' on the primary: of what it reads now that is no
- * newer than the last write that was acknowledged. */
-static uint32_t session_floor(const struct client *client) {
-    uint32_t floor = freshness_floor(client->pool->database->hash, &client->reach.reads);
-    if (floor > client->seen_round) floor = client->seen_round;
-    return floor > client->own_floor ? floor : client->own_floor;
-}
-
-static uint32_t floor_of(const struct client *client) {
-    switch (client->pool->consistency) {
-    case READ_CONSISTENCY_SESSION:
-        return session_floor(client);
-    case READ_CONSISTENCY_EVENTUAL:
-        return 0;
-    case READ_CONSISTENCY_CLUSTER:
-        return client->reach.began_round;
-    default:
-        return freshness_floor(client->pool->database->hash, &client->reach.reads);
-    }
-}
-
-/* How long a read may wait for a replica. Where it has to see what went past this process it waits
- * for a probe in any case. */
-static uint64_t wait_of(const struct client *client) {
-    uint64_t wait_us = client->set->replica_wait_us;
-    bool is_probed_for = client->pool->consistency == READ_CONSISTENCY_CLUSTER;
-    return is_probed_for && wait_us < PROBE_WAIT_US ? PROBE_WAIT_US : wait_us;
-}
-
 void judge_again(struct client *client) {
     struct pool *pool = client->pool;
     const struct client_set *set = client->set;
@@ -312,8 +283,8 @@ void judge_again(struct client *client) {
     request->transaction_node = -1;
     request->session_state = client->sticky == NULL ? NULL : client->sticky->at;
     request->hint = hint_of(client);
-    request->need.floor = floor_of(client);
-    uint64_t wait_us = wait_of(client);
+    request->need.floor = reach_floor(client);
+    uint64_t wait_us = reach_wait_us(client);
     request->may_wait = wait_us > 0;
     if (client->state == CLIENT_WAITING)
         request->may_wait = loop_now_us(set->loop) - client->state_us < wait_us;
@@ -361,9 +332,7 @@ enum judgement judge_group(struct client *client, struct bytes bytes) {
     client->borrower.avoid = 0;
     struct route_request *request = &client->route_request;
     request->why = "";
-    reach_clear(&client->reach.reads);
-    client->reach.is_claimed = false;
-    client->reach.began_round = freshness_now();
+    reach_begin(client);
     if (is_in_hand) {
         request->flags = flags_of_group(client, bytes_of(bytes.at, length));
         client->group_left = (uint32_t)length;
@@ -372,10 +341,10 @@ enum judgement judge_group(struct client *client, struct bytes bytes) {
         client->group_left = 0;
     }
     request->flags = begin_join(client, request->flags);
-    /* What comes later in the transaction is not known yet. */
-    if (request->flags & TRAITS_BEGINS) client->reach.reads.is_all = true;
+    client->reach.is_open = (request->flags & TRAITS_BEGINS) != 0;
     if (client->session != NULL && session_is_serializable(client->session))
         request->flags |= TRAITS_SERIALIZABLE;
+    reach_judged(client);
     judge_again(client);
     if (client->pool->routing == ROUTING_SHADOW)
         shadow_note(client, is_in_hand ? bytes_of(bytes.at, length) : bytes_of(bytes.at, 0));

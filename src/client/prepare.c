@@ -509,7 +509,7 @@ size_t prepare_bind(const struct request *request) {
     struct statement *statement = entry->statement;
     if (request_must_judge_late(client)) {
         uint32_t flags = statement->traits.flags;
-        judge_note_writes(client, judge_traits(client, statement));
+        judge_note_reach(client, judge_traits(client, statement));
         if (flags & (TRAITS_ENDS | TRAITS_ANYTHING)) client->may_end = true;
     }
     const char *refused =

@@ -173,7 +173,6 @@ bool relay_borrow(struct client *client) {
 
 static void note_stick(struct client *client, const struct server *server) {
     struct freshness_need *need = &client->route_request.need;
-    if (client->route.target == ROUTE_PRIMARY) client->seen_round = freshness_now();
     if (client->route.target != ROUTE_REPLICA ||
         client->pool->consistency == READ_CONSISTENCY_EVENTUAL)
         return;
@@ -197,6 +196,8 @@ void relay_release(struct client *client) {
     struct server *server = client->borrower.server;
     bool is_again = client->retry.is_discarding;
     if (client->is_routed && !is_again) note_stick(client, server);
+    if (client->is_routed && !is_again)
+        reach_answered(client, client->route.target == ROUTE_REPLICA);
     client->is_cancelled = false;
     client->may_write = client->may_end = false;
     server->may_have_written = false;

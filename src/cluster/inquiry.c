@@ -33,7 +33,8 @@ enum inquiry_step {
     INQUIRY_IDENTIFYING,
     INQUIRY_PREPARING,
     INQUIRY_READY,
-    INQUIRY_ASKED
+    INQUIRY_ASKED,
+    INQUIRY_STIRRING
 };
 
 struct inquiry {
@@ -45,6 +46,7 @@ struct inquiry {
     enum inquiry_step step;
     struct pqconn *conn;
     struct loop_timer retry;
+    bool is_still; /* it must not be stirred */
     unsigned pause_ms;
     struct inquiry_identity identity;
     uint32_t round; /* of the question in flight */
@@ -61,7 +63,7 @@ enum {
     GREETING_RECEIVER,
     GREETING_COLUMNS
 };
-enum { STATE_STANDBY, STATE_LSN, STATE_TIMELINE, STATE_AGE, STATE_COLUMNS };
+enum { STATE_STANDBY, STATE_LSN, STATE_TIMELINE, STATE_AGE, STATE_FLUSHED, STATE_COLUMNS };
 
 static const char greeting[] =
     "SELECT current_setting('server_version_num'), pg_postmaster_start_time(),"
@@ -81,7 +83,8 @@ static const char identify[] = "SELECT system_identifier FROM pg_control_system(
     " CASE WHEN s.standby THEN " standby_timeline                                                  \
     " ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::bigint"   \
     " END,"                                                                                        \
-    " (extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000)::bigint"    \
+    " (extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000)::bigint,"   \
+    " CASE WHEN NOT s.standby THEN pg_current_wal_flush_lsn() END"                                 \
     " FROM (SELECT pg_is_in_recovery() AS standby OFFSET 0) s"
 
 #define RECEIVED_TIMELINE "(SELECT received_tli FROM pg_stat_get_wal_receiver())"
@@ -93,6 +96,10 @@ static const char prepare_full[] =
     PREPARE_STATE("coalesce(" RECEIVED_TIMELINE ", " CONTROL_TIMELINE ")");
 static const char prepare_without_control[] = PREPARE_STATE(RECEIVED_TIMELINE);
 static const char ask_state[] = "EXECUTE weir_state";
+
+/* A transaction that has logged something is flushed when it commits, with all that lies before it.
+ * Who decodes the log does not see the message unless he asks for messages. */
+static const char stir[] = "SELECT pg_logical_emit_message(true, 'weir', '')";
 
 /* ---- values */
 
@@ -192,10 +199,19 @@ static void read_state(struct inquiry *inquiry, const struct pqconn_rows *rows) 
         return;
     }
     if (!answer.in_recovery) {
+        uint64_t flushed = 0;
+        const char *text = pqconn_value(rows, 0, STATE_FLUSHED);
         answer.lsn = freshness_replay_goal(answer.lsn, inquiry->identity.segment_bytes);
+        answer.is_unflushed =
+            text != NULL && freshness_parse_lsn(text, &flushed) && flushed < answer.lsn;
     }
     inquiry->step = INQUIRY_READY;
     inquiry->ops->answered(inquiry->owner, inquiry->node->index, &answer);
+}
+
+static void end_stirring(struct inquiry *inquiry, const struct pqconn_rows *rows) {
+    (void)rows;
+    inquiry->step = INQUIRY_READY;
 }
 
 /* What to do with the answer of each step, and how many columns of one row it must have. */
@@ -207,6 +223,7 @@ static const struct {
     [INQUIRY_IDENTIFYING] = {1, read_identity},
     [INQUIRY_PREPARING] = {0, become_ready},
     [INQUIRY_ASKED] = {STATE_COLUMNS, read_state},
+    [INQUIRY_STIRRING] = {1, end_stirring},
 };
 
 static void on_answered(void *owner, const struct pqconn_rows *rows, const char *sqlstate,
@@ -214,6 +231,11 @@ static void on_answered(void *owner, const struct pqconn_rows *rows, const char 
     struct inquiry *inquiry = owner;
     (void)sqlstate;
     CHECK(inquiry->step < COUNT(steps) && steps[inquiry->step].read != NULL);
+    if (rows == NULL && inquiry->step == INQUIRY_STIRRING) {
+        inquiry->is_still = true; /* it is not allowed */
+        inquiry->step = INQUIRY_READY;
+        return;
+    }
     if (rows == NULL) {
         fall_back(inquiry, error);
         return;
@@ -294,6 +316,10 @@ void inquiry_hurry(struct inquiry *inquiry) {
 uint64_t inquiry_open_us(const struct inquiry *inquiry, uint64_t now_us) {
     if (inquiry->step != INQUIRY_ASKED || now_us <= inquiry->asked_us) return 0;
     return now_us - inquiry->asked_us;
+}
+
+void inquiry_stir(struct inquiry *inquiry) {
+    if (inquiry->step == INQUIRY_READY && !inquiry->is_still) ask(inquiry, INQUIRY_STIRRING, stir);
 }
 
 bool inquiry_ask(struct inquiry *inquiry, uint32_t round) {

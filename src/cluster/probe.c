@@ -46,6 +46,7 @@
 #define HANGING_US   1000000u /* an open question, after which a replica gets no reads */
 #define SILENT_US    500000u  /* the same, after which a successor need not wait for the primary */
 #define CALM_US      50000u   /* without a chase, after which the next one starts fast */
+#define UNFLUSHED_US 10000u   /* how long WAL may lie unflushed while somebody waits for it */
 #define GRACE_US     1000000u /* how long an untried node may hold up the first verdict */
 
 /* ---- samples */
@@ -376,6 +377,19 @@ static void ask_replicas(struct probe *probe) {
     }
 }
 
+/* What no commit has logged (a page that a read has tidied up, an error) may lie unflushed on a
+ * primary that rests, for seconds, so that no replica gets to the position that it reports. */
+static void stir(struct probe *probe, size_t index, uint64_t lsn) {
+    uint64_t now_us = loop_now_us(probe->loop);
+    if (lsn != probe->unflushed_lsn) {
+        probe->unflushed_lsn = lsn;
+        probe->unflushed_us = now_us;
+    } else if (probe->wanted != 0 && now_us - probe->unflushed_us >= UNFLUSHED_US) {
+        probe->unflushed_us = now_us;
+        inquiry_stir(probe->standings[index].inquiry);
+    }
+}
+
 static void take_position(struct probe *probe, size_t index, const struct inquiry_answer *answer) {
     if (cluster_primary(probe->cluster) != (int)index) return;
     freshness_history_add(&probe->history, answer->round, answer->timeline, answer->lsn,
@@ -384,6 +398,7 @@ static void take_position(struct probe *probe, size_t index, const struct inquir
         if (i != index) judge_sample(probe, i);
     }
     if (!probe->has_asked_replicas) ask_replicas(probe);
+    if (answer->is_unflushed) stir(probe, index, answer->lsn);
 }
 
 /* A standby was promoted: what Patroni said before says nothing about that. */

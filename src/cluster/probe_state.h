@@ -55,6 +55,8 @@ struct probe {
     bool is_suspicious;      /* or a suspicion */
     bool is_changed;         /* the owner is to be told */
     bool has_told_privileges;
+    uint64_t unflushed_lsn; /* of a primary that had not flushed it, since: */
+    uint64_t unflushed_us;
     uint32_t wanted;       /* what the chase is after; 0: no chase */
     uint64_t chase_end_us; /* when it is given up */
     uint64_t chased_us;    /* when the last round of a chase began */

@@ -177,6 +177,7 @@ void findings_merge(struct findings *findings, const struct findings *more) {
     findings->flags |= flags;
     findings->doubts |= more->doubts;
     findings->names_cut |= more->names_cut;
+    findings->shows_rows |= more->shows_rows;
     findings->reads_beyond |= more->reads_beyond;
     findings->writes_beyond |= more->writes_beyond;
     if (more->doubt_rank > findings->doubt_rank) {

@@ -61,12 +61,27 @@ static void walk_statement(struct tree_node statement, struct findings *findings
     if (walk.levels != walk.first) memory_free(walk.levels);
 }
 
+/* Whether the answer to a statement, a RawStmt, may have rows. */
+static bool shows_rows(const struct tree_node *raw) {
+    static const char *const silent[] = {"DeleteStmt",      "InsertStmt", "MergeStmt",
+                                         "TransactionStmt", "UpdateStmt", "VariableSetStmt"};
+    struct tree_node statement, rest;
+    struct tree_field field;
+    if (!tree_child(raw, "stmt", &statement)) return true;
+    rest = statement;
+    if (tree_next_named(&rest, "returning_list", &field)) return true;
+    for (size_t i = 0; i < sizeof silent / sizeof silent[0]; i++) {
+        if (strcmp(tree_type_name(&statement), silent[i]) == 0) return false;
+    }
+    return true;
+}
+
 static void walk_tree(struct bytes packed, struct findings *findings) {
     struct tree_node root = tree_root(packed);
     struct tree_field field;
     unsigned statements = 0;
     while (tree_next_named(&root, "stmts", &field)) {
-        struct findings one = {.names = findings->names};
+        struct findings one = {.names = findings->names, .shows_rows = shows_rows(&field.node)};
         walk_statement(field.node, &one);
         findings_merge(findings, &one);
         statements++;

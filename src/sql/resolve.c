@@ -214,6 +214,7 @@ void facts_resolve(const struct facts *facts, const struct findings *found, stru
     traits->flags = found->flags | (found->doubts & TRAITS_RUNS_UNKNOWN);
     memcpy(traits->why, found->why, sizeof found->why);
     traits->is_global = traits->is_claimed = false;
+    traits->is_silent = !found->shows_rows && !(found->flags & TRAITS_ANYTHING);
     reach_clear(&traits->reads);
     reach_clear(&traits->writes);
     if (facts == NULL) {
@@ -221,9 +222,7 @@ void facts_resolve(const struct facts *facts, const struct findings *found, stru
         return;
     }
     bool is_opaque = (found->flags & TRAITS_ANYTHING) != 0 || found->names_cut;
-    /* What comes later in its transaction is not known yet. */
-    bool is_begin = (found->flags & TRAITS_BEGINS) != 0;
-    traits->reads.is_all = found->reads_beyond || is_opaque || is_begin;
+    traits->reads.is_all = found->reads_beyond || is_opaque;
     traits->writes.is_all = found->writes_beyond || is_opaque;
     if (found->names_cut) note(&r, WRITES, "more names than are kept", "", "");
     bool has_names = false;

@@ -82,13 +82,15 @@ class History:
 
     def backwards(self):
         """Reads that show less than an earlier one of the same session did, of what was acknowledged
-        at some time: what was not may be lost with a primary."""
+        by then: a commit that is under way may be seen on a standby before the primary shows it."""
         found, seen = [], {}
-        acknowledged = {(one.key, one.value) for one in self.writes if one.ended is not None}
+        acknowledged = {
+            (one.key, one.value): one.ended for one in self.writes if one.ended is not None
+        }
         for one in sorted(self.reads, key=lambda read: read.began):
             for key, value in one.values.items():
                 before = seen.get((one.session, key), 0)
-                if value < before:
+                if value < before and acknowledged[key, before] < one.began:
                     found.append(f"{key} = {value} after {before}: {one}")
                 if (key, value) in acknowledged:
                     seen[one.session, key] = max(before, value)

@@ -120,6 +120,7 @@ def test_the_promise_is_kept(start_pooler, cluster, schema, what, consistency):
         told = race(routed, 1, past=cluster.primary if consistency == "cluster" else None)
         ran = report(told, watch)
     assert not told.history.violations(consistency)[:3]
+    assert not told.history.backwards()[:3]
     failed = told.failed_reads + told.failed_writes
     assert not failed[:3], "the standbys' troubles reached clients outside transactions"
     assert len(told.history.reads) > 100 / PATIENCE

@@ -541,3 +541,29 @@ def test_how_soon_reads_are_on_replicas_again(start_pooler, cluster, record_prop
     record_property("median_ms", median)
     print(f"reads are on replicas again after {median:.1f} ms (at most {max(times):.1f})")
     assert median < 100
+
+
+def test_wal_that_no_commit_flushes(start_pooler, cluster):
+    """A read that tidies pages up logs that, and nobody flushes it on a primary that rests: the
+    prober has it flushed, since a replica cannot get where the primary says it is."""
+    cluster.primary.sql(
+        "CREATE TABLE tidied (a int, b text) WITH (fillfactor = 50);"
+        "INSERT INTO tidied SELECT g, repeat('x', 200) FROM generate_series(1, 2000) g;"
+        "GRANT ALL ON tidied TO PUBLIC"
+    )
+    routed = start_routed(start_pooler, cluster)
+    watch = Watch(routed)
+    watch.settle()
+    took = []
+    with routed.client() as client:
+        for turn in range(9):
+            client.query(f"UPDATE tidied SET b = repeat('y', 200) WHERE a % 7 = {turn % 7}")
+            began = time.monotonic()
+            client.query("SELECT count(*) FROM tidied")
+            watch.queries()
+            while watch.where() != "replica":
+                time.sleep(0.005)
+                assert client.query("SELECT count(*) FROM tidied").value == "2000"
+            took.append(time.monotonic() - began)
+    cluster.primary.sql("DROP TABLE tidied")
+    assert statistics.median(took) < 0.2 * PATIENCE, took
