@@ -355,14 +355,13 @@ def test_floors_of_relations(start_pooler, cluster):
     wrong = []
     for sql, changed, unchanged in REACH:
         watch.settle()
-        with routed.client("postgres") as writer, routed.client("postgres") as reader:
-            for client in (writer, reader):
-                client.query("SET search_path = facts")
+        with routed.client("postgres", search_path="facts") as writer:
             with replay_paused(*cluster.standbys):
                 write(writer, sql)
                 watch.queries()
                 for read in changed + unchanged:
-                    answer = reader.query(read)
+                    with routed.client("postgres", search_path="facts") as reader:
+                        answer = reader.query(read)
                     where = watch.where()
                     if where != ("primary" if read in changed else "replica"):
                         wrong.append((sql, read, where, watch.route(read)["reason"]))
