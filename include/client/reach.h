@@ -11,10 +11,10 @@ struct client;
 
 /* Zeroed memory reaches nothing. */
 struct client_reach {
-    struct reach reads;  /* of the group, and then of the transaction, at hand */
-    struct reach writes; /* of the transaction at hand; means something with may_write only */
-    uint32_t
-        seen_round; /* freshness_now when the primary last showed it rows; 0: replicas have them */
+    struct reach reads;   /* of the group, and then of the transaction, at hand */
+    struct reach writes;  /* of the transaction at hand; means something with may_write only */
+    struct reach seen;    /* of what the primary showed rows; empty: replicas have it */
+    uint32_t seen_round;  /* freshness_now when it did so last */
     uint32_t began_round; /* freshness_now when the group at hand came */
     uint64_t patient_us;  /* from when on a read may wait for a probe, for what was seen */
     bool is_open;         /* what the group's transaction will read is not known yet */

@@ -2,10 +2,11 @@
  * How fresh a read has to be; see client/reach.h and cluster/freshness.h.
  *
  * The floor that the consistency promises comes first. Besides, no session goes backwards. What a
- * replica has shown, the stick keeps (cluster/freshness.h). The primary shows more than any floor
- * tells: commits whose answers have not come yet, and with `session` those of others. So the
- * session remembers what it read there and when, and a later read of the same relations wants a
- * round that began after that.
+ * replica has shown, the stick keeps (cluster/freshness.h). The primary shows more than floors
+ * tell: with `session` the commits of others, so that these count as far as they were acknowledged
+ * when it was asked last; and commits whose answers have not come yet. For these the session
+ * remembers what it was shown there and when: a later read of the same relations wants a round that
+ * began after that.
  *
  * Such rounds come when somebody asks for them, but whoever reads without a pause is always ahead
  * of them. So a read that would only have to wait for a probe does that now and then, for a moment:
@@ -15,6 +16,7 @@
 
 #include "client/parts.h"
 #include "cluster/freshness.h"
+#include "cluster/probe.h"
 #include "core/clock.h"
 
 /* How long a read waits for the probe that it needs; after so long on the primary, and so often. */
@@ -27,10 +29,31 @@ static bool is_empty(const struct reach *reach) {
     return reach->count == 0 && !reach->is_all;
 }
 
-/* Whether the read has to show what the session saw on the primary. */
+/* Whether it reads what the primary has shown the session. */
 static bool meets_seen(const struct client *client) {
     const struct client_reach *reach = &client->reach;
-    return reach->seen_round != 0 && (reach->is_open || !is_empty(&reach->reads));
+    const struct reach *seen = &reach->seen, *reads = &reach->reads;
+    if (is_empty(seen)) return false;
+    if (reach->is_open) return true;
+    if (seen->is_all || reads->is_all) return !is_empty(reads);
+    for (uint32_t i = 0; i < reads->count; i++) {
+        for (uint32_t k = 0; k < seen->count; k++) {
+            if (reads->keys[i] == seen->keys[k]) return true;
+        }
+    }
+    return false;
+}
+
+static uint32_t floor_of_reads(const struct client *client) {
+    const struct client_reach *reach = &client->reach;
+    return freshness_floor(client->pool->database->hash, reach->is_open ? NULL : &reach->reads);
+}
+
+/* Its own writes, and of others' what it may have seen on the primary. */
+static uint32_t session_floor(const struct client *client) {
+    uint32_t floor = floor_of_reads(client);
+    if (floor > client->reach.seen_round) floor = client->reach.seen_round;
+    return floor > client->own_floor ? floor : client->own_floor;
 }
 
 /* What the consistency promises. */
@@ -38,13 +61,13 @@ static uint32_t promised_floor(const struct client *client) {
     const struct client_reach *reach = &client->reach;
     switch (client->pool->consistency) {
     case READ_CONSISTENCY_SESSION:
-        return client->own_floor;
+        return session_floor(client);
     case READ_CONSISTENCY_EVENTUAL:
         return 0;
     case READ_CONSISTENCY_CLUSTER:
         return reach->began_round;
     default:
-        return freshness_floor(client->pool->database->hash, reach->is_open ? NULL : &reach->reads);
+        return floor_of_reads(client);
     }
 }
 
@@ -85,11 +108,14 @@ void reach_answered(struct client *client, bool is_replica) {
     if (!is_kept) return;
     if (is_replica) {
         /* It had all that was seen. */
-        if (meets_seen(client)) reach->seen_round = 0;
+        if (meets_seen(client)) reach_clear(&reach->seen);
     } else if (reach->shows_rows && !is_empty(&reach->reads)) {
         uint64_t earliest_us = loop_now_us(client->set->loop) + SEEN_EARLIEST_US;
-        if (reach->seen_round == 0 && reach->patient_us < earliest_us)
-            reach->patient_us = earliest_us;
+        bool is_first = is_empty(&reach->seen);
+        if (is_first && reach->patient_us < earliest_us) reach->patient_us = earliest_us;
+        reach_merge(&reach->seen, &reach->reads);
         reach->seen_round = freshness_now();
+        /* The round that the next read needs. */
+        if (client->route.outcome == ROUTE_NOT_FRESH) probe_nudge(client->pool->nodes[0]->cluster);
     }
 }
