@@ -158,6 +158,7 @@ static struct probe *open_probe(struct process *process, struct database *databa
         .database = name,
         .patroni_url = config_patroni_url(config, entry),
         .database_hash = database->hash,
+        .allowed = config_replica_allow(config, entry),
         .security = transport_security(process->transport),
         .interval_ms = (unsigned)(config->probe_interval_us / US_PER_MS),
         .connect_timeout_ms = (unsigned)(config->probe_timeout_us / US_PER_MS),
@@ -302,6 +303,7 @@ static bool probing_differs(const struct database *database, const struct config
     struct config_probe_login a = config_probe_login(from, old);
     struct config_probe_login b = config_probe_login(to, new);
     return texts_differ(config_patroni_url(from, old), config_patroni_url(to, new)) ||
+           texts_differ(config_replica_allow(from, old), config_replica_allow(to, new)) ||
            texts_differ(a.user, b.user) || texts_differ(a.password, b.password) ||
            from->probe_interval_us != to->probe_interval_us ||
            from->probe_timeout_us != to->probe_timeout_us || from->probe_rise != to->probe_rise ||

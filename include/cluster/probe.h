@@ -27,6 +27,7 @@ struct probe_settings {
     const char *database;
     const char *patroni_url; /* URLs of Patroni's REST API, with commas between; NULL: none */
     uint64_t database_hash;  /* names its floors */
+    const char *allowed;     /* names that replicas may use (sql/facts.h); may be NULL */
     struct pqconn_security security;
     unsigned interval_ms;        /* 0 is 1000 */
     unsigned connect_timeout_ms; /* 0 is 5000 */

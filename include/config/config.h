@@ -127,7 +127,7 @@ struct config {
     uint64_t primary_wait_timeout_us;
     int probe_fall, probe_rise;
     uint64_t probe_interval_us;
-    char *probe_password, *patroni_url;
+    char *probe_password, *patroni_url, *replica_allow;
     uint64_t probe_timeout_us;
     char *probe_user; /* empty: the database entry's user */
     enum read_consistency read_consistency;

@@ -123,6 +123,8 @@ enum load_balance_hosts config_load_balance_hosts(const struct config_database *
 
 /* Where Patroni's REST API of a database's nodes is; empty: nowhere. */
 const char *config_patroni_url(const struct config *config, const struct config_database *database);
+const char *config_replica_allow(const struct config *config,
+                                 const struct config_database *database);
 
 /* Who probes the nodes of a database: its probe_user, else the global one, else the entry's
  * user; NULL if there is none. The password goes with the user and may be NULL. */

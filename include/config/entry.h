@@ -107,7 +107,7 @@ struct config_database {
     enum shared_listen shared_listen;
     enum sslnegotiation sslnegotiation;
     int alert_active_servers;
-    char *probe_user, *probe_password, *patroni_url;
+    char *probe_user, *probe_password, *patroni_url, *replica_allow;
     /* Made from host, port and unix_socket_dir; never empty in a finished snapshot. */
     struct config_host hosts[CONFIG_HOSTS_MAX];
     size_t hosts_count;

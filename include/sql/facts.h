@@ -74,8 +74,9 @@ struct facts_row {
 };
 struct facts_builder;
 
-/* `database` names cluster and database. `harmless` are the names of functions that may run on any
- * node whatever the catalog says ("name" or "schema.name"), divided by commas; may be NULL. */
+/* `database` names cluster and database. `harmless` are the names of functions and foreign
+ * tables that may be used on any node whatever the catalog says ("name" or "schema.name"), divided
+ * by commas; may be NULL. */
 struct facts_builder *facts_builder_new(uint64_t database, const char *harmless);
 void facts_builder_add(struct facts_builder *builder, const struct facts_row *row);
 struct facts *facts_builder_end(struct facts_builder **builder, uint32_t generation,

@@ -203,7 +203,7 @@ static void on_slice(struct loop_timer *timer) {
 
 static void begin_building(struct catalog *catalog, const struct pqconn_rows *rows) {
     catalog->step = CATALOG_BUILDING;
-    catalog->builder = facts_builder_new(catalog->hash, NULL);
+    catalog->builder = facts_builder_new(catalog->hash, catalog->settings->allowed);
     for (unsigned i = 0; i < pqconn_rows_count(rows); i++) {
         for (unsigned column = 0; column < ROW_COLUMNS; column++) {
             const char *value = pqconn_value(rows, i, column);

@@ -657,11 +657,13 @@ static void copy_settings(struct probe *probe, const struct probe_settings *give
     probe->user = memory_copy_text(given->user);
     probe->password = memory_copy_text(given->password);
     probe->database = memory_copy_text(given->database);
+    probe->allowed = memory_copy_text(given->allowed == NULL ? "" : given->allowed);
     probe->settings = (struct probe_settings){
         .user = probe->user,
         .password = probe->password,
         .database = probe->database,
         .database_hash = given->database_hash,
+        .allowed = probe->allowed,
         .interval_ms = or_default(given->interval_ms, 1000),
         .connect_timeout_ms = or_default(given->connect_timeout_ms, 5000),
         .query_timeout_ms = or_default(given->query_timeout_ms, 5000),
@@ -742,6 +744,7 @@ void probe_close(struct probe **probe_at) {
     memory_free(probe->user);
     memory_free_secret(probe->password);
     memory_free(probe->database);
+    memory_free(probe->allowed);
     pqconn_security_release(&probe->settings.security);
     cluster_free(&probe->cluster);
     memory_free(probe);

@@ -39,6 +39,7 @@ struct probe {
     char *user;
     char *password;
     char *database;
+    char *allowed;
     struct patroni *patroni; /* NULL: nobody asks it */
     struct verdict_past past;
     struct verdict verdict;

@@ -272,6 +272,11 @@ const char *config_patroni_url(const struct config *config,
     return database->patroni_url != NULL ? database->patroni_url : config->patroni_url;
 }
 
+const char *config_replica_allow(const struct config *config,
+                                 const struct config_database *database) {
+    return database->replica_allow != NULL ? database->replica_allow : config->replica_allow;
+}
+
 struct config_probe_login config_probe_login(const struct config *config,
                                              const struct config_database *database) {
     if (database->probe_user != NULL)

@@ -477,6 +477,9 @@ static const struct setting pooler_settings[] = {
      "waits for the next probe, some milliseconds. auto is database, or cluster where so_reuseport "
      "or "
      "[peers] tell of other processes."},
+    {"replica_allow", STRING, POOLER(replica_allow), LIVE | OWN, "", 0, 0, NULL,
+     "Functions and foreign tables that may be used on replicas whatever the catalog says of them: "
+     "names with or without their schema, divided by commas."},
     {"replica_choice", ENUM, POOLER(choice.replica_choice), LIVE | OWN, "least_busy", 0, 0,
      replica_choices,
      "Which of the replicas that may serve a read does: the one with the fewest busy servers for "
@@ -581,6 +584,8 @@ static const struct setting database_settings[] = {
      "Instead of the global routing."},
     {"read_consistency", ENUM, DATABASE(read_consistency), LIVE | OWN, NULL, 0, 0,
      read_consistencies, "Instead of the global read_consistency."},
+    {"replica_allow", STRING, DATABASE(replica_allow), LIVE | OWN, NULL, 0, 0, NULL,
+     "Instead of the global replica_allow."},
     {"replica_choice", ENUM, DATABASE(choice.replica_choice), LIVE | OWN, NULL, 0, 0,
      replica_choices, "Instead of the global replica_choice."},
     {"replica_fallback", ENUM, DATABASE(choice.replica_fallback), LIVE | OWN, NULL, 0, 0,

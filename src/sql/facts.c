@@ -137,19 +137,7 @@ static uint32_t key_of(uint64_t database, uint32_t id) {
     return (uint32_t)(mixed >> 32);
 }
 
-static void add_relation(struct facts_builder *builder, const struct facts_row *row) {
-    struct thing *thing = add_thing(builder, CLASS_RELATION, row->id, row->schema, row->name);
-    thing->relkind = row->mark[0];
-    for (size_t i = 0; i < COUNT(unreadable); i++) {
-        bool is_kind = unreadable[i].relkind == ' ' || unreadable[i].relkind == row->mark[0];
-        bool is_alike = unreadable[i].persistence == ' ' ||
-                        (row->mark[0] != '\0' && unreadable[i].persistence == row->mark[1]);
-        if (is_kind && is_alike) worsen(thing, LEVEL_PRIMARY, unreadable[i].why, NULL);
-    }
-    if (thing->relkind == 'f') thing->inserts.is_all = thing->changes.is_all = true;
-}
-
-/* Whether a list of names has this function, with or without its schema. */
+/* Whether a list of names has this one, with or without its schema. */
 static bool is_listed(const char *list, const char *schema, const char *name) {
     struct bytes own = bytes_of_text(name), home = bytes_of_text(schema);
     for (const char *at = list == NULL ? "" : list; *at != '\0';) {
@@ -162,6 +150,19 @@ static bool is_listed(const char *list, const char *schema, const char *name) {
         at += len + (at[len] == '\0' ? 0 : 1);
     }
     return false;
+}
+
+static void add_relation(struct facts_builder *builder, const struct facts_row *row) {
+    struct thing *thing = add_thing(builder, CLASS_RELATION, row->id, row->schema, row->name);
+    thing->relkind = row->mark[0];
+    bool is_allowed = row->mark[0] == 'f' && is_listed(builder->harmless, row->schema, row->name);
+    for (size_t i = 0; i < COUNT(unreadable) && !is_allowed; i++) {
+        bool is_kind = unreadable[i].relkind == ' ' || unreadable[i].relkind == row->mark[0];
+        bool is_alike = unreadable[i].persistence == ' ' ||
+                        (row->mark[0] != '\0' && unreadable[i].persistence == row->mark[1]);
+        if (is_kind && is_alike) worsen(thing, LEVEL_PRIMARY, unreadable[i].why, NULL);
+    }
+    if (thing->relkind == 'f') thing->inserts.is_all = thing->changes.is_all = true;
 }
 
 static void add_function(struct facts_builder *builder, const struct facts_row *row) {

@@ -177,6 +177,30 @@ def test_where_names_lead(start_pooler, cluster):
         assert "cannot execute" not in node.log_text(), node.log_text()[-2000:]
 
 
+def test_replica_allow(start_pooler, cluster):
+    """What a list names is believed, for one database, and a RELOAD or SET may change it."""
+    nodes = [*cluster.standbys, cluster.primary]
+    databases = {
+        "app": entry_of(nodes, routing="read_write"),
+        "lax": entry_of(nodes, routing="read_write", replica_allow="facts.volatile_read"),
+    }
+    cluster.primary.sql(
+        "CREATE FUNCTION facts.volatile_read() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+    )
+    cluster.wait_replayed()
+    routed = start_routed(start_pooler, cluster, databases=databases)
+    strict, lax = Watch(routed), Watch(routed, "lax")
+    sql = "SELECT facts.volatile_read()"
+    for watch in (strict, lax):
+        watch.settle()
+    assert (strict.route(sql)["target"], lax.route(sql)["target"]) == ("primary", "replica")
+    with routed.client(database="lax") as client:
+        assert client.query(sql).value == "1" and lax.where() == "replica"
+    routed.admin("SET replica_allow = 'volatile_read'")
+    wait_until(lambda: strict.route(sql)["target"] == "replica")
+    cluster.primary.sql("DROP FUNCTION facts.volatile_read")
+
+
 def test_show_facts(watch):
     rows = watch.show("FACTS")
     assert rows[0]["state"] == "current" and rows[0]["kind"] == "catalog"

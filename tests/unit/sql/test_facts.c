@@ -22,6 +22,7 @@ static const struct facts_row rows[] = {
     {'r', 20003, 0, "rp", "public", "items"},
     {'r', 20004, 0, "ru", "public", "sessions"},
     {'r', 20005, 0, "fp", "public", "far"},
+    {'r', 20021, 0, "fp", "public", "near"},
     {'r', 20006, 0, "Sp", "public", "numbers"},
     {'r', 20007, 0, "pp", "public", "events"},
     {'r', 20008, 0, "rp", "public", "events_1"},
@@ -78,7 +79,7 @@ static const struct facts_row rows[] = {
 static uint32_t generation = 1;
 
 static struct facts *make(void) {
-    struct facts_builder *builder = facts_builder_new(DATABASE, "public.allowed, nothing");
+    struct facts_builder *builder = facts_builder_new(DATABASE, "public.allowed, nothing,near");
     for (size_t i = 0; i < COUNT(rows); i++) facts_builder_add(builder, &rows[i]);
     return facts_builder_end(&builder, ++generation, 5);
 }
@@ -138,6 +139,7 @@ static const struct row {
     {"SELECT * FROM sessions", P, "reads public.sessions, an unlogged table", "public.sessions",
      ""},
     {"SELECT * FROM far", P, "reads public.far, a foreign table", NULL, ""},
+    {"SELECT * FROM near", 0, "", NULL, ""},
     {"SELECT * FROM numbers", P, "reads public.numbers, a sequence", "", ""},
     {"SELECT * FROM open_orders", 0, "", "public.orders public.items", ""},
     {"SELECT * FROM bumping", W, "reads public.bumping, through public.bump(), volatile", NULL,
