@@ -40,15 +40,26 @@ static const struct {
     {"abort", "ROLLBACK", ACT_END},
 };
 
-/* The row of a text's first word; COUNT(words) if it has none. */
-static size_t row_of(struct bytes text) {
-    while (text.len > 0 && memchr(" \t\r\n\f", text.at[0], 5) != NULL)
-        text = bytes_of(text.at + 1, text.len - 1);
+static bool is_letter(char c) {
+    return char_lower(c) >= 'a' && char_lower(c) <= 'z';
+}
+
+/* Whether the text begins with that word, which is in lower case. */
+static bool begins_with(struct bytes text, const char *word) {
     size_t len = 0;
-    while (len < text.len && char_lower(text.at[len]) >= 'a' && char_lower(text.at[len]) <= 'z')
-        len++;
+    while (word[len] != '\0' && len < text.len && char_lower(text.at[len]) == word[len]) len++;
+    return word[len] == '\0' && (len == text.len || !is_letter(text.at[len]));
+}
+
+/* The row of a text's first word; COUNT(words) if it has none. Every group pays for this. */
+static size_t row_of(struct bytes text) {
+    while (text.len > 0 && text.at[0] <= ' ' && memchr(" \t\r\n\f", text.at[0], 5) != NULL)
+        text = bytes_of(text.at + 1, text.len - 1);
+    if (text.len < 3) return COUNT(words);
+    char first = char_lower(text.at[0]), second = char_lower(text.at[1]);
     size_t row = 0;
-    while (row < COUNT(words) && !bytes_equal_nocase(bytes_of(text.at, len), words[row].word))
+    while (row < COUNT(words) && (words[row].word[0] != first || words[row].word[1] != second ||
+                                  !begins_with(text, words[row].word)))
         row++;
     return row;
 }
