@@ -30,14 +30,19 @@
 enum act { ACT_NONE, ACT_BEGIN, ACT_SET, ACT_END, ACT_NOTHING };
 
 /* The words by which a statement may begin that is answered here, and PostgreSQL's tag for it. */
+#define LETTERS(a, b, c) ((uint32_t)(a) << 16 | (uint32_t)(b) << 8 | (uint32_t)(c))
 static const struct {
-    const char *word, *tag;
+    uint32_t letters; /* the first three */
     enum act act;
+    const char *word, *tag;
 } words[] = {
-    {"begin", "BEGIN", ACT_BEGIN},  {"start", "START TRANSACTION", ACT_BEGIN},
-    {"set", "SET", ACT_SET},        {"commit", "COMMIT", ACT_END},
-    {"end", "COMMIT", ACT_END},     {"rollback", "ROLLBACK", ACT_END},
-    {"abort", "ROLLBACK", ACT_END},
+    {LETTERS('b', 'e', 'g'), ACT_BEGIN, "begin", "BEGIN"},
+    {LETTERS('s', 't', 'a'), ACT_BEGIN, "start", "START TRANSACTION"},
+    {LETTERS('s', 'e', 't'), ACT_SET, "set", "SET"},
+    {LETTERS('c', 'o', 'm'), ACT_END, "commit", "COMMIT"},
+    {LETTERS('e', 'n', 'd'), ACT_END, "end", "COMMIT"},
+    {LETTERS('r', 'o', 'l'), ACT_END, "rollback", "ROLLBACK"},
+    {LETTERS('a', 'b', 'o'), ACT_END, "abort", "ROLLBACK"},
 };
 
 static bool is_letter(char c) {
@@ -56,11 +61,12 @@ static size_t row_of(struct bytes text) {
     while (text.len > 0 && text.at[0] <= ' ' && memchr(" \t\r\n\f", text.at[0], 5) != NULL)
         text = bytes_of(text.at + 1, text.len - 1);
     if (text.len < 3) return COUNT(words);
-    char first = char_lower(text.at[0]), second = char_lower(text.at[1]);
+    const uint32_t small = LETTERS(' ', ' ', ' ');
+    const uint32_t letters = small | LETTERS((unsigned char)text.at[0], (unsigned char)text.at[1],
+                                             (unsigned char)text.at[2]);
     size_t row = 0;
-    while (row < COUNT(words) && (words[row].word[0] != first || words[row].word[1] != second ||
-                                  !begins_with(text, words[row].word)))
-        row++;
+    while (row < COUNT(words) && letters != words[row].letters) row++;
+    if (row < COUNT(words) && !begins_with(text, words[row].word)) return COUNT(words);
     return row;
 }
 
