@@ -54,6 +54,7 @@ struct catalog {
     struct pqconn *conn;
     int node; /* where the connection leads */
     unsigned version;
+    bool is_from_primary;  /* they were read from a primary */
     bool is_read;          /* there are facts, */
     uint32_t schema;       /* and the schema number they hold for */
     char fingerprint[32];  /* from before they were asked for */
@@ -170,6 +171,7 @@ static void end_building(struct catalog *catalog) {
     catalog->took_us = catalog->ended_us - catalog->asked_us;
     catalog->schema = catalog->asked_schema;
     catalog->is_read = true;
+    if (catalog->node == cluster_primary(catalog->cluster)) catalog->is_from_primary = true;
     catalog->is_failing = false;
     catalog->step = CATALOG_IDLE;
     catalog->changed(catalog->owner);
@@ -322,18 +324,30 @@ static void connect_to(struct catalog *catalog, int index) {
     };
     catalog->node = index;
     catalog->step = CATALOG_CONNECTING;
-    catalog->fingerprint[0] = '\0'; /* each node counts for itself */
+    catalog->fingerprint[0] = '\0'; /* each node counts for itself, so that it is read anew */
     catalog->conn = pqconn_open(catalog->loop, &target, &conn_ops, catalog);
 }
 
-void catalog_look(struct catalog *catalog) {
+/* Whom to ask: the primary, or while there is none and nothing is known yet a replica, for those
+ * reads that may be old. -1: nobody. */
+static int find_node(const struct catalog *catalog) {
     int primary = cluster_primary(catalog->cluster);
+    if (primary >= 0 || catalog->is_from_primary) return primary;
+    for (unsigned i = 0; i < cluster_count(catalog->cluster); i++) {
+        const struct node *node = cluster_node_const(catalog->cluster, i);
+        if (node_role(node) == NODE_REPLICA && node_state(node) == NODE_UP) return (int)i;
+    }
+    return -1;
+}
+
+void catalog_look(struct catalog *catalog) {
+    int node = find_node(catalog);
     uint64_t now_us = loop_now_us(catalog->loop);
-    if (catalog->step != CATALOG_CLOSED && catalog->node != primary) close_connection(catalog);
+    if (catalog->step != CATALOG_CLOSED && catalog->node != node) close_connection(catalog);
     uint64_t rested_us = now_us - catalog->ended_us;
     if (catalog->step == CATALOG_CLOSED) {
         bool is_early = catalog->is_failing && rested_us < RETRY_US;
-        if (primary >= 0 && !is_early) connect_to(catalog, primary);
+        if (node >= 0 && !is_early) connect_to(catalog, node);
         return;
     }
     if (catalog->step != CATALOG_IDLE) return;

@@ -11,7 +11,7 @@ import pytest
 
 from console import wait_until
 from pooler import PATIENCE
-from routed import Watch, entry_of, replay_paused, start_routed
+from routed import Watch, entry_of, replay_paused, start_routed, stopped
 from wire import COPY_DONE, SYNC, bind, copy_data, execute, parse, query
 
 pytestmark = pytest.mark.weir_only
@@ -425,3 +425,15 @@ def test_cluster_sees_what_went_past(start_pooler, cluster):
             assert client.query("SELECT n FROM facts.items WHERE id = 1").value == "1000"
             assert time.monotonic() - began < 1 * PATIENCE
         assert watch.where() == "primary"
+
+
+def test_without_a_primary_a_replica_tells(start_pooler, cluster):
+    """Reads that may be old are served by whoever is there, from the start."""
+    with stopped(cluster, cluster.primary):
+        routed = start_routed(start_pooler, cluster, {"read_consistency": "eventual"})
+        watch = Watch(routed)
+        wait_until(lambda: watch.show("FACTS")[0]["state"] == "current")
+        with routed.client() as client:
+            assert client.query("SELECT count(*) FROM facts.orders").value is not None
+        assert watch.where() == "replica"
+    watch.settle()
