@@ -392,7 +392,7 @@ def test_both_limits_at_once(start_pooler, cluster):
 @pytest.mark.weir_only
 def test_max_db_connections_counts_all_nodes(start_pooler, cluster):
     """Where the limit leaves room for one server only, reads and writes take turns with it."""
-    routed = start_routed(start_pooler, cluster, {"max_db_connections": 1})
+    routed = start_routed(start_pooler, cluster, {"max_db_connections": 1, "defer_begin": 0})
     watch = Watch(routed)
     watch.settle()
     with routed.client() as one, routed.client() as two:

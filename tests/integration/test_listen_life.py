@@ -174,6 +174,8 @@ def test_the_primary_restarts(pooler, cluster):
         cluster.primary.restart()
         cluster.wait_streaming()
         wait_heard(pooler, cluster.primary, *ears)
+        # A login that met the shutdown counts as a failure for server_login_retry.
+        wait_until(lambda: not ears[0].query("SELECT 1").errors)
         for ear in ears:
             assert channels(ear) == ["a"]
         cluster.primary.sql("NOTIFY a, 'once'")
