@@ -43,6 +43,11 @@ static inline char char_lower(char c) {
     return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
 }
 
+/* What PostgreSQL's scanner takes for a blank. */
+static inline bool char_is_blank(char c) {
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
 /* As bytes_equal_text, but ASCII letters match in any case. */
 bool bytes_equal_nocase(struct bytes a, const char *text);
 

@@ -58,8 +58,7 @@ static bool begins_with(struct bytes text, const char *word) {
 
 /* The row of a text's first word; COUNT(words) if it has none. Every group pays for this. */
 static size_t row_of(struct bytes text) {
-    while (text.len > 0 && text.at[0] <= ' ' && memchr(" \t\r\n\f", text.at[0], 5) != NULL)
-        text = bytes_of(text.at + 1, text.len - 1);
+    while (text.len > 0 && char_is_blank(text.at[0])) text = bytes_of(text.at + 1, text.len - 1);
     if (text.len < 3) return COUNT(words);
     const uint32_t small = LETTERS(' ', ' ', ' ');
     const uint32_t letters = small | LETTERS((unsigned char)text.at[0], (unsigned char)text.at[1],

@@ -41,7 +41,7 @@ static bool is_word(char c) {
 
 /* The next word, what stands between quotes, or a single sign; at is NULL at the end. */
 static struct bytes next_token(struct bytes *rest) {
-    while (rest->len > 0 && memchr(" \t\r\n\f\v", rest->at[0], 6) != NULL)
+    while (rest->len > 0 && char_is_blank(rest->at[0]))
         *rest = bytes_of(rest->at + 1, rest->len - 1);
     if (rest->len == 0) return bytes_of(NULL, 0);
     const char *from = rest->at;
