@@ -32,10 +32,9 @@ static const struct reason {
 
 void retry_begin(struct client *client, struct bytes group) {
     struct client_retry *retry = &client->retry;
-    uint64_t now_us = loop_now_us(client->set->loop);
     if (client->route.target != ROUTE_REPLICA || !client->route.retryable) return;
     if (retry->is_second && retry->tried == 0) return; /* a repair's */
-    if (retry->tried == 0) retry->since_us = now_us;
+    if (retry->tried == 0) retry->since_us = loop_now_us(client->set->loop);
     if (retry->request.memory == NULL) retry->request = client_spare_take(client->set);
     buf_clear(&retry->request);
     buf_append_bytes(&retry->request, group);
