@@ -324,7 +324,7 @@ static void find_ends(struct facts_builder *builder, struct edge *edge) {
 }
 
 static struct thing *root_of(struct thing *thing) {
-    while (thing->root != NULL) thing = (struct thing *)(uintptr_t)thing->root;
+    while (thing->root != NULL) thing = thing->root;
     return thing;
 }
 

@@ -29,7 +29,7 @@ struct thing {
     enum level level;
     const char *why;
     const struct thing *cause;
-    const struct thing *root; /* of its tree of partitions; NULL: itself */
+    struct thing *root; /* of its tree of partitions; NULL: itself */
     uint32_t number;
     struct reach reads;   /* by whoever names it */
     struct reach inserts; /* by whoever adds rows to it */
