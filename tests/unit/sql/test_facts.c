@@ -296,7 +296,7 @@ static void test_many_relations(void **state) {
 static void count_line(void *owner, const struct facts_line *line) {
     unsigned *count = owner;
     (*count)++;
-    assert_true(strcmp(line->name, "customers") != 0 || strcmp(line->effect, "") != 0);
+    assert_string_not_equal(line->name, "customers");
     assert_string_not_equal(line->name, "stamped");
 }
 
