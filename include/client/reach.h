@@ -20,7 +20,6 @@ struct client_reach {
     bool is_open;         /* what the group's transaction will read is not known yet */
     bool is_patient;      /* the group at hand may wait for a probe */
     bool shows_rows;      /* something of the transaction at hand shows what is in a relation */
-    bool is_claimed;      /* the group is a read as far as somebody's own functions say */
     bool changes_schema;  /* the writes have DDL, */
     bool is_global;       /* of what all databases of the cluster share */
 };

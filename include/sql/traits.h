@@ -83,7 +83,6 @@ struct traits {
     bool names_complete;
     struct reach reads, writes; /* everything, unless facts have told */
     bool is_silent;      /* its answer has no rows: DML without RETURNING, SET, COMMIT, ... */
-    bool is_claimed;     /* it reads only, as far as a function of somebody's own says of itself */
     bool is_global;      /* what it changes belongs to all databases of the cluster */
     uint32_t generation; /* of the facts that it was resolved with; 0: none */
 };

@@ -164,7 +164,6 @@ static void note_writes(struct client *client, const struct traits *traits) {
 void judge_note_reach(struct client *client, const struct traits *traits) {
     if (traits->flags & TRAITS_MAY_WRITE) note_writes(client, traits);
     reach_merge(&client->reach.reads, &traits->reads);
-    if (traits->is_claimed) client->reach.is_claimed = true;
     if (!traits->is_silent) client->reach.shows_rows = true;
 }
 
@@ -268,8 +267,6 @@ static uint32_t flags_of_group(struct client *client, struct bytes group) {
         }
         pos += length;
     }
-    /* A refusal behind the rows of another statement could not be repaired. */
-    if (client->reach.is_claimed && flags & TRAITS_MANY) flags |= TRAITS_NEEDS_PRIMARY;
     return flags;
 }
 

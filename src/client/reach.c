@@ -74,7 +74,7 @@ static uint32_t promised_floor(const struct client *client) {
 void reach_begin(struct client *client) {
     struct client_reach *reach = &client->reach;
     reach_clear(&reach->reads);
-    reach->is_claimed = reach->is_open = reach->is_patient = reach->shows_rows = false;
+    reach->is_open = reach->is_patient = reach->shows_rows = false;
     reach->began_round = freshness_now();
 }
 

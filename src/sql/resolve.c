@@ -86,7 +86,6 @@ static void use_thing(struct resolution *r, const struct thing *thing) {
              text, "");
     }
     reach_merge(&r->traits->reads, &thing->reads);
-    if (thing->reads.is_all) r->traits->is_claimed = true;
     if (thing->level == LEVEL_WRITES) r->traits->writes.is_all = true;
 }
 
@@ -213,7 +212,7 @@ void facts_resolve(const struct facts *facts, const struct findings *found, stru
         .facts = facts, .found = found, .names = names, .traits = traits, .rank = found->why_rank};
     traits->flags = found->flags | (found->doubts & TRAITS_RUNS_UNKNOWN);
     memcpy(traits->why, found->why, sizeof found->why);
-    traits->is_global = traits->is_claimed = false;
+    traits->is_global = false;
     traits->is_silent = !found->shows_rows && !(found->flags & TRAITS_ANYTHING);
     reach_clear(&traits->reads);
     reach_clear(&traits->writes);
@@ -233,10 +232,6 @@ void facts_resolve(const struct facts *facts, const struct findings *found, stru
         size_t step = len < rest.len ? len + 1 : len;
         rest = bytes_of(rest.at + step, rest.len - step);
     }
-    /* A refusal behind the rows of another statement could not be repaired. */
-    if (traits->is_claimed && found->flags & TRAITS_MANY)
-        note(&r, PRIMARY,
-             "one of several statements calls a function of which only its word is known", "", "");
     if (has_names && facts->has_bad_casts)
         note(&r, PRIMARY, "a cast or operator runs what is not for replicas", "", "");
 }

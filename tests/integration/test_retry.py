@@ -418,14 +418,17 @@ def test_a_refusal_behind_rows_of_the_same_group(start_pooler, cluster, make_tab
     cluster.primary.sql(
         "CREATE SEQUENCE retried; GRANT ALL ON SEQUENCE retried TO PUBLIC;"
         "CREATE FUNCTION lies() RETURNS bigint STABLE LANGUAGE plpgsql AS"
-        " 'DECLARE n bigint; BEGIN EXECUTE ''SELECT nextval(''''retried'''')'' INTO n; RETURN n; END'"
+        " $$DECLARE n bigint; BEGIN EXECUTE 'SELECT next' || 'val(''ret' || 'ried'')' INTO n;"
+        " RETURN n; END$$"
     )
     cluster.wait_replayed()
     routed = start_routed(start_pooler, cluster)
-    Watch(routed).settle()
+    watch = Watch(routed)
+    watch.settle()
     with routed.client() as client:
         answer = client.query("SELECT 1; SELECT lies() > 0")
         assert not answer.errors and answer.rows == [("1",), ("t",)]
+        assert watch.by_role() == {"replica": 1, "primary": 1}
         one = parse("SELECT 1") + bind() + execute()
         client.send(one + parse("SELECT lies() > 0") + bind() + execute() + SYNC)
         answer = client.answer()
